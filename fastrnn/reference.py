@@ -1,0 +1,125 @@
+"""The scan in plain differentiable torch: the oracle, and the engine where no kernel serves.
+
+Slow and obviously right. Any device, any dtype, any number of derivatives, `proj_size` too.
+
+Ragged batches use one packed form, that of `PackedSequence`: the rows of all steps lie in one buffer
+[N, ..], `batch_sizes` [T] tells how many rows each step has, and they fall. So the rows of a step
+are the first rows of the state, and a row that has ended simply stops being touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import cells
+
+FORWARD, REVERSE, BOTH = 1, 2, 3
+
+
+def scan(
+    cell: str,
+    gx: Tensor,  # [T, B, G*H] or packed [N, G*H]
+    weight_hh: Tensor,  # [G*H, H], or [G*H, P] with weight_hr
+    bias_hh: Tensor | None,  # [G*H]
+    state: Sequence[Tensor],  # S tensors [B, H]; the first is [B, P] with weight_hr
+    *,
+    batch_sizes: Tensor | None = None,  # [T] int64 on the CPU, falling; None: dense
+    resets: Tensor | None = None,  # [T, B] or packed [N], bool
+    reverse: bool = False,
+    weight_hr: Tensor | None = None,  # [P, H]: h is projected (https://arxiv.org/abs/1402.1128)
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One direction over a ready input projection gx: (output [T, B, H] or [N, H], final states).
+
+    A row enters a step with zero state where resets is true. The final state of a row is the one
+    after its last step in scan order; a row without steps gives its initial state back.
+    """
+    spec = cells.get(cell)
+    x_steps = gx.unflatten(-1, (spec.gates, -1))  # [T, B, G, H] or [N, G, H]
+    reset_steps: Sequence[Tensor | None]
+    if batch_sizes is None:
+        x_steps = x_steps.unbind(0)
+        reset_steps = [None] * len(x_steps) if resets is None else resets.unbind(0)
+    else:
+        sizes = batch_sizes.tolist()
+        x_steps = x_steps.split(sizes)
+        reset_steps = [None] * len(x_steps) if resets is None else resets.split(sizes)
+
+    current = tuple(state)
+    outputs = [gx.new_empty(0)] * len(x_steps)
+    order = range(len(x_steps))
+    for t in reversed(order) if reverse else order:
+        x, reset = x_steps[t], reset_steps[t]  # x: [rows, G, H]
+        rows = x.shape[0]
+        entering = tuple(s[:rows] for s in current)
+        if reset is not None:
+            # where, not a product: neither NaN nor gradient may cross a reset.
+            entering = tuple(s.masked_fill(reset.unsqueeze(-1), 0) for s in entering)
+        r = F.linear(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1))
+        after = spec.step(x, r, entering)
+        if weight_hr is not None:
+            after = (F.linear(after[0], weight_hr), *after[1:])
+        outputs[t] = after[0]
+        if rows < current[0].shape[0]:
+            after = tuple(torch.cat([new, old[rows:]]) for new, old in zip(after, current))
+        current = after
+    return _join(outputs, gx, current[0], dense=batch_sizes is None), current
+
+
+def _join(outputs: list[Tensor], gx: Tensor, h: Tensor, dense: bool) -> Tensor:
+    """[T, B, H] or [N, H] from the outputs of the steps, also where there are no steps."""
+    if not outputs:
+        return gx.new_empty((*gx.shape[:-1], h.shape[-1]))
+    return torch.stack(outputs) if dense else torch.cat(outputs)
+
+
+def forward(
+    cell: str,
+    input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx, D = 1
+    weights: Sequence[Tensor],  # for each direction w_ih, w_hh, (b_ih, b_hh), (w_hr)
+    state: Sequence[Tensor],  # S tensors [D, B, H]
+    batch_sizes: Tensor | None,
+    resets: Tensor | None,
+    directions: int,
+    project: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """`torch.ops.fastrnn.forward` without `save`: one layer, D directions (forward, then reverse).
+
+    Returns output [T, B, D*H] or [N, D*H] and the S final states [D, B, H].
+    """
+    reverses = [reverse for bit, reverse in ((FORWARD, False), (REVERSE, True)) if directions & bit]
+    per_direction = len(weights) // len(reverses)
+    outputs, finals = [], []
+    for d, reverse in enumerate(reverses):
+        w_ih, w_hh, b_ih, b_hh, w_hr = name_weights(
+            weights[d * per_direction : (d + 1) * per_direction], project
+        )
+        output, final = scan(
+            cell,
+            F.linear(input, w_ih, b_ih) if project else input,
+            w_hh,
+            b_hh,
+            [s[d] for s in state],
+            batch_sizes=batch_sizes,
+            resets=resets,
+            reverse=reverse,
+            weight_hr=w_hr,
+        )
+        outputs.append(output)
+        finals.append(final)
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+    return output, [torch.stack(states) for states in zip(*finals)]
+
+
+def name_weights(weights: Sequence[Tensor], project: bool) -> tuple[Tensor | None, ...]:
+    """(w_ih, w_hh, b_ih, b_hh, w_hr) of one direction from torch.nn's flat list; None if absent."""
+    rest = list(weights)
+    w_ih = rest.pop(0) if project else None
+    w_hh = rest.pop(0)
+    w_hr = rest.pop() if rest and rest[-1].dim() == 2 else None
+    b_ih = rest.pop(0) if project and rest else None
+    b_hh = rest.pop(0) if rest else None
+    return w_ih, w_hh, b_ih, b_hh, w_hr
