@@ -1,0 +1,26 @@
+# Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
+PYTHON ?= python
+
+.PHONY: build test lint format bench clean
+
+build:  ## compile what has changed into fastrnn/_C.abi3.so
+	$(PYTHON) setup.py --quiet build_ext --inplace
+
+test: build
+	$(PYTHON) -m pytest
+
+lint:
+	ruff check .
+	ruff format --check .
+	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run -Werror
+
+format:
+	ruff check --fix .
+	ruff format .
+	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
+
+bench: build
+	$(PYTHON) -m benchmarks --quick
+
+clean:
+	rm -rf build dist fastrnn/_C.abi3.so *.egg-info

@@ -1,0 +1,165 @@
+"""What the native library is made of: which source is compiled how often, and with which flags.
+
+csrc/*.cpp          once, with torch's stable ABI headers (the only place that sees torch)
+csrc/cpu/*.cpp      once, without torch
+csrc/cpu/isa/*.cpp  once for each instruction set of ISAS, without torch; each object lives in its own
+                    namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
+csrc/cuda/*.cu      by nvcc where CUDA kernels are built
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from buildtools import ninja
+from buildtools.cuda import Cuda, arch_flags, find_cuda
+from buildtools.ninja import Compile, Link
+from buildtools.toolchain import (
+    TORCH_REQUIREMENT,
+    BuildError,
+    Torch,
+    compiler_accepts,
+    find_compiler,
+    find_torch,
+)
+
+LIBRARY = "_C.abi3.so"
+
+# Instruction set -> compiler flags. Every machine runs "base"; FASTRNN_HAVE_<NAME> tells the
+# dispatcher in csrc/cpu/ which of the others are there.
+ISAS_X86_64 = {
+    "base": [],
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4"],
+}
+ISAS_OTHER = {"base": []}
+
+# -fno-trapping-math and -fno-math-errno let gcc vectorise the cells' loops. Never -ffast-math: it
+# would let the compiler drop NaNs and reorder sums.
+OPTIMISE = ["-O3", "-g0"]
+FLAGS = [
+    *("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"),
+    *("-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
+]
+# Target 2.11: the library runs on that torch and all later ones. Limited API: on Python 3.10 and later.
+STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DPy_LIMITED_API=0x030A0000"]
+
+NVCC_FLAGS = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
+# libtorch.so brings libtorch_cuda.so into scope where there is one; the static runtime leaves no
+# dependency that a machine without CUDA lacks. So one library serves both.
+CUDA_LIBRARIES = [
+    *("-Wl,--no-as-needed", "-ltorch", "-Wl,--as-needed"),
+    *("-lcudart_static", "-ldl", "-lrt", "-lpthread"),
+]
+
+
+def build(root: Path) -> Path:
+    """Compiles what has changed below `root` and returns the library in `build/<tag>/`."""
+    if not sys.platform.startswith("linux"):
+        raise BuildError(
+            "fastrnn: the native library builds on Linux only; set FASTRNN_NATIVE=0 for an install"
+            " without it (Triton and reference backends)"
+        )
+    compiler = find_compiler()
+    torch = find_torch()
+    if torch is None:
+        raise BuildError(
+            f"fastrnn: no {TORCH_REQUIREMENT} found to build against: pip install torch"
+        )
+    check_compiler(compiler)
+    cuda = find_cuda(torch)
+    directory = Path("build", build_tag(torch, cuda))
+    steps = compile_steps(root, directory, compiler, torch, cuda)
+    link = link_step(directory / LIBRARY, compiler, torch, cuda)
+    with ninja.lock(root / directory):
+        ninja.write(root / directory / "build.ninja", steps, link)
+        ninja.run(directory / "build.ninja", root)
+    return root / link.output
+
+
+def install(library: Path, target: Path) -> None:
+    """Puts the library at `target` in one move: a process that has the old one mapped keeps it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(library, new)
+    new.chmod(0o755)
+    os.replace(new, target)
+
+
+def isas() -> dict[str, list[str]]:
+    """The instruction sets built on this kind of machine."""
+    return ISAS_X86_64 if platform.machine() in ("x86_64", "AMD64") else ISAS_OTHER
+
+
+def check_compiler(compiler: list[str]) -> None:
+    """Fails in one sentence where an old compiler lacks an instruction set, not in pages of errors."""
+    for name, flags in isas().items():
+        if not compiler_accepts(compiler, [*FLAGS, *flags]):
+            raise BuildError(
+                f"fastrnn: {shlex.join(compiler)} cannot compile for {name} ({shlex.join([*FLAGS, *flags])});"
+                " g++ 11 or clang++ 12 and newer can"
+            )
+
+
+def build_tag(torch: Torch, cuda: Cuda | None) -> str:
+    """Name of the build directory: builds that share no object files do not spoil each other's."""
+    version = ".".join(map(str, torch.version))
+    return f"linux-{platform.machine()}-torch{version}-{'cuda' if cuda else 'cpu'}"
+
+
+def compile_steps(
+    root: Path, directory: Path, compiler: list[str], torch: Torch, cuda: Cuda | None
+) -> list[Compile]:
+    """One step per object file; all paths relative to `root`, so that a tree can be moved."""
+    user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
+    # the user's flags may change the optimisation, never the language or the instruction set
+    base = [*compiler, *OPTIMISE, *user_flags, *FLAGS, "-Icsrc"]
+    have = [f"-DFASTRNN_HAVE_{name.upper()}" for name in isas() if name != "base"]
+    stable = [
+        *STABLE_ABI,
+        f"-isystem{torch.root / 'include'}",
+        f"-I{sysconfig.get_path('include')}",
+    ]
+    cuda_sources = sources(root, "csrc/cuda/*.cu") if cuda else []
+    if cuda_sources:
+        stable += ["-DFASTRNN_CUDA", "-DUSE_CUDA", *(f"-isystem{d}" for d in cuda.include_dirs)]
+        stable.append(f'-DFASTRNN_CUDA_ARCHS="{",".join(cuda.archs)}"')
+
+    steps = []
+
+    def add(source: Path, command: list[str], suffix: str = "") -> None:
+        output = directory / source.with_name(f"{source.stem}{suffix}.o")
+        steps.append(Compile(source, output, command))
+
+    for source in sources(root, "csrc/*.cpp"):
+        add(source, [*base, *have, *stable])
+    for source in sources(root, "csrc/cpu/*.cpp"):
+        add(source, [*base, *have])
+    for source in sources(root, "csrc/cpu/isa/*.cpp"):
+        for name, flags in isas().items():
+            add(source, [*base, *flags, f"-DFASTRNN_ISA={name}"], f".{name}")
+    for source in cuda_sources:
+        add(source, [cuda.nvcc, *NVCC_FLAGS, *arch_flags(cuda.archs), "-Icsrc"], ".cu")
+    if not steps:
+        raise BuildError(
+            f"fastrnn: no C++ sources in {root / 'csrc'}: is this a full copy of the source?"
+        )
+    return steps
+
+
+def sources(root: Path, pattern: str) -> list[Path]:
+    """Source files by pattern, relative to `root`, in a fixed order."""
+    return sorted(path.relative_to(root) for path in root.glob(pattern))
+
+
+def link_step(library: Path, compiler: list[str], torch: Torch, cuda: Cuda | None) -> Link:
+    """torch's directory is not recorded in the library: `import torch` has always come first."""
+    user_flags = shlex.split(os.environ.get("CXXFLAGS", "") + " " + os.environ.get("LDFLAGS", ""))
+    strip = [] if "-g" in user_flags else ["-Wl,-s"]
+    directories = [str(torch.root / "lib"), *(cuda.library_dirs if cuda else [])]
+    command = [*compiler, "-shared", *strip, *user_flags, *(f"-L{d}" for d in directories)]
+    return Link(library, command, ["-ltorch_cpu", *(CUDA_LIBRARIES if cuda else [])])
