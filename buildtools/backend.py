@@ -1,8 +1,9 @@
 """PEP 517 backend: setuptools, plus the requirements that only this machine can tell.
 
-pip's build isolation hides the packages of the environment. Naming torch in [build-system] would make
-pip download another one (gigabytes, and another version) for each build; so `toolchain.find_torch` looks
-where isolation took it away, and a torch is asked for only where there is none.
+pip's build isolation hides the packages of the environment. Naming torch in [build-system] would
+make pip download another one (gigabytes, and another version) for each build; so
+`toolchain.find_torch` looks where isolation took it away, and a torch is asked for only where there
+is none.
 """
 
 from setuptools import build_meta
