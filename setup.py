@@ -41,7 +41,7 @@ class BuildLibrary(build_ext):
 
 
 class BuildPython(build_py):
-    """build_py from scratch: setuptools would pack files that an earlier build left in build/lib."""
+    """build_py from scratch: setuptools would pack what an earlier build left in build/lib."""
 
     def run(self):
         if not self.editable_mode:

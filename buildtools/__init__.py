@@ -1,7 +1,7 @@
-"""Builds the native library `fastrnn/_C.abi3.so`; used by setup.py and by pip, never at run time.
+"""Builds the native library `fastrnn/_C.abi3.so`, for setup.py and pip; not used at run time.
 
-Why not `torch.utils.cpp_extension`: it imports torch, which pip's build isolation hides; it knows one
-set of flags per extension, while `csrc/cpu/isa/` is compiled once per instruction set; and its
+Why not `torch.utils.cpp_extension`: it imports torch, which pip's build isolation hides; it knows
+one set of flags per extension, while `csrc/cpu/isa/` is compiled once per instruction set; and its
 `CUDAExtension` fails where `nvcc` on PATH is a wrapper script, beside a CPU-only torch, and with
 neither a GPU nor `TORCH_CUDA_ARCH_LIST`.
 

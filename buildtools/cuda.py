@@ -111,7 +111,7 @@ def arch_flags(archs: list[str]) -> list[str]:
 
 
 def toolkit_dirs(nvcc: str) -> tuple[list[str], list[str]]:
-    """Include and library directories as nvcc itself uses them: its path may be a wrapper script."""
+    """Include and library directories as nvcc uses them: its path may be a wrapper script."""
     dry_run = subprocess.run([nvcc, "-dryrun", "-c", "x.cu"], capture_output=True, text=True).stderr
     found = (re.findall(rf'"-{letter}([^"]+)"', dry_run) for letter in "IL")
     include_dirs, library_dirs = (list(dict.fromkeys(dirs)) for dirs in found)

@@ -2,8 +2,8 @@
 
 csrc/*.cpp          once, with torch's stable ABI headers (the only place that sees torch)
 csrc/cpu/*.cpp      once, without torch
-csrc/cpu/isa/*.cpp  once for each instruction set of ISAS, without torch; each object lives in its own
-                    namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
+csrc/cpu/isa/*.cpp  once for each instruction set of isas(), without torch; each object lives in its
+                    own namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
 csrc/cuda/*.cu      by nvcc where CUDA kernels are built
 """
 
@@ -45,7 +45,7 @@ FLAGS = [
     *("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"),
     *("-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
 ]
-# Target 2.11: the library runs on that torch and all later ones. Limited API: on Python 3.10 and later.
+# Target 2.11: the library runs on that torch and all later ones. Limited API: Python 3.10 and up.
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DPy_LIMITED_API=0x030A0000"]
 
 NVCC_FLAGS = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
@@ -96,12 +96,12 @@ def isas() -> dict[str, list[str]]:
 
 
 def check_compiler(compiler: list[str]) -> None:
-    """Fails in one sentence where an old compiler lacks an instruction set, not in pages of errors."""
+    """Fails in one sentence where an old compiler lacks an instruction set."""
     for name, flags in isas().items():
         if not compiler_accepts(compiler, [*FLAGS, *flags]):
             raise BuildError(
-                f"fastrnn: {shlex.join(compiler)} cannot compile for {name} ({shlex.join([*FLAGS, *flags])});"
-                " g++ 11 or clang++ 12 and newer can"
+                f"fastrnn: {shlex.join(compiler)} cannot compile for {name}"
+                f" ({shlex.join([*FLAGS, *flags])}); g++ 11 or clang++ 12 and newer can"
             )
 
 
@@ -143,11 +143,10 @@ def compile_steps(
         for name, flags in isas().items():
             add(source, [*base, *flags, f"-DFASTRNN_ISA={name}"], f".{name}")
     for source in cuda_sources:
-        add(source, [cuda.nvcc, *NVCC_FLAGS, *arch_flags(cuda.archs), "-Icsrc"], ".cu")
+        host = ["-ccbin", compiler[-1]] if os.environ.get("CXX") else []
+        add(source, [cuda.nvcc, *NVCC_FLAGS, *host, *arch_flags(cuda.archs), "-Icsrc"], ".cu")
     if not steps:
-        raise BuildError(
-            f"fastrnn: no C++ sources in {root / 'csrc'}: is this a full copy of the source?"
-        )
+        raise BuildError(f"fastrnn: no C++ sources in {root / 'csrc'}: is the copy complete?")
     return steps
 
 

@@ -13,7 +13,7 @@ from buildtools.toolchain import BuildError, find_ninja
 
 NO_NINJA = """\
 fastrnn: the build needs ninja, and none was found.
-  Install it:  pip install ninja      (pip does so by itself unless --no-build-isolation is given)"""
+  Install it:      pip install ninja      (pip does so itself without --no-build-isolation)"""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ def run(path: Path, root: Path) -> None:
         raise BuildError(NO_NINJA)
     command = [ninja, "-f", str(path), "-j", str(max_jobs())]
     if subprocess.run(command, cwd=root).returncode:
-        raise BuildError(
-            "fastrnn: compiling the native library failed; the compiler's words are above"
-        )
+        raise BuildError("fastrnn: compiling the native library failed: see the errors above")
 
 
 def max_jobs() -> int:

@@ -22,7 +22,7 @@ TORCH_REQUIREMENT = "torch>=2.11"
 NO_COMPILER = """\
 fastrnn: no C++ compiler found (looked for $CXX, g++, clang++, c++).
   Install one:      apt install g++   |   dnf install gcc-c++   |   conda install gxx
-  or go without:    FASTRNN_NATIVE=0 pip install .      (Triton and reference backends only, slow on CPU)"""
+  or go without:    FASTRNN_NATIVE=0 pip install .      (Triton and reference backends only)"""
 
 
 class BuildError(SystemExit):
