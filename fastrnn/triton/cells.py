@@ -1,0 +1,134 @@
+"""The cells as Triton functions: what a tile of units does at one step, and the same backwards.
+
+The counterpart of the C++ policies in `csrc/cells/`, held to `fastrnn/cells.py` by tests. A cell
+knows neither memory nor indices: tuples of float32 tiles [rows, units] come in and go out.
+
+    forward(x, r, state) -> next, saved
+        x, r: G gates; state, next: S states before and after the step; saved: K values
+    backward(saved, prev, next, grad) -> dx, dr, dprev
+        prev, next: the S states before and after the step; grad: dL/dnext
+        dx, dr: dL/dx and dL/dr of the G gates; dprev: the part of dL/dprev that does not pass
+        through r (the scan adds dr W_hh to dprev[0])
+
+x = W_ih x_t + b_ih, r = W_hh h + b_hh; gate order and formulas are those of torch.nn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+INTERPRET: bool = triton.knobs.runtime.interpret
+
+
+@triton.jit
+def _tanh_by_exp(x):
+    # Where libdevice cannot run (the interpreter): no overflow, absolute error of one rounding.
+    e = tl.exp(-2.0 * tl.abs(x))
+    t = (1.0 - e) / (1.0 + e)
+    return tl.where(x < 0, -t, t)
+
+
+tanh = _tanh_by_exp if INTERPRET else libdevice.tanh
+
+
+@triton.jit
+def tanh_forward(x, r, state):
+    return (tanh(x[0] + r[0]),), ()
+
+
+@triton.jit
+def tanh_backward(saved, prev, next, grad):
+    dx = (grad[0] * (1.0 - next[0] * next[0]),)
+    return dx, dx, (tl.zeros_like(grad[0]),)
+
+
+@triton.jit
+def relu_forward(x, r, state):
+    a = x[0] + r[0]
+    # where, not maximum: a NaN must pass, as it does in torch.
+    return (tl.where(a <= 0, 0.0, a),), ()
+
+
+@triton.jit
+def relu_backward(saved, prev, next, grad):
+    dx = (tl.where(next[0] > 0, grad[0], 0.0),)
+    return dx, dx, (tl.zeros_like(grad[0]),)
+
+
+@triton.jit
+def identity_forward(x, r, state):
+    return (x[0] + r[0],), ()
+
+
+@triton.jit
+def identity_backward(saved, prev, next, grad):
+    dx = (grad[0],)
+    return dx, dx, (tl.zeros_like(grad[0]),)
+
+
+@triton.jit
+def lstm_forward(x, r, state):
+    i, f = tl.sigmoid(x[0] + r[0]), tl.sigmoid(x[1] + r[1])
+    g, o = tanh(x[2] + r[2]), tl.sigmoid(x[3] + r[3])
+    c = f * state[1] + i * g
+    return (o * tanh(c), c), (i, f, g, o)
+
+
+@triton.jit
+def lstm_backward(saved, prev, next, grad):
+    i, f, g, o = saved[0], saved[1], saved[2], saved[3]
+    tanh_c = tanh(next[1])
+    dc = grad[1] + grad[0] * o * (1.0 - tanh_c * tanh_c)
+    dx = (
+        dc * g * i * (1.0 - i),
+        dc * prev[1] * f * (1.0 - f),
+        dc * i * (1.0 - g * g),
+        grad[0] * tanh_c * o * (1.0 - o),
+    )
+    return dx, dx, (tl.zeros_like(grad[0]), dc * f)
+
+
+@triton.jit
+def gru_forward(x, r, state):
+    reset, z = tl.sigmoid(x[0] + r[0]), tl.sigmoid(x[1] + r[1])
+    n = tanh(x[2] + reset * r[2])
+    return (n + z * (state[0] - n),), (reset, z, n, r[2])
+
+
+@triton.jit
+def gru_backward(saved, prev, next, grad):
+    reset, z, n, r_n = saved[0], saved[1], saved[2], saved[3]
+    dn = grad[0] * (1.0 - z) * (1.0 - n * n)
+    dz = grad[0] * (prev[0] - n) * z * (1.0 - z)
+    dreset = dn * r_n * reset * (1.0 - reset)
+    return (dreset, dz, dn), (dreset, dz, dn * reset), (grad[0] * z,)
+
+
+@dataclass(frozen=True)
+class TritonCell:
+    """The two functions of one cell, and whether its backward's dr differs from its dx."""
+
+    forward: Callable
+    backward: Callable
+    split: bool = False
+
+
+TRITON_CELLS: dict[str, TritonCell] = {
+    "rnn_tanh": TritonCell(tanh_forward, tanh_backward),
+    "rnn_relu": TritonCell(relu_forward, relu_backward),
+    "rnn_identity": TritonCell(identity_forward, identity_backward),
+    "lstm": TritonCell(lstm_forward, lstm_backward),
+    "gru": TritonCell(gru_forward, gru_backward, split=True),
+}
+
+
+def register(name: str, cell: TritonCell) -> None:
+    """Gives the cell `name` of `fastrnn.cells` its Triton functions. ValueError if it has some."""
+    if name in TRITON_CELLS:
+        raise ValueError(f"cell must be without Triton functions, got {name!r}, which has a pair")
+    TRITON_CELLS[name] = cell

@@ -1,0 +1,134 @@
+"""Tiles in and out of memory, and their dots: what the scan kernels are made of.
+
+A tensor line is given by one 64-bit pointer a batch row, so that N*G*H may pass 2^31; within a line
+32 bits are enough. Several tiles (gates, states, saved values) travel as a tuple.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def locate(j, steps, reverse, batch, length, offsets, B, RAGGED: tl.constexpr):
+    """Scan step j -> (packed rows [ROWS] int64, which rows of the tile take part in the step)."""
+    inside = (j >= 0) & (j < steps)
+    j = tl.where(inside, j, 0).to(tl.int64)
+    t = tl.where(reverse, steps - 1 - j, j)
+    if RAGGED:
+        first = tl.load(offsets + t)
+    else:
+        first = t * B
+    # No row is longer than 2^62 steps; a scalar mask & a block one fails in the interpreter.
+    return first + batch, tl.where(inside, t, 1 << 62) < length
+
+
+@triton.jit
+def entering_rows(resets, rows, valid, RESETS: tl.constexpr):
+    """The rows that enter their step with the state of the step before: valid and not reset."""
+    if RESETS:
+        valid = valid & (tl.load(resets + rows, mask=valid, other=1) == 0)
+    return valid
+
+
+@triton.jit
+def load_tiles(lines, mask_rows, units, stride, H: tl.constexpr, COUNT: tl.constexpr):
+    """COUNT tiles [ROWS, UNITS], `stride` elements apart, of the lines that start at `lines`."""
+    mask = mask_rows[:, None] & (units < H)[None, :]
+    tiles = ()
+    for i in tl.static_range(COUNT):
+        at = (lines + i * stride)[:, None] + units[None, :]
+        tiles = tiles + (tl.load(at, mask=mask, other=0.0),)
+    return tiles
+
+
+@triton.jit
+def store_tiles(lines, mask_rows, units, stride, tiles, H: tl.constexpr, COUNT: tl.constexpr):
+    mask = mask_rows[:, None] & (units < H)[None, :]
+    for i in tl.static_range(COUNT):
+        at = (lines + i * stride)[:, None] + units[None, :]
+        tl.store(at, tiles[i].to(lines.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def widen(tiles, COUNT: tl.constexpr):
+    """The tiles in float32."""
+    wide = ()
+    for i in tl.static_range(COUNT):
+        wide = wide + (tiles[i].to(tl.float32),)
+    return wide
+
+
+@triton.jit
+def select(mask_rows, tiles, others, COUNT: tl.constexpr):
+    """Tiles in the rows of the mask, others elsewhere."""
+    chosen = ()
+    for i in tl.static_range(COUNT):
+        chosen = chosen + (tl.where(mask_rows[:, None], tiles[i], others[i]),)
+    return chosen
+
+
+@triton.jit
+def zero_unless(mask_rows, tiles, COUNT: tl.constexpr):
+    """Tiles in the rows of the mask, zero elsewhere; where, not a product, so that NaN stops."""
+    chosen = ()
+    for i in tl.static_range(COUNT):
+        chosen = chosen + (tl.where(mask_rows[:, None], tiles[i], 0.0),)
+    return chosen
+
+
+@triton.jit
+def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD: tl.constexpr):
+    """G tiles [INNER, UNITS] of w_hh [G*H, H]: W_g^T for h W_g^T, or W_g for dr_g W_g."""
+    mask = (inner < H)[:, None] & (units < H)[None, :]
+    if BACKWARD:
+        at = w_hh + inner.to(tl.int64)[:, None] * H + units[None, :]
+    else:
+        at = w_hh + units.to(tl.int64)[None, :] * H + inner[:, None]
+    tiles = ()
+    for _ in tl.static_range(G):
+        tiles = tiles + (tl.load(at, mask=mask, other=0.0),)
+        at += H * H
+    return tiles
+
+
+@triton.jit
+def load_bias(
+    b_hh, units, ROWS: tl.constexpr, H: tl.constexpr, G: tl.constexpr, BIAS: tl.constexpr
+):
+    """b_hh [G*H] as G float32 tiles [ROWS, UNITS]: where the dots of a step start from."""
+    shape: tl.constexpr = (ROWS, units.shape[0])
+    tiles = ()
+    for g in tl.static_range(G):
+        if BIAS:
+            b = tl.load(b_hh + g * H + units, mask=units < H, other=0.0).to(tl.float32)
+            tiles = tiles + (tl.broadcast_to(b[None, :], shape),)
+        else:
+            tiles = tiles + (tl.zeros(shape, tl.float32),)
+    return tiles
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    if UPCAST:  # the interpreter would multiply the bit patterns of bfloat16
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def dot_gates(h, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    """acc_g + h W_g^T of every gate."""
+    r = ()
+    for g in tl.static_range(G):
+        r = r + (dot(h, weights[g], acc[g], PRECISION, UPCAST),)
+    return r
+
+
+@triton.jit
+def dot_back(dr, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    """acc + the sum over the gates of dr_g W_g."""
+    for g in tl.static_range(G):
+        acc = dot(dr[g].to(weights[g].dtype), weights[g], acc, PRECISION, UPCAST)
+    return acc
