@@ -58,7 +58,7 @@ def _lstm(x: Tensor, r: Tensor, state: States) -> States:
 
 
 def _gru(x: Tensor, r: Tensor, state: States) -> States:
-    """n = tanh(x_n + reset r_n),  h' = n + z (h - n)   (Cho et al. 2014, reset-after; torch.nn.GRU)."""
+    """n = tanh(x_n + reset r_n),  h' = n + z (h - n)   (Cho et al. 2014; as in torch.nn.GRU)."""
     x_r, x_z, x_n = x.unbind(-2)
     r_r, r_z, r_n = r.unbind(-2)
     reset, z = (x_r + r_r).sigmoid(), (x_z + r_z).sigmoid()
@@ -87,7 +87,7 @@ def get(name: str) -> CellSpec:
 
 
 def register(spec: CellSpec) -> None:
-    """Adds a cell. It runs on the reference backend, and on any backend that has a kernel for it."""
+    """Adds a cell. It runs on the reference, and on any backend that has a kernel for it."""
     if spec.name in CELLS:
         raise ValueError(f"cell name must be new, got {spec.name!r}, which is registered already")
     CELLS[spec.name] = spec

@@ -2,9 +2,9 @@
 
 Slow and obviously right. Any device, any dtype, any number of derivatives, `proj_size` too.
 
-Ragged batches use one packed form, that of `PackedSequence`: the rows of all steps lie in one buffer
-[N, ..], `batch_sizes` [T] tells how many rows each step has, and they fall. So the rows of a step
-are the first rows of the state, and a row that has ended simply stops being touched.
+Ragged batches use one packed form, that of `PackedSequence`: the rows of all steps lie in one
+buffer [N, ..], `batch_sizes` [T] tells how many rows each step has, and they fall. So the rows of a
+step are the first rows of the state, and a row that has ended simply stops being touched.
 """
 
 from __future__ import annotations

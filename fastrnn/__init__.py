@@ -1,0 +1,35 @@
+"""fastrnn: RNN, LSTM and GRU layers for PyTorch on hand-written kernels, drop-in for torch.nn's."""
+
+from __future__ import annotations
+
+import importlib
+
+from . import functional
+from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
+from .modules import FastGRU, FastLSTM, FastRNN
+from .version import __version__
+
+__all__ = [
+    "FastGRU",
+    "FastGRUCell",
+    "FastLSTM",
+    "FastLSTMCell",
+    "FastRNN",
+    "FastRNNCell",
+    "__version__",
+    "accelerate",
+    "explain",
+    "functional",
+    "restore",
+]
+
+# Loaded on first use: a program that only builds layers does not need them.
+_LAZY = {"accelerate": "convert", "restore": "convert", "explain": "explanation"}
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

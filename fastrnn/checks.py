@@ -1,0 +1,156 @@
+"""Checks of what callers pass to the modules: torch.nn's exception types, in better words.
+
+Each message names the argument, what was expected and what was given. A call that passes costs a
+few comparisons; the words are put together only for a call that fails.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import ops
+
+
+def backend(name: str) -> str:
+    if name not in ops.BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(ops.BACKENDS)}, got {name!r}")
+    return name
+
+
+def nonlinearity(name: str) -> str:
+    known = ("tanh", "relu", "identity")
+    if name not in known:
+        raise ValueError(f"nonlinearity must be one of {', '.join(known)}, got {name!r}")
+    return name
+
+
+def input(module, input: Tensor, weight: Tensor) -> None:
+    """input [T, B, I], [B, T, I] or [T, I], of the weights' dtype and device."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
+    if input.dim() not in (2, 3):
+        raise ValueError(
+            f"input must have 3 dimensions (or 2, unbatched), got {input.dim()}: {[*input.shape]}"
+        )
+    _features(module, input, weight)
+
+
+def packed_input(module, input: Tensor, weight: Tensor) -> None:
+    """The data [N, I] of a PackedSequence."""
+    if input.dim() != 2:
+        raise RuntimeError(
+            f"input of a PackedSequence must have 2 dimensions (rows, input_size), got "
+            f"{input.dim()}: {list(input.shape)}"
+        )
+    _features(module, input, weight)
+
+
+def _features(module, input: Tensor, weight: Tensor) -> None:
+    if input.shape[-1] != module.input_size:
+        raise RuntimeError(
+            f"input must have {module.input_size} features (input_size), got {input.shape[-1]}"
+        )
+    if input.dtype != weight.dtype and not (
+        torch._C._is_any_autocast_enabled() and input.is_floating_point()
+    ):
+        raise ValueError(
+            f"input must have the weights' dtype {weight.dtype}, got {input.dtype}: convert the "
+            f"input with input.to({weight.dtype}) or the module with module.to({input.dtype})"
+        )
+    if input.device != weight.device:
+        raise RuntimeError(
+            f"input must be on the weights' device {weight.device}, got {input.device}"
+        )
+
+
+def state(module, hx, input: Tensor, b: int, unbatched: bool) -> tuple[Tensor, ...]:
+    """hx as S tensors [L*D, B, H]."""
+    rows, h = len(module._all_weights), module.hidden_size
+    if module.states == 1:
+        return (_one_state("hx", hx, input, rows, b, h, unbatched),)
+    if isinstance(hx, Tensor) or not isinstance(hx, (tuple, list)) or len(hx) != 2:
+        got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else f"a {type(hx).__name__}"
+        raise TypeError(f"hx must be a tuple (h_0, c_0), got {got}")
+    return (
+        _one_state("hx[0] (h_0)", hx[0], input, rows, b, module.proj_size or h, unbatched),
+        _one_state("hx[1] (c_0)", hx[1], input, rows, b, h, unbatched),
+    )
+
+
+def _one_state(
+    name: str, s: Tensor, input: Tensor, rows: int, b: int, h: int, unbatched: bool
+) -> Tensor:
+    if not isinstance(s, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(s).__name__}")
+    expected = (rows, h) if unbatched else (rows, b, h)
+    if s.shape != expected:
+        axes = (
+            "num_layers * directions, hidden"
+            if unbatched
+            else "num_layers * directions, batch, hidden"
+        )
+        raise RuntimeError(f"{name} must have shape {list(expected)} ({axes}), got {[*s.shape]}")
+    if s.dtype != input.dtype and not (
+        torch._C._is_any_autocast_enabled() and s.is_floating_point()
+    ):
+        raise RuntimeError(f"{name} must have the input's dtype {input.dtype}, got {s.dtype}")
+    if s.device != input.device:
+        raise RuntimeError(f"{name} must be on the input's device {input.device}, got {s.device}")
+    return s.unsqueeze(1) if unbatched else s
+
+
+def resets(module, resets: Tensor, t: int, b: int, unbatched: bool, device: torch.device) -> Tensor:
+    """resets as [T, B] on the input's device."""
+    if not isinstance(resets, Tensor) or resets.dtype != torch.bool:
+        got = resets.dtype if isinstance(resets, Tensor) else type(resets).__name__
+        raise TypeError(f"resets must be a Tensor of torch.bool, got {got}")
+    batch_first = module.batch_first and not unbatched
+    expected = (t,) if unbatched else (b, t) if batch_first else (t, b)
+    if resets.shape != expected:
+        axes = "time" if unbatched else "batch, time" if batch_first else "time, batch"
+        raise ValueError(f"resets must have shape {list(expected)} ({axes}), got {[*resets.shape]}")
+    if unbatched:
+        resets = resets.unsqueeze(1)
+    elif batch_first:
+        resets = resets.transpose(0, 1)
+    return resets.to(device)
+
+
+def cell_input(module, input: Tensor) -> None:
+    """input [B, I] or [I] of a single-step cell."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"input must be a Tensor, got {type(input).__name__}")
+    if input.dim() not in (1, 2):
+        raise ValueError(
+            f"input must have 2 dimensions (or 1, unbatched), got {input.dim()}: {[*input.shape]}"
+        )
+    if input.shape[-1] != module.input_size:
+        raise RuntimeError(
+            f"input must have {module.input_size} features (input_size), got {input.shape[-1]}"
+        )
+    weight = module.weight_ih
+    if input.dtype != weight.dtype and not torch._C._is_any_autocast_enabled():
+        raise RuntimeError(f"input must have the weights' dtype {weight.dtype}, got {input.dtype}")
+    if input.device != weight.device:
+        raise RuntimeError(
+            f"input must be on the weights' device {weight.device}, got {input.device}"
+        )
+
+
+def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
+    """One state [B, H] (or [H]) of a single-step cell, for input [B, I] (or [I])."""
+    if not isinstance(s, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(s).__name__}")
+    if s.dim() not in (1, 2):
+        raise ValueError(f"{name} must have 2 dimensions (or 1, unbatched), got {s.dim()}")
+    if s.shape != (*input.shape[:-1], h):
+        raise RuntimeError(
+            f"{name} must have shape {[*input.shape[:-1], h]} to go with an input of shape "
+            f"{[*input.shape]}, got {[*s.shape]}"
+        )
+    if s.dtype != input.dtype and not torch._C._is_any_autocast_enabled():
+        raise RuntimeError(f"{name} must have the input's dtype {input.dtype}, got {s.dtype}")
+    if s.device != input.device:
+        raise RuntimeError(f"{name} must be on the input's device {input.device}, got {s.device}")
+    return s

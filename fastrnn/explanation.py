@@ -1,0 +1,45 @@
+"""explain: which engine serves a module, why, and what would make it another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from . import ops
+
+
+def explain(module: nn.Module, input: Tensor | PackedSequence) -> str:
+    """Says which backend would run module(input), why, and in which dtype.
+
+    module: one of fastrnn's layers or cells, or a model that holds some (each is listed, for an
+    input of that dtype and device). TypeError if there is none.
+    """
+    data = input.data if isinstance(input, PackedSequence) else input
+    names = [
+        (n, m) for n, m in module.named_modules() if hasattr(m, "cell") and hasattr(m, "backend")
+    ]
+    if not names:
+        raise TypeError(f"module must hold a fastrnn layer, got {type(module).__name__}")
+    return "\n".join(
+        _explain_one(f"{name}: " if name else "", layer, data) for name, layer in names
+    )
+
+
+def _explain_one(prefix: str, layer: nn.Module, data: Tensor) -> str:
+    device, dtype = data.device.type, data.dtype
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    backend, reason = ops.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
+    lines = [f"{prefix}{layer} on {device} in {dtype}", f"  backend: {backend} ({reason})"]
+    info = ops.build_info() if backend == "native" else {}
+    if device == "cpu" and "isa" in info:
+        threads = torch.get_num_threads()
+        lines.append(f"  instruction set: {info['isa']} (FASTRNN_ISA chooses), {threads} threads")
+    compute = ops.compute_dtype(dtype, device, backend)
+    if compute != dtype:
+        lines.append(f"  computes in {compute}, weights too, and returns {dtype}")
+    if backend == "reference" and layer.backend == "auto":
+        lines.append("  slow: plain torch operations, one time step at a time")
+    lines.append("  second derivatives and forward mode: the reference scan")
+    return "\n".join(lines)

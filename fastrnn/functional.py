@@ -1,0 +1,227 @@
+"""Recurrent layers as functions: layers x directions, padded or packed, one scan per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import cells, ops
+from .autograd import recurrent_scan
+from .reference import BOTH, FORWARD, REVERSE
+
+__all__ = ["Packing", "pack_lengths", "recurrent", "scan"]
+
+
+def recurrent(
+    cell: str,
+    input: Tensor,  # [T, B, I], or packed [N, I] with batch_sizes
+    hx: Sequence[Tensor],  # S tensors [L*D, B, H]
+    layers: Sequence[Sequence[Tensor]],  # L lists of weights, in torch.nn's order
+    *,
+    batch_sizes: Tensor | None = None,  # [T] int64 on the CPU, falling
+    resets: Tensor | None = None,  # [T, B] or packed [N], bool
+    bidirectional: bool = False,
+    proj: bool = False,
+    dropout: float = 0.0,
+    training: bool = False,
+    backend: str = "auto",
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """L layers of D directions: (output [T, B, D*H] or [N, D*H], S final states [L*D, B, H]).
+
+    Computes in float32 where the backend has no kernel for bfloat16 or float16 (CPU, reference),
+    and returns the input's dtype, or that of torch.autocast under it. Dropout acts on the output of
+    each layer but the last, and draws its random numbers as torch.nn does.
+    """
+    device = "cpu" if input.is_cpu else input.device.type
+    dtype = input.dtype
+    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device):
+        if layers[0][0].dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(device)
+    backend, _ = ops.choose(cell, device, dtype, backend, proj)
+    compute = ops.compute_dtype(dtype, device, backend)
+    if compute != dtype or dtype != input.dtype or layers[0][0].dtype != dtype:
+        input, hx = input.to(compute), [s.to(compute) for s in hx]
+        layers = [[w.to(compute) for w in weights] for weights in layers]
+
+    d = 2 if bidirectional else 1
+    directions = BOTH if bidirectional else FORWARD
+    if len(layers) == 1:
+        input, final = recurrent_scan(
+            cell, input, layers[0], hx, batch_sizes, resets, directions, True, backend
+        )
+    else:
+        finals = []
+        for index, weights in enumerate(layers):
+            if index and dropout:
+                input = F.dropout(input, dropout, training)
+            state = [s[index * d : (index + 1) * d] for s in hx]
+            input, layer_final = recurrent_scan(
+                cell, input, weights, state, batch_sizes, resets, directions, True, backend
+            )
+            finals.append(layer_final)
+        final = [torch.cat(parts) for parts in zip(*finals)]
+    if compute != dtype:
+        input, final = input.to(dtype), [s.to(dtype) for s in final]
+    return input, final
+
+
+def scan(
+    cell: str,
+    gx: Tensor,
+    weight_hh: Tensor,
+    bias_hh: Tensor | None,
+    state: Tensor | Sequence[Tensor],
+    *,
+    batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reverse: bool = False,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+    """The scan alone, over a ready input projection: for cells whose input is not W x + b.
+
+    Args:
+        cell: "rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru" or a registered cell
+        gx: [T, B, G*H], or packed [N, G*H] with batch_sizes; biases of the input included
+        weight_hh: [G*H, H]
+        bias_hh: [G*H] or None
+        state: S tensors [B, H] (lstm: (h, c)); the tensor itself where S is 1
+        batch_sizes: [T] int64 on the CPU, falling, as in PackedSequence; None for a dense gx
+        resets: [T, B], or packed [N]; bool; true: the row enters that step with zero state
+        reverse: from the last step to the first
+        backend: "auto", "native", "triton" or "reference"
+
+    Returns:
+        output [T, B, H] or [N, H], and the final state in the form that state was given in.
+
+    Raises ValueError for wrong shapes, RuntimeError where a backend asked for cannot serve.
+    """
+    spec = cells.get(cell)
+    bare = isinstance(state, Tensor)
+    states = (state,) if bare else tuple(state)
+    h = weight_hh.shape[-1]
+    rows = 3 if batch_sizes is None else 2
+    _expect(len(states) == spec.states, "state", f"{spec.states} tensors ({cell})", len(states))
+    _expect(
+        tuple(weight_hh.shape) == (spec.gates * h, h),
+        "weight_hh",
+        f"shape [G*H, H] with G = {spec.gates} ({cell})",
+        list(weight_hh.shape),
+    )
+    _expect(
+        gx.dim() == rows and gx.shape[-1] == spec.gates * h,
+        "gx",
+        f"shape [{'T, B' if batch_sizes is None else 'N'}, {spec.gates * h}]",
+        list(gx.shape),
+    )
+    if bias_hh is not None:
+        _expect(
+            tuple(bias_hh.shape) == (spec.gates * h,),
+            "bias_hh",
+            f"shape [{spec.gates * h}]",
+            list(bias_hh.shape),
+        )
+    b = states[0].shape[0]
+    for s in states:
+        fits = tuple(s.shape) == (gx.shape[1] if batch_sizes is None else b, h)
+        _expect(fits, "state", f"tensors of shape [B, {h}]", list(s.shape))
+    if resets is not None:
+        _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
+        _expect(
+            resets.shape == gx.shape[:-1], "resets", f"shape {list(gx.shape[:-1])}", [*resets.shape]
+        )
+
+    device = gx.device.type
+    backend, _ = ops.choose(cell, device, gx.dtype, backend)
+    compute = ops.compute_dtype(gx.dtype, device, backend)
+    weights = [weight_hh] if bias_hh is None else [weight_hh, bias_hh]
+    output, final = recurrent_scan(
+        cell,
+        gx.to(compute),
+        [w.to(compute) for w in weights],
+        [s.to(compute).unsqueeze(0) for s in states],
+        batch_sizes,
+        resets,
+        REVERSE if reverse else FORWARD,
+        False,
+        backend,
+    )
+    finals = tuple(s[0].to(gx.dtype) for s in final)
+    return output.to(gx.dtype), finals[0] if bare else finals
+
+
+def _expect(holds: bool, name: str, expected: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must have {expected}, got {got}")
+
+
+class Packing:
+    """Where the valid rows of a padded batch lie: padded [T, B, ..] <-> packed [N, ..].
+
+    Rows are taken in order of falling length, so that the rows of a step are the first rows of the
+    state, as in PackedSequence. Everything here is index arithmetic: no loop over T or B.
+    """
+
+    def __init__(self, batch_sizes: Tensor, order: Tensor, inverse: Tensor, index: Tensor):
+        self.batch_sizes = batch_sizes  # [T'] int64 on the CPU, T' the greatest length
+        self.order = order  # [B]: order[k] is the batch row at place k
+        self.inverse = inverse  # [B]: the place of each batch row
+        self.index = index  # [N]: place in the flattened [T*B] of each packed row
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """[T, B, ..] -> [N, ..]"""
+        return padded.flatten(0, 1).index_select(0, self.index)
+
+    def pad(self, packed: Tensor, t: int, b: int) -> Tensor:
+        """[N, ..] -> [T, B, ..] with zeros outside the lengths."""
+        padded = packed.new_zeros((t * b, *packed.shape[1:]))
+        return padded.index_copy(0, self.index, packed).unflatten(0, (t, b))
+
+    def sort(self, state: Tensor) -> Tensor:
+        """[L*D, B, H] in the caller's order of rows -> in falling order of lengths."""
+        return state.index_select(1, self.order)
+
+    def unsort(self, state: Tensor) -> Tensor:
+        return state.index_select(1, self.inverse)
+
+
+def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.device) -> Packing:
+    """The packing of a padded batch [T, B, ..] whose row b has lengths[b] valid steps, 0 to T."""
+    if isinstance(lengths, Tensor):
+        if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+            raise TypeError(f"lengths must be integers, got {lengths.dtype}")
+        lengths = lengths.detach().to("cpu", torch.int64)
+    else:
+        lengths = list(lengths)
+        if not all(isinstance(n, int) and not isinstance(n, bool) for n in lengths):
+            raise TypeError(f"lengths must be integers, got {lengths}")
+        lengths = torch.tensor(lengths, dtype=torch.int64)
+    if lengths.shape != (b,):
+        raise ValueError(
+            f"lengths must have shape [{b}] (one for each batch row), got {list(lengths.shape)}"
+        )
+    if b and not 0 <= int(lengths.min()) <= int(lengths.max()) <= t:
+        raise ValueError(
+            f"lengths must lie between 0 and {t} (the time steps of input), got "
+            f"{int(lengths.min())} to {int(lengths.max())}"
+        )
+    falling, order = lengths.sort(descending=True, stable=True)
+    steps = torch.arange(int(falling[0]) if b else 0)
+    valid = steps[:, None] < falling  # [T', B]: falling, so valid rows come first in each step
+    step, place = valid.nonzero(as_tuple=True)
+    return Packing(
+        valid.sum(1),
+        order.to(device),
+        order.argsort().to(device),
+        (step * b + order[place]).to(device),
+    )
+
+
+def pack_resets(resets: Tensor, batch_sizes: Tensor, order: Tensor | None) -> Tensor:
+    """resets [T, B] in the caller's order of rows -> [N] as a PackedSequence lays out its rows."""
+    if order is not None:
+        resets = resets.index_select(1, order)
+    places = torch.arange(resets.shape[1])
+    return resets[(places < batch_sizes[:, None]).to(resets.device)]

@@ -1,0 +1,259 @@
+"""FastRNN, FastLSTM, FastGRU: torch.nn's recurrent layers over fastrnn's scan.
+
+The base class is torch.nn.RNNBase, so parameters, names, initialisation and state_dict are those of
+torch.nn. (torch.compile would refuse a subclass of nn.RNN, nn.LSTM or nn.GRU.) Weights are read
+from the module at each call, never cached: tying, parametrizations, functional_call just work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from . import checks, functional
+
+__all__ = ["FastGRU", "FastLSTM", "FastRNN"]
+
+
+class _FastBase(nn.RNNBase):
+    """What the three layers share; a layer adds its constructor and the name of its cell."""
+
+    cell: str
+    states = 1  # S
+    backend: str
+
+    # torch.nn keeps a flat list of weights beside the parameters, for cuDNN; here it is derived.
+    @property
+    def _flat_weights(self) -> list[Tensor | None]:
+        return [getattr(self, name, None) for name in self._flat_weights_names]
+
+    def _init_flat_weights(self) -> None:
+        pass
+
+    def _update_flat_weights(self) -> None:
+        pass
+
+    def _replicate_for_data_parallel(self):
+        return nn.Module._replicate_for_data_parallel(self)
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do: fastrnn's kernels need no flat buffer. Kept for torch.nn's callers."""
+
+    def _layers(self) -> list[list[Tensor]]:
+        """L lists of weights, read afresh."""
+        parameters = self._parameters
+        try:
+            rows = [[parameters[name] for name in names] for names in self._all_weights]
+        except KeyError:  # a parametrization, pruning or weight_norm made some plain attributes
+            rows = [[getattr(self, name) for name in names] for names in self._all_weights]
+        if self.bidirectional:
+            return [rows[i] + rows[i + 1] for i in range(0, len(rows), 2)]
+        return rows
+
+    def _zeros(self, input: Tensor, b: int) -> tuple[Tensor, ...]:
+        """Initial states for input: S tensors [L*D, B, H]."""
+        rows = len(self._all_weights)
+        h0 = input.new_zeros((rows, b, self.proj_size or self.hidden_size))
+        if self.states == 1:
+            return (h0,)
+        return h0, input.new_zeros((rows, b, self.hidden_size)) if self.proj_size else h0
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | tuple[Tensor, Tensor] | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple:
+        """Runs the layers over a sequence.
+
+        Args:
+            input: [T, B, I] ([B, T, I] with batch_first), [T, I] unbatched, or a PackedSequence
+            hx: [L*D, B, H] ([L*D, H] unbatched); FastLSTM: (h_0, c_0); None: zeros
+            lengths: [B] integers, any order and device, zeros allowed: row b has lengths[b] valid
+                steps. Outputs past them are zeros, h_n is the state at the length
+            resets: [T, B] bool ([B, T] with batch_first, [T] unbatched): the row enters that step
+                with zero state, and no gradient passes
+
+        Returns:
+            output [T, B, D*H] in the layout of input, and h_n [L*D, B, H] (FastLSTM: (h_n, c_n)),
+            as torch.nn's layers do.
+
+        Raises ValueError, RuntimeError or TypeError that names the argument, what was expected and
+        what was given, where torch.nn raises.
+        """
+        layers = self._layers()
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(layers, input, hx, lengths, resets)
+        checks.input(self, input, layers[0][0])
+        unbatched = input.dim() == 2
+        if unbatched:
+            input = input.unsqueeze(1)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        t, b, _ = input.shape
+        if t == 0:
+            raise RuntimeError("input must have at least one time step, got a sequence of length 0")
+        if hx is None:
+            state = self._zeros(input, b)
+        else:
+            state = checks.state(self, hx, input, b, unbatched)
+        if resets is not None:
+            resets = checks.resets(self, resets, t, b, unbatched, input.device)
+        if lengths is None:
+            output, final = self._run(layers, input, state, None, resets)
+        else:
+            packing = functional.pack_lengths(lengths, t, b, input.device)
+            output, final = self._run(
+                layers,
+                packing.pack(input),
+                [packing.sort(s) for s in state],
+                packing.batch_sizes,
+                None if resets is None else packing.pack(resets),
+            )
+            output, final = packing.pad(output, t, b), [packing.unsort(s) for s in final]
+        if unbatched:
+            output, final = output.squeeze(1), [s.squeeze(1) for s in final]
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+        return output, final[0] if self.states == 1 else tuple(final)
+
+    def _forward_packed(self, layers, packed: PackedSequence, hx, lengths, resets) -> tuple:
+        """A PackedSequence in and out, hx and h_n in the caller's order of rows."""
+        if lengths is not None:
+            raise ValueError("lengths must be None with a PackedSequence, which has its own")
+        input, batch_sizes, order, inverse = packed
+        checks.packed_input(self, input, layers[0][0])
+        b = int(batch_sizes[0])
+        if hx is None:
+            state = self._zeros(input, b)
+        else:
+            state = checks.state(self, hx, input, b, False)
+            if order is not None:
+                state = [s.index_select(1, order) for s in state]
+        if resets is not None:
+            resets = checks.resets(self, resets, len(batch_sizes), b, False, input.device)
+            resets = functional.pack_resets(resets, batch_sizes, order)
+        output, final = self._run(layers, input, state, batch_sizes, resets)
+        if inverse is not None:
+            final = [s.index_select(1, inverse) for s in final]
+        output = PackedSequence(output, batch_sizes, order, inverse)
+        return output, final[0] if self.states == 1 else tuple(final)
+
+    def _run(self, layers, input, state, batch_sizes, resets):
+        return functional.recurrent(
+            self.cell,
+            input,
+            state,
+            layers,
+            batch_sizes=batch_sizes,
+            resets=resets,
+            bidirectional=self.bidirectional,
+            proj=self.proj_size > 0,
+            dropout=self.dropout,
+            training=self.training,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        extra = super().extra_repr()
+        return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"
+
+
+class FastRNN(_FastBase):
+    """Elman network, h' = act(W_ih x + b_ih + W_hh h + b_hh): torch.nn.RNN, and "identity".
+
+    nonlinearity: "tanh", "relu" or "identity" (a linear hidden state). backend: "auto", "native"
+    (C++/CUDA), "triton" or "reference". All other arguments, weights and results as torch.nn.RNN.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device=None,
+        dtype=None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        # torch.nn knows no identity: it starts as any mode with one gate.
+        mode = "RNN_RELU" if checks.nonlinearity(nonlinearity) == "relu" else "RNN_TANH"
+        super().__init__(
+            mode, input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, device=device, dtype=dtype,
+        )  # fmt: skip
+        self.nonlinearity = nonlinearity
+        self.mode = f"RNN_{nonlinearity.upper()}"
+        self.cell = f"rnn_{nonlinearity}"
+        self.backend = checks.backend(backend)
+
+
+class FastLSTM(_FastBase):
+    """Long short-term memory: torch.nn.LSTM, `proj_size` included.
+
+    backend: "auto", "native" (C++/CUDA), "triton" or "reference". All other arguments, weights and
+    results as torch.nn.LSTM.
+    """
+
+    cell = "lstm"
+    states = 2
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device=None,
+        dtype=None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(
+            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, proj_size, device, dtype,
+        )  # fmt: skip
+        self.backend = checks.backend(backend)
+
+
+class FastGRU(_FastBase):
+    """Gated recurrent unit in its reset-after form: torch.nn.GRU.
+
+    backend: "auto", "native" (C++/CUDA), "triton" or "reference". All other arguments, weights and
+    results as torch.nn.GRU.
+    """
+
+    cell = "gru"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device=None,
+        dtype=None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(
+            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, device=device, dtype=dtype,
+        )  # fmt: skip
+        self.backend = checks.backend(backend)

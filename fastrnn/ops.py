@@ -1,0 +1,205 @@
+"""The private ops `torch.ops.fastrnn.*`: native library, fakes, which backend serves what.
+
+    fastrnn::forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes,
+                     Tensor? resets, int directions, bool project, bool save)
+        -> (Tensor output, Tensor[] final, Tensor saved)
+    fastrnn::backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input,
+                      Tensor[] weights, Tensor[] state, Tensor output, Tensor saved,
+                      Tensor? batch_sizes, Tensor? resets, int directions, bool project,
+                      bool need_input)
+        -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
+
+input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
+them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H];
+saved [D, N, K+S-1, H]. Directions is a bit mask: 1 forward, 2 reverse. `triton_forward` and
+`triton_backward` have the same two schemas.
+
+Importing `fastrnn._C` defines the native ops. A missing `_C` means a pure-Python install; one that
+is there and does not load raises its own ImportError.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import cells
+
+BACKENDS = ("auto", "native", "triton", "reference")
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None
+
+
+def _fake_forward(
+    cell, input, weights, state, batch_sizes, resets, directions, project, save
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    spec = cells.get(cell)
+    d, _, h = state[0].shape
+    output = input.new_empty((*input.shape[:-1], d * h))
+    final = [s.new_empty(s.shape) for s in state]
+    if not save:
+        return output, final, input.new_empty(0)
+    n = input.shape[0] if batch_sizes is not None else input.shape[0] * input.shape[1]
+    return output, final, input.new_empty((d, n, spec.saved + spec.states - 1, h))
+
+
+def _fake_backward(
+    cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
+    directions, project, need_input,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
+    grad_input = input.new_empty(input.shape if need_input else 0)
+    return (
+        grad_input,
+        [w.new_empty(w.shape) for w in weights],
+        [s.new_empty(s.shape) for s in state],
+    )
+
+
+def _one_by_one(op: Callable) -> Callable:
+    """vmap rule: one call of the kernel per entry of the mapped axis, results stacked.
+
+    An ensemble has other weights in each entry, per-sample gradients have other weight gradients:
+    each entry is a scan of its own.
+    """
+
+    def rule(info, in_dims, *args):
+        def entry(arg: Any, dim: Any, v: int) -> Any:
+            if isinstance(arg, (list, tuple)):
+                return [entry(a, d, v) for a, d in zip(arg, dim)]
+            return arg if dim is None else arg.select(dim, v)
+
+        calls = [
+            op(*(entry(a, d, v) for a, d in zip(args, in_dims))) for v in range(info.batch_size)
+        ]
+        stacked = tuple(
+            [torch.stack(ts) for ts in zip(*parts)]
+            if isinstance(parts[0], (list, tuple))
+            else torch.stack(parts)
+            for parts in zip(*calls)
+        )
+        return stacked, tuple([0] * len(s) if isinstance(s, list) else 0 for s in stacked)
+
+    return rule
+
+
+def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
+    """Adds fakes and vmap rules to a pair of ops, named as "fastrnn::forward"; returns the ops."""
+    pair = []
+    for name, fake in ((forward, _fake_forward), (backward, _fake_backward)):
+        torch.library.register_fake(name, fake)
+        op = getattr(torch.ops.fastrnn, name.removeprefix("fastrnn::")).default
+        torch.library.register_vmap(name, _one_by_one(op))
+        pair.append(op)
+    return pair[0], pair[1]
+
+
+@functools.cache
+def kernels(backend: str) -> tuple[Callable, Callable]:
+    """The (forward, backward) ops of a backend that `choose` has returned."""
+    if backend == "native":
+        return _NATIVE
+    from . import triton  # noqa: F401  defines the ops on import
+
+    return register_rules("fastrnn::triton_forward", "fastrnn::triton_backward")
+
+
+@functools.cache
+def build_info() -> dict[str, Any]:
+    """What the native library was built for; empty if it was not built."""
+    return json.loads(torch.ops.fastrnn.build_info()) if NATIVE_BUILT else {}
+
+
+def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
+    """Why the native kernels cannot serve this, or None if they can."""
+    if not NATIVE_BUILT:
+        return "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
+    native_cells = build_info().get(
+        "cells", ["rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru"]
+    )
+    if cell not in native_cells:
+        return f"the native library has no kernel for the cell {cell!r}"
+    if proj and "proj_size" not in build_info():
+        return "the native kernels have no proj_size"
+    if device == "cuda" and not build_info()["cuda_archs"]:
+        return "the native library was built without CUDA"
+    if device not in ("cpu", "cuda", "meta"):
+        return f"the native kernels run on cpu and cuda, not on {device}"
+    if not dtype.is_floating_point:
+        return f"the native kernels compute in floating point, not in {dtype}"
+    return None
+
+
+def _no_triton(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
+    """Why the Triton kernels cannot serve this, or None if they can."""
+    if proj:
+        return "the Triton kernels have no proj_size"
+    if importlib.util.find_spec("triton") is None:
+        return "the triton package is not installed"
+    if importlib.util.find_spec("fastrnn.triton") is None:
+        return "this fastrnn has no Triton kernels"
+    from . import triton
+
+    return triton.unavailable(cell, device, dtype)
+
+
+@functools.cache
+def choose(
+    cell: str, device: str, dtype: torch.dtype, backend: str = "auto", proj: bool = False
+) -> tuple[str, str]:
+    """(backend, reason): which backend serves tensors of that device type and dtype.
+
+    "auto" is $FASTRNN_BACKEND if set, else the first of native, triton, reference that can; it
+    warns once where only the slow reference is left. A backend asked for by name that cannot serve
+    raises RuntimeError; an unknown name ValueError.
+    """
+    asked = f"backend={backend!r}"
+    if backend == "auto" and os.environ.get("FASTRNN_BACKEND", "auto") != "auto":
+        backend = os.environ["FASTRNN_BACKEND"]
+        asked = f"FASTRNN_BACKEND={backend}"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    cells.get(cell)
+    if backend == "reference":
+        return "reference", f"{asked} was asked for"
+    checks = {"native": _no_native, "triton": _no_triton}
+    if backend != "auto":
+        refusal = checks[backend](cell, device, dtype, proj)
+        if refusal:
+            raise RuntimeError(f"{asked} cannot serve {cell} on {device} in {dtype}: {refusal}")
+        return backend, f"{asked} was asked for"
+    # Triton's interpreter is a debugging aid on CPU tensors: only on request.
+    candidates = ["native"] if device in ("cpu", "meta") else ["native", "triton"]
+    refusals = []
+    for candidate in candidates:
+        refusal = checks[candidate](cell, device, dtype, proj)
+        if refusal is None:
+            return candidate, "; ".join(
+                [*refusals, f"{candidate} kernels serve {cell} on {device}"]
+            )
+        refusals.append(f"not {candidate}: {refusal}")
+    reason = "; ".join(refusals)
+    warnings.warn(f"fastrnn runs {cell} on its slow reference backend: {reason}", stacklevel=2)
+    return "reference", reason
+
+
+@functools.cache
+def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
+    """The dtype inside: float32 for bfloat16 and float16 on the CPU and on the reference."""
+    if dtype in LOW_PRECISION and (device == "cpu" or backend == "reference"):
+        return torch.float32
+    return dtype
+
+
+if NATIVE_BUILT:
+    import fastrnn._C  # noqa: F401
+
+    _NATIVE = register_rules("fastrnn::forward", "fastrnn::backward")
