@@ -23,6 +23,9 @@ class _FastCellBase(nn.RNNCellBase):
             weights += [self.bias_ih, self.bias_hh]
         return weights
 
+    def __prepare_scriptable__(self):
+        checks.no_torchscript()
+
     def forward(self, input: Tensor, hx=None):
         """input [B, I] or [I], hx [B, H] or [H] (FastLSTMCell: (h, c); None: zeros) -> next hx."""
         checks.cell_input(self, input)

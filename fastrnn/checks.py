@@ -25,6 +25,13 @@ def nonlinearity(name: str) -> str:
     return name
 
 
+def no_torchscript() -> None:
+    raise RuntimeError(
+        "fastrnn layers cannot become TorchScript (torch.jit.script, torch.jit.trace): call "
+        "fastrnn.restore(model) first, or use torch.compile or torch.export"
+    )
+
+
 def input(module, input: Tensor, weight: Tensor) -> None:
     """input [T, B, I], [B, T, I] or [T, I], of the weights' dtype and device."""
     if not isinstance(input, Tensor):

@@ -32,7 +32,7 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor) -> str:
         dtype = torch.get_autocast_dtype(device)
     backend, reason = ops.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
     lines = [f"{prefix}{layer} on {device} in {dtype}", f"  backend: {backend} ({reason})"]
-    info = ops.build_info() if backend == "native" else {}
+    info = ops.BUILD_INFO if backend == "native" else {}
     if device == "cpu" and "isa" in info:
         threads = torch.get_num_threads()
         lines.append(f"  instruction set: {info['isa']} (FASTRNN_ISA chooses), {threads} threads")

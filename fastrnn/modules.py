@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -37,6 +38,9 @@ class _FastBase(nn.RNNBase):
 
     def _replicate_for_data_parallel(self):
         return nn.Module._replicate_for_data_parallel(self)
+
+    def __prepare_scriptable__(self):
+        checks.no_torchscript()
 
     def flatten_parameters(self) -> None:
         """Nothing to do: fastrnn's kernels need no flat buffer. Kept for torch.nn's callers."""
@@ -85,6 +89,8 @@ class _FastBase(nn.RNNBase):
         Raises ValueError, RuntimeError or TypeError that names the argument, what was expected and
         what was given, where torch.nn raises.
         """
+        if torch._C._get_tracing_state() is not None:
+            checks.no_torchscript()
         layers = self._layers()
         if isinstance(input, PackedSequence):
             return self._forward_packed(layers, input, hx, lengths, resets)

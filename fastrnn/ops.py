@@ -36,7 +36,12 @@ from . import cells
 BACKENDS = ("auto", "native", "triton", "reference")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
+NATIVE_CELLS = ("rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru")
 NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None
+if NATIVE_BUILT:
+    import fastrnn._C  # noqa: F401  defines the ops
+
+BUILD_INFO: dict[str, Any] = json.loads(torch.ops.fastrnn.build_info()) if NATIVE_BUILT else {}
 
 
 def _fake_forward(
@@ -106,30 +111,21 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
 def kernels(backend: str) -> tuple[Callable, Callable]:
     """The (forward, backward) ops of a backend that `choose` has returned."""
     if backend == "native":
-        return _NATIVE
+        return _NATIVE_OPS
     from . import triton  # noqa: F401  defines the ops on import
 
     return register_rules("fastrnn::triton_forward", "fastrnn::triton_backward")
-
-
-@functools.cache
-def build_info() -> dict[str, Any]:
-    """What the native library was built for; empty if it was not built."""
-    return json.loads(torch.ops.fastrnn.build_info()) if NATIVE_BUILT else {}
 
 
 def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
     """Why the native kernels cannot serve this, or None if they can."""
     if not NATIVE_BUILT:
         return "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
-    native_cells = build_info().get(
-        "cells", ["rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru"]
-    )
-    if cell not in native_cells:
+    if cell not in NATIVE_CELLS:
         return f"the native library has no kernel for the cell {cell!r}"
-    if proj and "proj_size" not in build_info():
+    if proj:
         return "the native kernels have no proj_size"
-    if device == "cuda" and not build_info()["cuda_archs"]:
+    if device == "cuda" and not BUILD_INFO["cuda_archs"]:
         return "the native library was built without CUDA"
     if device not in ("cpu", "cuda", "meta"):
         return f"the native kernels run on cpu and cuda, not on {device}"
@@ -200,6 +196,4 @@ def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
 
 
 if NATIVE_BUILT:
-    import fastrnn._C  # noqa: F401
-
-    _NATIVE = register_rules("fastrnn::forward", "fastrnn::backward")
+    _NATIVE_OPS = register_rules("fastrnn::forward", "fastrnn::backward")
