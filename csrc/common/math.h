@@ -1,0 +1,31 @@
+// Scalar maths a cell may use. Vector types bring their own exp and tanh, found by argument lookup.
+#pragma once
+#include <cmath>
+
+#ifdef __CUDACC__
+#define FASTRNN_HD __host__ __device__ __forceinline__
+#else
+#define FASTRNN_HD inline __attribute__((always_inline))
+#endif
+
+namespace fastrnn {
+
+FASTRNN_HD float exp(float x) { return ::expf(x); }
+FASTRNN_HD double exp(double x) { return ::exp(x); }
+FASTRNN_HD float tanh(float x) { return ::tanhf(x); }
+FASTRNN_HD double tanh(double x) { return ::tanh(x); }
+
+// max(x, 0) that lets NaN through, as torch.relu does.
+FASTRNN_HD float relu(float x) { return x < 0.f ? 0.f : x; }
+FASTRNN_HD double relu(double x) { return x < 0. ? 0. : x; }
+
+// 1 where x > 0, else 0.
+FASTRNN_HD float heaviside(float x) { return x > 0.f ? 1.f : 0.f; }
+FASTRNN_HD double heaviside(double x) { return x > 0. ? 1. : 0.; }
+
+template <class T>
+FASTRNN_HD T sigmoid(T x) {
+  return T(1) / (T(1) + exp(-x));
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,36 @@
+// The cell list: the one place that names every cell. F(name, policy).
+#pragma once
+#include "../cells/elman.h"
+#include "../cells/gru.h"
+#include "../cells/lstm.h"
+
+// A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
+// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md.
+#ifdef FASTRNN_EXTRA_CELLS
+#include FASTRNN_EXTRA_CELLS
+#else
+#define FASTRNN_EXTRA_CELL_LIST(F)
+#endif
+
+#define FASTRNN_CELLS(F)            \
+  F(rnn_tanh, Elman<Tanh>)          \
+  F(rnn_relu, Elman<Relu>)          \
+  F(rnn_identity, Elman<Identity>)  \
+  F(lstm, Lstm)                     \
+  F(gru, Gru)                       \
+  FASTRNN_EXTRA_CELL_LIST(F)
+
+namespace fastrnn {
+
+struct CellInfo {
+  const char* name;
+  int gates, states, saved;
+};
+
+#define FASTRNN_CELL_INFO(name, ...) \
+  {#name, __VA_ARGS__::kGates, __VA_ARGS__::kStates, __VA_ARGS__::kSaved},
+constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
+#undef FASTRNN_CELL_INFO
+constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);
+
+}  // namespace fastrnn

@@ -1,0 +1,366 @@
+// The backward engine: the steps of the forward engine in opposite order. Each step first gathers
+// dL/dh from the output, from the step after it (its gate gradients times W_hh, fused into the same
+// tile loop) and from what the cell passes on directly; then runs the cell's backward. After a block
+// of steps, while its gate gradients are in cache, come the input and the weight gradients.
+#pragma once
+#include "weight_grad.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class Cell, class T>
+class Backward {
+ public:
+  static int64_t workspace(const ScanParams& s) { return Backward(s, nullptr).arena_.used(); }
+
+  static void run(const ScanParams& s) {
+    Backward self(s, s.workspace);
+    Team<Backward>::run(s.parallel, s.threads, self);
+  }
+
+  void operator()(int rank, int size, Barrier& barrier) {
+    const int64_t chunk = size * kMaxRows;
+    for (int d = 0; d < s_.directions; ++d) {
+      pack(d, rank, size);
+      barrier.wait(size);
+      for (int64_t b = 0; b < s_.B; b += chunk) {
+        const Range rows{b, s_.B - b < chunk ? s_.B : b + chunk};
+        Worker w{*this, d, rank, size, barrier, rows, share(rows, rank, size),
+                 {0, panels_.count()}, scratch_[rank], s_.B < size};
+        if (w.by_units) {
+          w.mine = rows;
+          w.units = part(panels_.count(), rank, size);
+        }
+        walk(w);
+      }
+    }
+  }
+
+ private:
+  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  static constexpr int kStored = K + S - 1, W = Vec<T>::W;
+  static constexpr int64_t kMaxRows = 96;         // rows a thread walks through time together
+  static constexpr int64_t kBlockBytes = 2 << 20;  // of gate gradients
+
+  struct Scratch {  // one thread's
+    T* tile;                // dL/dh of one group of rows and one panel, or one row and all panels
+    const T **next, **rows;  // gate gradients of the step after, a batch row; rows of a block
+  };
+  struct Worker {  // one thread's share of one direction of a chunk of batch rows
+    Backward& engine;
+    int d, rank, size;
+    Barrier& barrier;
+    Range rows, mine;  // the chunk's batch rows; this thread's
+    Range units;       // this thread's panels
+    Scratch& scratch;
+    bool by_units;
+    const Direction& dir() const { return engine.s_.dir[d]; }
+  };
+
+  Backward(const ScanParams& s, void* memory)
+      : s_(s), panels_(s.H, 1), inputs_(s.I, 1), arena_(memory), block_rows_(rows_of_block(s)),
+        weight_grad_(arena_, s.threads, G * s.H, block_rows_,
+                     s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
+    const int64_t gates = G * s.H;
+    const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
+    w_hh_ = arena_.take<T>(panels_.width() * gates);
+    w_ih_ = arena_.take<T>(s.d_input && s.dir[0].w_ih ? inputs_.width() * gates : 0);
+    zeros_ = arena_.take<T>(gates);
+    if (memory) memset(zeros_, 0, gates * sizeof(T));
+    for (int k = 0; k < S; ++k) carry_[k] = arena_.take<T>(chunk * s.H);
+    last_ = arena_.take<T>(chunk * gates);
+    d_x_ = arena_.take<T>(block_rows_ * gates);
+    d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * gates) : d_x_;
+    scratch_ = arena_.take<Scratch>(s.threads);
+    for (int i = 0; i < s.threads; ++i) {
+      const int64_t tile = kGroupRows * kMaxVectors * W;
+      Scratch w{arena_.take<T>(tile > panels_.width() ? tile : panels_.width()),
+                arena_.take<const T*>(chunk), arena_.take<const T*>(block_rows_)};
+      if (memory) scratch_[i] = w;
+    }
+  }
+
+  static int64_t rows_of_block(const ScanParams& s) {
+    const int64_t most = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
+    int64_t rows = kBlockBytes / int64_t(G * s.H * sizeof(T));
+    rows = rows < 192 ? 192 : rows > 1024 ? 1024 : rows;
+    if (rows > s.T * s.B) rows = s.T * s.B;
+    return rows < most ? most : rows;
+  }
+
+  Range share(Range rows, int rank, int size) const {
+    if (rows.begin == 0 && rows.end == s_.B) return row_part(s_, rank, size);
+    const Range mine = part(rows.end - rows.begin, rank, size);
+    return {rows.begin + mine.begin, rows.begin + mine.end};
+  }
+
+  void pack(int d, int rank, int size) {
+    pack_matrix(panels_, static_cast<const T*>(s_.dir[d].w_hh), w_hh_, rank, size);
+    if (s_.d_input && s_.dir[d].w_ih) {
+      pack_matrix(inputs_, static_cast<const T*>(s_.dir[d].w_ih), w_ih_, rank, size);
+    }
+  }
+  void pack_matrix(const Panels<T>& panels, const T* matrix, T* out, int rank, int size) {
+    for (int64_t p = rank; p < panels.count(); p += size) {
+      pack_columns(panels, p, matrix, panels.H, int64_t(G) * s_.H,
+                   out + panels.column(p) * G * s_.H);
+    }
+  }
+
+  void walk(Worker& w) {
+    begin(w);
+    for (int64_t step = 0; step < s_.T;) {
+      const int64_t first = step;
+      int64_t count = 0;
+      for (; step < s_.T; ++step) {
+        const int64_t active = active_rows(time(w, step), w.rows);
+        if (count > 0 && count + active > block_rows_) break;
+        count += active;
+      }
+      int64_t at = 0;  // block row of the step's first batch row
+      for (int64_t i = first; i < step; ++i) {
+        time_step(w, time(w, i), at);
+        at += active_rows(time(w, i), w.rows);
+        if (w.by_units) w.barrier.wait(w.size);
+      }
+      w.barrier.wait(w.size);
+      input_grad(w, first, step, count);
+      weight_grads(w, first, step, count, first == 0 && w.rows.begin == 0);
+      keep_last(w);
+      w.barrier.wait(w.size);
+    }
+    finish(w);
+  }
+
+  int64_t time(const Worker& w, int64_t step) const {
+    return w.dir().reverse ? step : s_.T - 1 - step;
+  }
+  int64_t active_rows(int64_t t, Range rows) const {
+    const int64_t end = s_.rows(t) < rows.end ? s_.rows(t) : rows.end;
+    return end > rows.begin ? end - rows.begin : 0;
+  }
+  T* carry(const Worker& w, int k, int64_t b) const {
+    return carry_[k] + (b - w.rows.begin) * s_.H;
+  }
+  const T* output_row(int d, int64_t n) const {
+    return static_cast<const T*>(s_.output) + (n * s_.directions + d) * s_.H;
+  }
+  // Row index of the step before (t, b) in the direction's order, or -1: it starts from state0.
+  int64_t previous(const Worker& w, int64_t t, int64_t b) const {
+    if (!w.dir().reverse) return t > 0 ? s_.row(t - 1) + b : -1;
+    return t + 1 < s_.T && b < s_.rows(t + 1) ? s_.row(t + 1) + b : -1;
+  }
+  // State k that (t, b) started from.
+  const T* state_before(const Worker& w, int64_t t, int64_t b, int k) const {
+    if (s_.resets && s_.resets[s_.row(t) + b]) return zeros_;
+    const int64_t n = previous(w, t, b);
+    if (n < 0) return static_cast<const T*>(w.dir().state0[k]) + b * s_.H;
+    return k == 0 ? output_row(w.d, n) : saved(w, n) + (K + k - 1) * s_.H;
+  }
+  const T* saved(const Worker& w, int64_t n) const {
+    return static_cast<const T*>(w.dir().saved) + n * kStored * s_.H;
+  }
+
+  // The units of this thread as numbers, and a copy of them.
+  Range columns(const Worker& w) const {
+    const int64_t begin = panels_.unit(w.units.begin), end = panels_.unit(w.units.end);
+    return {begin < s_.H ? begin : s_.H, end < s_.H ? end : s_.H};
+  }
+  void begin(Worker& w) {
+    const Range u = columns(w);
+    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
+      w.scratch.next[b - w.rows.begin] = zeros_;
+      for (int k = 0; k < S; ++k) {
+        const T* from = static_cast<const T*>(w.dir().d_state_n[k]) + b * s_.H;
+        memcpy(carry(w, k, b) + u.begin, from + u.begin, (u.end - u.begin) * sizeof(T));
+      }
+    }
+  }
+
+  // tile[count][columns of panel p] = gate gradients of the step after, times W_hh.
+  void gather(int64_t p, const T* const* next, int64_t count, T* tile) {
+    panel_gemm(panels_.vectors(p), next, count, int64_t(G) * s_.H,
+               w_hh_ + panels_.column(p) * G * s_.H, static_cast<const T*>(nullptr), tile,
+               panels_.vectors(p) * W);
+  }
+
+  void time_step(Worker& w, int64_t t, int64_t at) {
+    const int64_t active = active_rows(t, w.mine), n = s_.row(t) + w.mine.begin;
+    const int64_t local = w.mine.begin - w.rows.begin;
+    const T** next = w.scratch.next + local;
+    bool any = false;
+    for (int64_t b = 0; b < active; ++b) any |= next[b] != zeros_;
+    for (int64_t p = w.units.begin; p < w.units.end; ++p) {
+      for (int64_t r = 0; r < active; r += kGroupRows) {
+        const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
+        if (any) {
+          gather(p, next + r, count, w.scratch.tile);
+        } else {
+          memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(T));
+        }
+        for (int64_t i = r; i < r + count; ++i) {
+          cell(w, t, w.mine.begin + i, n + i, at + local + i, p,
+               w.scratch.tile + (i - r) * panels_.vectors(p) * W);
+        }
+      }
+    }
+    for (int64_t b = 0; b < active; ++b) {
+      next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * G * s_.H;
+    }
+  }
+
+  // The cell's backward at (t, b) on the units of panel p. n: its row; at: its row of the block.
+  FASTRNN_INLINE void cell(Worker& w, int64_t t, int64_t b, int64_t n, int64_t at, int64_t p,
+                           const T* recurrent) {
+    using V = Vec<T>;
+    const T* d_out = static_cast<const T*>(s_.d_output) + (n * s_.directions + w.d) * s_.H;
+    const T *keep = saved(w, n), *out = output_row(w.d, n);
+    const T* before[S];
+    for (int k = 0; k < S; ++k) before[k] = state_before(w, t, b, k);
+    T *d_x = d_x_ + at * G * s_.H, *d_r = d_r_ + at * G * s_.H;
+    const bool reset = s_.resets && s_.resets[n];
+    for (int v = 0; v < panels_.registers(p); ++v) {
+      const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+      V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
+      for (int k = 0; k < K; ++k) kept[k] = V::load(keep + k * s_.H + j, left);
+      for (int k = 0; k < S; ++k) {
+        prev[k] = V::load(before[k] + j, left);
+        next[k] = V::load((k == 0 ? out : keep + (K + k - 1) * s_.H) + j, left);
+        d[k] = V::load(carry(w, k, b) + j, left);
+      }
+      d[0] = d[0] + V::load(d_out + j, left) + V::load(recurrent + v * W);
+      Cell::backward(kept, prev, next, d, dx, dr);
+      for (int k = 0; k < S; ++k) (reset ? V(T(0)) : d[k]).store(carry(w, k, b) + j, left);
+      for (int g = 0; g < G; ++g) {
+        dx[g].store(d_x + g * s_.H + j, left);
+        if (Cell::kSplit) dr[g].store(d_r + g * s_.H + j, left);
+      }
+    }
+  }
+
+  // Row pointers of the block's rows, in its order: f(t, b) for every valid row of the chunk.
+  template <class F>
+  const T* const* block_rows(Worker& w, int64_t first, int64_t last, F f) {
+    int64_t at = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t t = time(w, i), active = active_rows(t, w.rows);
+      for (int64_t b = 0; b < active; ++b) w.scratch.rows[at++] = f(t, w.rows.begin + b);
+    }
+    return w.scratch.rows;
+  }
+
+  // dL/dx of the block's rows: gate gradients times W_ih, or they themselves where gx was given.
+  void input_grad(Worker& w, int64_t first, int64_t last, int64_t count) {
+    if (!s_.d_input) return;
+    const Range mine = part(count, w.rank, w.size);
+    T* d_input = static_cast<T*>(s_.d_input);
+    const T* const* to = block_rows(w, first, last, [&](int64_t t, int64_t b) {
+      return static_cast<const T*>(d_input + (s_.row(t) + b) * s_.I);
+    });
+    if (!w.dir().w_ih) {
+      for (int64_t i = mine.begin; i < mine.end; ++i) {
+        memcpy(const_cast<T*>(to[i]), d_x_ + i * s_.I, s_.I * sizeof(T));
+      }
+      return;
+    }
+    const T* from[kGroupRows];
+    for (int64_t p = 0; p < inputs_.count(); ++p) {
+      const int nv = inputs_.vectors(p);
+      for (int64_t r = mine.begin; r < mine.end; r += kGroupRows) {
+        const int64_t rows = mine.end - r < kGroupRows ? mine.end - r : kGroupRows;
+        for (int64_t i = 0; i < rows; ++i) from[i] = d_x_ + (r + i) * G * s_.H;
+        panel_gemm(nv, from, rows, int64_t(G) * s_.H, w_ih_ + inputs_.column(p) * G * s_.H,
+                   static_cast<const T*>(nullptr), w.scratch.tile, nv * W);
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int v = 0; v < nv; ++v) {
+            const int64_t column = inputs_.unit(p) + v * W, left = s_.I - column;
+            T* out = const_cast<T*>(to[r + i]) + column;
+            Vec<T> sum = Vec<T>::load(w.scratch.tile + (i * nv + v) * W);
+            if (w.d > 0) sum = sum + Vec<T>::load(out, left);  // the other direction's comes first
+            sum.store(out, left);
+          }
+        }
+      }
+    }
+  }
+
+  void weight_grads(Worker& w, int64_t first, int64_t last, int64_t count, bool start) {
+    const Direction& dir = w.dir();
+    if (dir.d_b_ih) {
+      weight_grad_.add_bias(d_x_, count, static_cast<T*>(dir.d_b_ih), start, w.rank, w.size);
+    }
+    if (dir.d_b_hh) {
+      weight_grad_.add_bias(d_r_, count, static_cast<T*>(dir.d_b_hh), start, w.rank, w.size);
+    }
+    const T* const* h = block_rows(
+        w, first, last, [&](int64_t t, int64_t b) { return state_before(w, t, b, 0); });
+    weight_grad_.pack(panels_, h, count, w.rank, w.size);
+    w.barrier.wait(w.size);
+    weight_grad_.add(panels_, d_r_, count, static_cast<T*>(dir.d_w_hh), start, w.rank, w.size);
+    if (!dir.d_w_ih) return;
+    w.barrier.wait(w.size);
+    const T* const* x = block_rows(w, first, last, [&](int64_t t, int64_t b) {
+      const T* input = static_cast<const T*>(s_.input);
+      return s_.step_begin ? input + (s_.step_begin[t] + b) * s_.input_b
+                           : input + t * s_.input_t + b * s_.input_b;
+    });
+    weight_grad_.pack(inputs_, x, count, w.rank, w.size);
+    w.barrier.wait(w.size);
+    weight_grad_.add(inputs_, d_x_, count, static_cast<T*>(dir.d_w_ih), start, w.rank, w.size);
+  }
+
+  // The block's memory is about to be written again: save what the next step still needs of it.
+  void keep_last(Worker& w) {
+    const Range copied = w.by_units ? part(w.mine.end - w.mine.begin, w.rank, w.size)
+                                    : Range{0, w.mine.end - w.mine.begin};
+    const int64_t local = w.mine.begin - w.rows.begin, gates = int64_t(G) * s_.H;
+    for (int64_t b = 0; b < w.mine.end - w.mine.begin; ++b) {
+      const T*& next = w.scratch.next[local + b];
+      T* to = last_ + (local + b) * gates;
+      if (next == zeros_ || next == to) continue;
+      if (b >= copied.begin && b < copied.end) memcpy(to, next, gates * sizeof(T));
+      next = to;
+    }
+  }
+
+  void finish(Worker& w) {
+    const int64_t local = w.mine.begin - w.rows.begin;
+    for (int64_t p = w.units.begin; p < w.units.end; ++p) {
+      for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
+        const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
+        gather(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
+        for (int64_t i = 0; i < count; ++i) {
+          for (int v = 0; v < panels_.registers(p); ++v) {
+            const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+            const Vec<T> sum =
+                Vec<T>::load(carry(w, 0, b + i) + j, left) +
+                Vec<T>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
+            sum.store(static_cast<T*>(w.dir().d_state0[0]) + (b + i) * s_.H + j, left);
+          }
+        }
+      }
+    }
+    const Range u = columns(w);
+    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
+      for (int k = 1; k < S; ++k) {
+        T* to = static_cast<T*>(w.dir().d_state0[k]) + b * s_.H;
+        memcpy(to + u.begin, carry(w, k, b) + u.begin, (u.end - u.begin) * sizeof(T));
+      }
+    }
+    w.barrier.wait(w.size);
+  }
+
+  const ScanParams& s_;
+  const Panels<T> panels_, inputs_;  // of units, of input features: columns of W_hh and W_ih
+  Arena arena_;
+  const int64_t block_rows_;
+  WeightGrad<T> weight_grad_;
+  T *w_hh_, *w_ih_, *zeros_;  // packed weights; [G*H] zeros
+  T* carry_[S];               // dL/dstate passed on directly [chunk, H]
+  T* last_;                   // gate gradients kept from the block before [chunk, G*H]
+  T *d_x_, *d_r_;             // gate gradients of the block [rows, G*H]: dL/dx and dL/dr
+  Scratch* scratch_;
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,145 @@
+// Matrix products on packed panels, the only hot loops besides the cells.
+//
+// A panel holds NV registers of columns for every k: [K][NV*W], so that one k step is NV loads and,
+// for each row, one broadcast and NV FMAs. A tile of MR rows by NV registers stays in registers for
+// all of K. Every tile adds in the order of k, so a row's result does not depend on its neighbours.
+#pragma once
+#include "simd.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+constexpr int kMaxVectors = 4;  // registers a panel is wide
+// Rows of a tile that fit the register file beside NV panel registers and a broadcast.
+constexpr int max_rows(int nv) {
+  return kRegisters == 32 ? (nv == 4 ? 6 : 8) : (nv == 4 ? 3 : nv == 3 ? 4 : nv == 2 ? 6 : 8);
+}
+constexpr int kGroupRows = 48;   // rows whose tiles share one pass over a panel
+constexpr int64_t kBlockK = 768;  // k steps of a panel that stay in L2 between tiles
+
+// A's rows by pointer: rows of a scan lie where time, ragged lengths and resets put them.
+template <class T, int MR>
+struct RowPointers {
+  const T* p[MR];
+  FASTRNN_INLINE explicit RowPointers(const T* const* rows, int64_t k) {
+    for (int r = 0; r < MR; ++r) p[r] = rows[r] + k;
+  }
+  FASTRNN_INLINE T at(int r, int64_t k) const { return p[r][k]; }
+};
+// A packed as [K][stride]: columns of the other operand of a weight gradient.
+template <class T, int MR>
+struct PackedRows {
+  const T* p;
+  int64_t stride;
+  FASTRNN_INLINE T at(int r, int64_t k) const { return p[k * stride + r]; }
+};
+
+// out[r][0:NV*W] (+)= init + sum_k A[r][k] panel[k]; init [NV*W] or null. `panels` neighbours lie
+// panel_step apart, in the panel as in out: with one row they are needed to hide the FMA's latency.
+template <class T, int MR, int NV, int NP, class A>
+FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_step, const T* init,
+                         T* out, int64_t ld, bool accumulate) {
+  using V = Vec<T>;
+  constexpr int W = V::W, C = NV * NP;
+  typename V::N acc[MR][C];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+      const int64_t at = c * W;
+      acc[r][c] = accumulate ? V::load(out + r * ld + at).v
+                  : init     ? V::load(init + at).v
+                             : typename V::N{};
+    }
+  for (int64_t k = 0; k < K; ++k) {
+    typename V::N w[C];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c)
+      w[c] = V::load(panel + (c / NV) * panel_step + k * NV * W + (c % NV) * W).v;
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const typename V::N b = typename V::N{} + a.at(r, k);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) acc[r][c] += b * w[c];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) V(acc[r][c]).store(out + r * ld + c * W);
+}
+
+template <class T>
+using TileRows = void (*)(const T* const* rows, int64_t k0, int64_t K, const T* panel,
+                          const T* init, T* out, int64_t ld, bool accumulate);
+template <class T, int MR, int NV>
+void tile_rows(const T* const* rows, int64_t k0, int64_t K, const T* panel, const T* init, T* out,
+               int64_t ld, bool accumulate) {
+  tile<T, MR, NV, 1>(RowPointers<T, MR>(rows, k0), K, panel, 0, init, out, ld, accumulate);
+}
+template <class T, int MR, int NV>
+void tile_packed(const T* a, int64_t stride, int64_t K, const T* panel, T* out, int64_t ld) {
+  tile<T, MR, NV, 1>(PackedRows<T, MR>{a, stride}, K, panel, 0, static_cast<const T*>(nullptr),
+                     out, ld, false);
+}
+
+template <class T, int NV>
+FASTRNN_INLINE TileRows<T> pick_tile(int rows) {
+  constexpr int M = max_rows(NV);
+  static constexpr TileRows<T> table[] = {
+      tile_rows<T, 1, NV>,
+      tile_rows<T, 2, NV>,
+      tile_rows<T, 3, NV>,
+      tile_rows<T, M >= 4 ? 4 : 1, NV>,
+      tile_rows<T, M >= 5 ? 5 : 1, NV>,
+      tile_rows<T, M >= 6 ? 6 : 1, NV>,
+      tile_rows<T, M >= 7 ? 7 : 1, NV>,
+      tile_rows<T, M >= 8 ? 8 : 1, NV>,
+  };
+  return table[rows - 1];
+}
+
+// One row against `count` neighbouring panels of NV registers, two at a time: a single panel has
+// too few accumulators to hide the FMA's latency. Panels lie panel_step apart; init and out are
+// [count * NV * W].
+template <class T, int NV>
+void row_gemm(const T* row, int64_t K, const T* panel, int64_t panel_step, int64_t count,
+              const T* init, T* out) {
+  constexpr int C = NV * Vec<T>::W;
+  int64_t p = 0;
+  for (; p + 2 <= count; p += 2)
+    tile<T, 1, NV, 2>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, panel_step,
+                      init ? init + p * C : nullptr, out + p * C, 0, false);
+  for (; p < count; ++p)
+    tile<T, 1, NV, 1>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, 0,
+                      init ? init + p * C : nullptr, out + p * C, 0, false);
+}
+
+// out[r][0:NV*W] = init + rows[r] . panel for `count` rows; out rows lie ld apart.
+template <class T, int NV>
+void panel_gemm(const T* const* rows, int64_t count, int64_t K, const T* panel, const T* init,
+                T* out, int64_t ld) {
+  constexpr int W = Vec<T>::W;
+  const int64_t tiles = (count + max_rows(NV) - 1) / max_rows(NV);
+  for (int64_t k0 = 0; k0 == 0 || k0 < K; k0 += kBlockK) {
+    const int64_t kn = K - k0 < kBlockK ? K - k0 : kBlockK;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t r0 = count * i / tiles, r1 = count * (i + 1) / tiles;
+      pick_tile<T, NV>(int(r1 - r0))(rows + r0, k0, kn, panel + k0 * NV * W, init, out + r0 * ld,
+                                     ld, k0 > 0);
+    }
+  }
+}
+template <class T>
+FASTRNN_INLINE void panel_gemm(int nv, const T* const* rows, int64_t count, int64_t K,
+                               const T* panel, const T* init, T* out, int64_t ld) {
+  switch (nv) {
+    case 1: return panel_gemm<T, 1>(rows, count, K, panel, init, out, ld);
+    case 2: return panel_gemm<T, 2>(rows, count, K, panel, init, out, ld);
+    case 3: return panel_gemm<T, 3>(rows, count, K, panel, init, out, ld);
+    default: return panel_gemm<T, 4>(rows, count, K, panel, init, out, ld);
+  }
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

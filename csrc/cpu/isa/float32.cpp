@@ -1,0 +1,8 @@
+#define FASTRNN_DTYPE float
+#include "../instances.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+extern const CellKernels float32_kernels[] = {FASTRNN_CELLS(FASTRNN_CELL_KERNELS)};
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,23 @@
+// The CPU engine as the op sees it: a table of functions for each cell and dtype, in the widest
+// instruction set that was built and runs here (or in the one that FASTRNN_ISA names).
+#pragma once
+#include "../common/params.h"
+
+namespace fastrnn {
+
+struct CellKernels {
+  void (*forward)(const ScanParams&);
+  void (*backward)(const ScanParams&);
+  int64_t (*forward_workspace)(const ScanParams&);   // bytes that forward needs, 64-byte aligned
+  int64_t (*backward_workspace)(const ScanParams&);
+};
+
+struct CpuKernels {
+  const char* isa;
+  const CellKernels *float32, *float64;  // in the order of the cell list
+};
+
+const CpuKernels& cpu_kernels();
+const char* cpu_isas_built();  // comma-separated
+
+}  // namespace fastrnn

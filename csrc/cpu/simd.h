@@ -1,0 +1,162 @@
+// One register of numbers, for the instruction set this file is compiled for. Built on the vector
+// extension of g++ and clang; each instruction set has a namespace of its own (FASTRNN_ISA), so that
+// the same templates compiled under different flags never merge at link time.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define FASTRNN_INLINE inline __attribute__((always_inline))
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kRegisters = 32;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16, kRegisters = 32;
+#else
+constexpr int kVectorBytes = 16, kRegisters = 16;
+#endif
+
+// For each precision: the register's types (N numbers, I integers of their size), the layout of the
+// IEEE format, and exp's polynomial (Taylor's; |r| <= ln2/2).
+template <class T>
+struct Float;
+template <>
+struct Float<float> {
+  typedef float N __attribute__((vector_size(kVectorBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+  typedef int32_t I __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kMantissa = 23, kBias = 127;
+  static constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
+  static constexpr float kLn2Hi = 0.693145752f, kLn2Lo = 1.42860677e-6f;
+  static constexpr float kMaxExp = 88.f, kMinExp = -87.f;
+  static constexpr int kTerms = 6;
+  static constexpr float kExp[kTerms] = {1.f / 5040, 1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, .5f};
+};
+template <>
+struct Float<double> {
+  typedef double N __attribute__((vector_size(kVectorBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
+  typedef int64_t I __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kMantissa = 52, kBias = 1023;
+  static constexpr double kRound = 6755399441055744.;
+  static constexpr double kLn2Hi = 6.93147180369123816490e-01, kLn2Lo = 1.90821492927058770002e-10;
+  static constexpr double kMaxExp = 709., kMinExp = -708.;
+  static constexpr int kTerms = 12;
+  static constexpr double kExp[kTerms] = {
+      1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320,
+      1. / 5040,       1. / 720,       1. / 120,      1. / 24,      1. / 6,      .5};
+};
+
+template <class T>
+struct Vec {
+  static constexpr int W = kVectorBytes / sizeof(T);
+  using N = typename Float<T>::N;
+  using I = typename Float<T>::I;
+  using Unaligned = typename Float<T>::Unaligned;
+  N v;
+
+  Vec() = default;
+  FASTRNN_INLINE explicit Vec(T x) : v(N{} + x) {}
+  FASTRNN_INLINE Vec(N x) : v(x) {}
+  FASTRNN_INLINE static Vec load(const T* p) {
+    return Vec(N(*reinterpret_cast<const Unaligned*>(p)));
+  }
+  FASTRNN_INLINE void store(T* p) const { *reinterpret_cast<Unaligned*>(p) = v; }
+
+  // The first n numbers (n <= W); the rest of the register is zero. Touches no memory past them.
+  FASTRNN_INLINE static Vec load(const T* p, int64_t n) {
+    if (n >= W) return load(p);
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return N(_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p));
+    if constexpr (sizeof(T) == 8) return N(_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p));
+#endif
+    T buffer[W] = {};
+    for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
+    return load(buffer);
+  }
+  FASTRNN_INLINE void store(T* p, int64_t n) const {
+    if (n >= W) return store(p);
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+      return _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), __m512(v));
+    if constexpr (sizeof(T) == 8)
+      return _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), __m512d(v));
+#endif
+    T buffer[W];
+    store(buffer);
+    for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+  }
+};
+
+#define FASTRNN_VEC_OP(op)                                \
+  template <class T>                                      \
+  FASTRNN_INLINE Vec<T> operator op(Vec<T> a, Vec<T> b) { \
+    return Vec<T>(a.v op b.v);                            \
+  }
+FASTRNN_VEC_OP(+)
+FASTRNN_VEC_OP(-)
+FASTRNN_VEC_OP(*)
+FASTRNN_VEC_OP(/)
+#undef FASTRNN_VEC_OP
+template <class T>
+FASTRNN_INLINE Vec<T> operator-(Vec<T> a) {
+  return Vec<T>(-a.v);
+}
+
+// Comparisons are written so that NaN passes through, as in torch.
+template <class T>
+FASTRNN_INLINE Vec<T> relu(Vec<T> x) {
+  return Vec<T>(typename Vec<T>::N(x.v < T(0) ? typename Vec<T>::N{} : x.v));
+}
+template <class T>
+FASTRNN_INLINE Vec<T> heaviside(Vec<T> x) {
+  return Vec<T>(typename Vec<T>::N(x.v > T(0) ? Vec<T>(T(1)).v : typename Vec<T>::N{}));
+}
+
+// exp(x) = 2^n e^r = scale + scale * (e^r - 1), |r| <= ln2/2 (Cody and Waite's reduction). Keeping
+// e^r - 1 apart is what saves tanh from cancellation near 0.
+template <class T>
+struct ExpParts {
+  typename Vec<T>::N scale, rest;
+};
+template <class T>
+FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x) {
+  using N = typename Vec<T>::N;
+  using I = typename Vec<T>::I;
+  using F = Float<T>;
+  x = x > F::kMaxExp ? Vec<T>(F::kMaxExp).v : x;
+  x = x < F::kMinExp ? Vec<T>(F::kMinExp).v : x;
+  const N rounded = x * T(1.44269504088896340736) + F::kRound;
+  const N n = rounded - F::kRound;
+  const N r = (x - n * F::kLn2Hi) - n * F::kLn2Lo;
+  N p = Vec<T>(F::kExp[0]).v;
+#pragma GCC unroll 16
+  for (int i = 1; i < F::kTerms; ++i) p = p * r + F::kExp[i];
+  const I bits = I(rounded) - I(Vec<T>(F::kRound).v) + F::kBias;
+  return {N(bits << F::kMantissa), r * r * p + r};
+}
+template <class T>
+FASTRNN_INLINE Vec<T> exp(Vec<T> x) {
+  const auto e = exp_parts<T>(x.v);
+  return Vec<T>(e.scale * e.rest + e.scale);
+}
+// tanh(x) = expm1(2x) / (expm1(2x) + 2); it is 1 to the last bit from 2x = 40 on.
+template <class T>
+FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
+  using N = typename Vec<T>::N;
+  N y = x.v + x.v;
+  y = y > T(40) ? Vec<T>(T(40)).v : y;
+  const auto e = exp_parts<T>(y);
+  const N m = e.scale * e.rest + (e.scale - T(1));
+  return Vec<T>(m / (m + T(2)));
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,147 @@
+// The private ops: one layer (one or two directions) forward and backward. Python guards autograd.
+#include <algorithm>
+#include <tuple>
+
+#include "cpu/kernels.h"
+#include "layer.h"
+
+namespace fastrnn {
+namespace {
+
+using MaybeTensor = std::optional<Tensor>;
+
+const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
+                  "the CPU kernels take float32 and float64, got ",
+                  torch::headeronly::toString(dtype));
+  const CpuKernels& kernels = cpu_kernels();
+  return (dtype == ScalarType::Float ? kernels.float32 : kernels.float64)[layer.cell];
+}
+
+void parallel_for(int64_t n, void (*fn)(void*, int64_t, int64_t), void* ctx) {
+  torch::stable::parallel_for(0, n, 1, [=](int64_t begin, int64_t end) { fn(ctx, begin, end); });
+}
+
+// Threads that the work is worth: rows are split among them, or units where rows are too few, which
+// costs a barrier a step and so needs a step long enough.
+int team_size(const ScanParams& s, int gates, int64_t element_size) {
+  constexpr double kFlopsPerThread = 1e6;
+  constexpr int64_t kBytesToSplit = 256 << 10;
+  const double flops = 2. * s.N * s.directions * gates * s.H * (s.I + s.H);
+  const int64_t available = torch::stable::get_num_threads();
+  int64_t threads = std::min<int64_t>(available, 1 + int64_t(flops / kFlopsPerThread));
+  const bool by_units = gates * s.H * s.H * element_size >= kBytesToSplit;
+  if (threads > s.B && !by_units) threads = s.B;
+  return int(std::max<int64_t>(threads, 1));
+}
+
+void run(Layer& layer, const Tensor& like, bool backward) {
+  ScanParams& s = layer.params;
+  const CellKernels& kernels = kernels_for(layer, like.scalar_type());
+  s.threads = team_size(s, layer.info().gates, like.element_size());
+  s.parallel = parallel_for;
+  const int64_t bytes = backward ? kernels.backward_workspace(s) : kernels.forward_workspace(s);
+  Tensor workspace = allocate(like, {bytes / int64_t(like.element_size()) + 1});
+  s.workspace = workspace.data_ptr();
+  (backward ? kernels.backward : kernels.forward)(s);
+}
+
+// Element `index` of a tensor's data.
+void* at(const Tensor& t, int64_t index) {
+  return static_cast<char*>(t.data_ptr()) + index * int64_t(t.element_size());
+}
+
+std::tuple<Tensor, Tensors, Tensor> forward_cpu(std::string cell, Tensor input, Tensors weights,
+                                                Tensors state, MaybeTensor batch_sizes,
+                                                MaybeTensor resets, int64_t directions,
+                                                bool project, bool save) {
+  Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
+  ScanParams& s = layer.params;
+  const int64_t D = s.directions, H = s.H;
+  Tensor output = layer.like_input(D * H);
+  Tensor saved = save ? allocate(input, {D, s.N, layer.stored(), H}) : allocate(input, {0});
+  Tensors final;
+  for (int k = 0; k < layer.info().states; ++k) final.push_back(allocate(input, {D, s.B, H}));
+  s.output = output.data_ptr();
+  for (int64_t d = 0; d < D; ++d) {
+    for (int k = 0; k < layer.info().states; ++k) s.dir[d].state_n[k] = at(final[k], d * s.B * H);
+    s.dir[d].saved = save ? at(saved, d * s.N * layer.stored() * H) : nullptr;
+  }
+  run(layer, input, false);
+  return {output, final, saved};
+}
+
+std::tuple<Tensor, Tensors, Tensors> backward_cpu(
+    std::string cell, Tensor grad_output, Tensors grad_final, Tensor input, Tensors weights,
+    Tensors state, Tensor output, Tensor saved, MaybeTensor batch_sizes, MaybeTensor resets,
+    int64_t directions, bool project, bool need_input) {
+  Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
+  ScanParams& s = layer.params;
+  const int64_t D = s.directions, H = s.H;
+  check_shape("saved", saved, {D, s.N, layer.stored(), H});
+  const Tensor d_output = as_contiguous(grad_output), out = as_contiguous(output);
+  const Tensor kept = as_contiguous(saved);
+  Tensor d_input = need_input ? layer.like_input(s.I) : allocate(input, {0});
+  Tensors d_weights, d_state, d_final;
+  for (const Tensor& w : weights) {
+    d_weights.push_back(w.dim() == 2 ? allocate(input, {w.size(0), w.size(1)})
+                                     : allocate(input, {w.size(0)}));
+    if (s.N == 0) FASTRNN_SHIM(aoti_torch_zero_(d_weights.back().get()));
+  }
+  for (int k = 0; k < layer.info().states; ++k) {
+    check_shape("grad_final", grad_final[k], {D, s.B, H});
+    d_state.push_back(allocate(input, {D, s.B, H}));
+    d_final.push_back(as_contiguous(grad_final[k]));
+  }
+  s.d_output = d_output.data_ptr();
+  s.output = out.data_ptr();
+  s.d_input = need_input ? d_input.data_ptr() : nullptr;
+  for (int64_t d = 0; d < D; ++d) {
+    Direction& dir = s.dir[d];
+    dir.saved = at(kept, d * s.N * layer.stored() * H);
+    const Tensor* w = &d_weights[d * layer.per_direction];
+    if (project) dir.d_w_ih = (w++)->data_ptr();
+    dir.d_w_hh = (w++)->data_ptr();
+    if (layer.bias && project) dir.d_b_ih = (w++)->data_ptr();
+    if (layer.bias) dir.d_b_hh = w->data_ptr();
+    for (int k = 0; k < layer.info().states; ++k) {
+      dir.d_state0[k] = at(d_state[k], d * s.B * H);
+      dir.d_state_n[k] = at(d_final[k], d * s.B * H);
+    }
+  }
+  run(layer, input, true);
+  return {d_input, d_weights, d_state};
+}
+
+// JSON: what this library was built with and which of it runs.
+std::string build_info() {
+  std::string isas;
+  for (const char c : std::string(cpu_isas_built())) {
+    isas += c == ',' ? std::string("\", \"") : std::string(1, c);
+  }
+  return std::string("{\"isa\": \"") + cpu_kernels().isa + "\", \"isas\": [\"" + isas +
+         "\"], \"cuda_archs\": [], \"torch_target\": \"2.11\"}";
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+STABLE_TORCH_LIBRARY(fastrnn, m) {
+  m.def(
+      "forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes, "
+      "Tensor? resets, int directions, bool project, bool save) -> (Tensor, Tensor[], Tensor)");
+  m.def(
+      "backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input, Tensor[] weights, "
+      "Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, Tensor? resets, "
+      "int directions, bool project, bool need_input) -> (Tensor, Tensor[], Tensor[])");
+  m.def("build_info() -> str");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) {
+  m.impl("forward", TORCH_BOX(&fastrnn::forward_cpu));
+  m.impl("backward", TORCH_BOX(&fastrnn::backward_cpu));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastrnn, CompositeExplicitAutograd, m) {
+  m.impl("build_info", TORCH_BOX(&fastrnn::build_info));
+}
