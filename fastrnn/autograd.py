@@ -46,11 +46,12 @@ def recurrent_scan(
     grad = torch.is_grad_enabled()
     function = RecurrentScan
     if not torch.compiler.is_compiling():
-        if forward_ad._current_level >= 0 or _under_jvp():
+        transformed = torch._C._are_functorch_transforms_active()
+        if forward_ad._current_level >= 0 or (transformed and _under_jvp()):
             return reference.forward(
                 cell, input, weights, state, batch_sizes, resets, directions, project
             )
-        if torch._C._are_functorch_transforms_active():
+        if transformed:
             function = TransformableScan
     if grad and (
         input.requires_grad
@@ -69,8 +70,6 @@ def recurrent_scan(
 
 def _under_jvp() -> bool:
     """Whether a torch.func transform of forward mode is active, at any depth."""
-    if not torch._C._are_functorch_transforms_active():
-        return False
     jvp = torch._C._functorch.TransformType.Jvp
     return any(i.key() == jvp for i in torch._C._functorch.get_interpreter_stack())
 

@@ -20,7 +20,6 @@ def recurrent(
     input: Tensor,  # [T, B, I], or packed [N, I] with batch_sizes
     hx: Sequence[Tensor],  # S tensors [L*D, B, H]
     layers: Sequence[Sequence[Tensor]],  # L lists of weights, in torch.nn's order
-    *,
     batch_sizes: Tensor | None = None,  # [T] int64 on the CPU, falling
     resets: Tensor | None = None,  # [T, B] or packed [N], bool
     bidirectional: bool = False,
@@ -42,7 +41,7 @@ def recurrent(
             dtype = torch.get_autocast_dtype(device)
     backend, _ = ops.choose(cell, device, dtype, backend, proj)
     compute = ops.compute_dtype(dtype, device, backend)
-    if compute != dtype or dtype != input.dtype or layers[0][0].dtype != dtype:
+    if compute is not input.dtype or compute is not layers[0][0].dtype:
         input, hx = input.to(compute), [s.to(compute) for s in hx]
         layers = [[w.to(compute) for w in weights] for weights in layers]
 

@@ -7,6 +7,8 @@ from the module at each call, never cached: tying, parametrizations, functional_
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -45,24 +47,23 @@ class _FastBase(nn.RNNBase):
     def flatten_parameters(self) -> None:
         """Nothing to do: fastrnn's kernels need no flat buffer. Kept for torch.nn's callers."""
 
-    def _layers(self) -> list[list[Tensor]]:
-        """L lists of weights, read afresh."""
-        parameters = self._parameters
+    def _layers(self) -> list[tuple[Tensor, ...]]:
+        """The weights of the L layers, both directions together, read afresh."""
+        getters = _weight_getters(
+            self.num_layers, self.bidirectional, self.bias, self.proj_size > 0
+        )
         try:
-            rows = [[parameters[name] for name in names] for names in self._all_weights]
+            return [get(self._parameters) for get in getters]
         except KeyError:  # a parametrization, pruning or weight_norm made some plain attributes
-            rows = [[getattr(self, name) for name in names] for names in self._all_weights]
-        if self.bidirectional:
-            return [rows[i] + rows[i + 1] for i in range(0, len(rows), 2)]
-        return rows
+            return [get(_Attributes(self)) for get in getters]
 
     def _zeros(self, input: Tensor, b: int) -> tuple[Tensor, ...]:
         """Initial states for input: S tensors [L*D, B, H]."""
         rows = len(self._all_weights)
-        h0 = input.new_zeros((rows, b, self.proj_size or self.hidden_size))
+        h0 = input.new_zeros(rows, b, self.proj_size or self.hidden_size)
         if self.states == 1:
             return (h0,)
-        return h0, input.new_zeros((rows, b, self.hidden_size)) if self.proj_size else h0
+        return h0, input.new_zeros(rows, b, self.hidden_size) if self.proj_size else h0
 
     def forward(
         self,
@@ -151,22 +152,34 @@ class _FastBase(nn.RNNBase):
 
     def _run(self, layers, input, state, batch_sizes, resets):
         return functional.recurrent(
-            self.cell,
-            input,
-            state,
-            layers,
-            batch_sizes=batch_sizes,
-            resets=resets,
-            bidirectional=self.bidirectional,
-            proj=self.proj_size > 0,
-            dropout=self.dropout,
-            training=self.training,
-            backend=self.backend,
-        )
+            self.cell, input, state, layers, batch_sizes, resets, self.bidirectional,
+            self.proj_size > 0, self.dropout, self.training, self.backend,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
         return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"
+
+
+@functools.cache
+def _weight_getters(num_layers: int, bidirectional: bool, bias: bool, proj: bool) -> list:
+    """For each layer what takes its weights from a mapping of names, in the order of the ops."""
+    names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * proj
+    suffixes = ["", "_reverse"] if bidirectional else [""]
+    return [
+        operator.itemgetter(*(f"{name}_l{layer}{suffix}" for suffix in suffixes for name in names))
+        for layer in range(num_layers)
+    ]
+
+
+class _Attributes:
+    """A module's attributes as a mapping."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __getitem__(self, name: str) -> Tensor:
+        return getattr(self.module, name)
 
 
 class FastRNN(_FastBase):
