@@ -6,31 +6,33 @@ make pip download another one (gigabytes, and another version) for each build; s
 is none.
 """
 
+from pathlib import Path
+
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (all hooks that are not defined below)
 
 from buildtools.toolchain import (
-    TORCH_REQUIREMENT,
     find_compiler,
     find_ninja,
     find_torch,
     native_wanted,
+    torch_requirement,
 )
 
 
 def get_requires_for_build_wheel(config_settings=None):
     """setuptools' own requirements and ours."""
-    return build_meta.get_requires_for_build_wheel(config_settings) + _native_requirements()
+    return _native_requirements() + build_meta.get_requires_for_build_wheel(config_settings)
 
 
 def get_requires_for_build_editable(config_settings=None):
     """As for a wheel: an editable install builds the same library."""
-    return build_meta.get_requires_for_build_editable(config_settings) + _native_requirements()
+    return _native_requirements() + build_meta.get_requires_for_build_editable(config_settings)
 
 
 def _native_requirements() -> list[str]:
     if not native_wanted():
         return []
     find_compiler()  # fails here, before a torch is downloaded for nothing
-    torch = [] if find_torch() else [TORCH_REQUIREMENT]
+    torch = [] if find_torch() else [torch_requirement(Path.cwd())]
     return torch if find_ninja() else [*torch, "ninja"]

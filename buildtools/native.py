@@ -24,6 +24,7 @@ from buildtools.toolchain import (
     Torch,
     compiler_accepts,
     find_compiler,
+    find_ninja,
     find_torch,
 )
 
@@ -76,8 +77,12 @@ def build(root: Path) -> Path:
     steps = compile_steps(root, directory, compiler, torch, cuda)
     link = link_step(directory / LIBRARY, compiler, torch, cuda)
     with ninja.lock(root / directory):
-        ninja.write(root / directory / "build.ninja", steps, link)
-        ninja.run(directory / "build.ninja", root)
+        if find_ninja():
+            ninja.write(root / directory / "build.ninja", steps, link)
+            ninja.run(directory / "build.ninja", root)
+        else:
+            print("fastrnn: no ninja found: everything is compiled anew", flush=True)
+            ninja.run_without_ninja(steps, link, root)
     return root / link.output
 
 

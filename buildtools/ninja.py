@@ -5,15 +5,14 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from buildtools.toolchain import BuildError, find_ninja
 
-NO_NINJA = """\
-fastrnn: the build needs ninja, and none was found.
-  Install it:      pip install ninja      (pip does so itself without --no-build-isolation)"""
+FAILED = "fastrnn: compiling the native library failed: see the errors above"
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,25 @@ def write(path: Path, steps: list[Compile], link: Link) -> None:
 
 def run(path: Path, root: Path) -> None:
     """Brings everything in build.ninja up to date, on MAX_JOBS cores (default: all of them)."""
-    ninja = find_ninja()
-    if ninja is None:
-        raise BuildError(NO_NINJA)
-    command = [ninja, "-f", str(path), "-j", str(max_jobs())]
+    command = [find_ninja(), "-f", str(path), "-j", str(max_jobs())]
     if subprocess.run(command, cwd=root).returncode:
-        raise BuildError("fastrnn: compiling the native library failed: see the errors above")
+        raise BuildError(FAILED)
+
+
+def run_without_ninja(steps: list[Compile], link: Link, root: Path) -> None:
+    """Compiles everything anew, on MAX_JOBS cores: --no-build-isolation where ninja is missing."""
+
+    def compile_one(step: Compile) -> int:
+        (root / step.output).parent.mkdir(parents=True, exist_ok=True)
+        command = [*step.command, "-c", str(step.source), "-o", str(step.output)]
+        return subprocess.run(command, cwd=root).returncode
+
+    with ThreadPoolExecutor(max_jobs()) as pool:
+        failed = any(list(pool.map(compile_one, steps)))
+    objects = [str(step.output) for step in steps]
+    command = [*link.command, "-o", str(link.output), *objects, *link.libraries]
+    if failed or subprocess.run(command, cwd=root).returncode:
+        raise BuildError(FAILED)
 
 
 def max_jobs() -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 MIN_TORCH = (2, 11)
 TORCH_REQUIREMENT = "torch>=2.11"
+TESTED_BELOW_PYTHON = (3, 15)  # the torch of constraints.txt has wheels up to the one before
 
 NO_COMPILER = """\
 fastrnn: no C++ compiler found (looked for $CXX, g++, clang++, c++).
@@ -69,6 +70,18 @@ def find_torch() -> Torch | None:
         if (int(major), int(minor)) >= MIN_TORCH:
             return Torch(root, (int(major), int(minor)), facts["cuda"])
     return None
+
+
+def torch_requirement(root: Path) -> str:
+    """What to ask pip for where there is no torch: the tested version, by `constraints.txt`.
+
+    pip does not apply `-c constraints.txt` to build requirements: it would fetch the newest torch
+    for the build and the constrained one for use, gigabytes each.
+    """
+    pinned = re.search(r"^torch==\S+", (root / "constraints.txt").read_text(), re.M)
+    if pinned and sys.version_info < TESTED_BELOW_PYTHON:
+        return pinned[0]
+    return TORCH_REQUIREMENT
 
 
 def find_compiler() -> list[str]:
