@@ -190,7 +190,8 @@ def choose(
 @functools.cache
 def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
     """The dtype inside: float32 for bfloat16 and float16 on the CPU and on the reference."""
-    if dtype in LOW_PRECISION and (device == "cpu" or backend == "reference"):
+    upcasts = backend == "reference" or (backend == "native" and device == "cpu")
+    if dtype in LOW_PRECISION and upcasts:
         return torch.float32
     return dtype
 
