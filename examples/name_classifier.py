@@ -1,0 +1,300 @@
+"""Says from which language a surname comes.
+
+--model chapter is the network that recurrent networks are taught with: letter by letter, a name at
+a time, hidden = i2h(cat(x, h)), output = log_softmax(i2o(cat(x, h))), NLL loss, plain SGD. Its
+hidden state is linear, so fastrnn runs a whole name as one rnn_identity scan; --layer torch runs
+the literal loop, to the same numbers. --model fast reads names of different lengths at once.
+
+  python examples/name_classifier.py                        names of several countries from faker
+  python examples/name_classifier.py --data FOLDER          <Language>.txt in it, a name a line
+  python examples/name_classifier.py --model chapter        the network of the teaching chapter
+  python examples/name_classifier.py --predict Nowak Rossi  ask the saved model (no NAME: type them)
+"""
+
+from __future__ import annotations
+
+import argparse
+import string
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import common
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+LETTERS = string.ascii_letters + " .,;'"
+LOCALES = dict(
+    item.split(":")
+    for item in "Czech:cs_CZ Dutch:nl_NL English:en_GB Estonian:et_EE Finnish:fi_FI French:fr_FR "
+    "German:de_DE Irish:ga_IE Italian:it_IT Polish:pl_PL Slovak:sk_SK Spanish:es_ES Swedish:sv_SE "
+    "Zulu:zu_ZA".split()
+)
+MODEL_OPTIONS = ("model", "cell", "hidden")
+
+
+class ChapterModel(nn.Module):
+    """hidden = i2h(cat(x, h)), output = log_softmax(i2o(cat(x, h))): two linear layers."""
+
+    def __init__(self, layer: str, cell: str, hidden: int, languages: int):
+        super().__init__()
+        self.i2h = nn.Linear(len(LETTERS) + hidden, hidden)
+        self.i2o = nn.Linear(len(LETTERS) + hidden, languages)
+        self.run = self.loop if layer == "torch" else self.scan
+
+    def forward(self, ids, lengths):
+        """ids [T, 1] of one name -> log-probabilities [1, languages] after its last letter."""
+        x = F.one_hot(ids[: int(lengths[0])], len(LETTERS)).to(self.i2h.weight.dtype)
+        return self.run(x)
+
+    def loop(self, x):
+        """The chapter, word for word. x [T, 1, letters]."""
+        hidden = x.new_zeros(1, self.i2h.out_features)
+        for letter in x:
+            combined = torch.cat((letter, hidden), 1)
+            hidden = self.i2h(combined)
+            output = F.log_softmax(self.i2o(combined), 1)
+        return output
+
+    def scan(self, x):
+        """The same in one scan: i2h(cat(x, h)) = (Wx x + b) + Wh h. x [T, 1, letters]."""
+        from fastrnn.functional import scan
+
+        wx, wh = self.i2h.weight.split([x.size(2), self.i2h.out_features], 1)
+        start = x.new_zeros(1, self.i2h.out_features)
+        hidden, _ = scan("rnn_identity", F.linear(x, wx, self.i2h.bias), wh, None, start)
+        before_last = hidden[-2] if len(x) > 1 else start
+        return F.log_softmax(self.i2o(torch.cat((x[-1], before_last), 1)), 1)
+
+
+class FastModel(nn.Module):
+    """Embedded letters, one recurrent layer over a ragged batch, its final state to the scores."""
+
+    def __init__(self, layer: str, cell: str, hidden: int, languages: int):
+        super().__init__()
+        self.layer = layer
+        self.embedding = nn.Embedding(len(LETTERS), 32)
+        self.recurrent = common.recurrent(layer, cell, 32, hidden)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(hidden, languages)
+
+    def forward(self, ids, lengths):
+        """ids [T, B], lengths [B] -> log-probabilities [B, languages]."""
+        x = self.embedding(ids)
+        if self.layer == "torch":
+            x = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+            state = self.recurrent(x)[1]
+        else:
+            state = self.recurrent(x, lengths=lengths)[1]
+        h_n = state[0] if isinstance(state, tuple) else state
+        return F.log_softmax(self.head(self.dropout(h_n[-1])), 1)
+
+
+def encode(name: str) -> torch.Tensor:
+    return torch.tensor([LETTERS.index(letter) for letter in name])
+
+
+class Names:
+    """Names of known language as tensors: ids [T, N], lengths [N], languages [N]."""
+
+    def __init__(self, pairs, languages: list[str]):
+        self.lengths = torch.tensor([len(name) for name, _ in pairs])
+        self.targets = torch.tensor([languages.index(language) for _, language in pairs])
+        self.ids = torch.zeros(int(self.lengths.max()), len(pairs), dtype=torch.long)
+        for column, (name, _) in enumerate(pairs):
+            self.ids[: len(name), column] = encode(name)
+
+    def batches(self, size: int, order, device):
+        """Yields (ids [T, B], lengths [B], targets [B]), cut to the longest name of the batch."""
+        for rows in order.split(size):
+            lengths = self.lengths[rows]
+            ids = self.ids[: int(lengths.max()), rows]
+            yield ids.to(device), lengths, self.targets[rows].to(device)
+
+
+def fold(name: str) -> str:
+    """To the letters of the model: accents go, whatever else is unknown goes too."""
+    decomposed = unicodedata.normalize("NFD", name.strip())
+    return "".join(letter for letter in decomposed if letter in LETTERS).strip()
+
+
+def read_names(args) -> dict[str, list[str]]:
+    """Language -> its names, each once, sorted."""
+    if args.data is None:
+        faker = common.require("faker", "name_classifier.py without --data FOLDER")
+        raw = {}
+        for language, locale in LOCALES.items():
+            source = faker.Faker(locale)
+            source.seed_instance(0)
+            raw[language] = [source.last_name() for _ in range(2000)]
+    else:
+        files = sorted(Path(args.data).glob("*.txt"))
+        if len(files) < 2:
+            common.fail(f"--data {args.data}: expected a folder with <Language>.txt of 2 languages")
+        raw = {file.stem: common.read_text(file).splitlines() for file in files}
+    names = {key: sorted({fold(line) for line in lines} - {""}) for key, lines in raw.items()}
+    for language, known in names.items():
+        if not known:
+            common.fail(f"{language}.txt has no name in the letters {LETTERS!r}")
+    return names
+
+
+def split(names: dict[str, list[str]], seed: int, limit: int):
+    """Languages, training names, test names. A name that several languages share goes to one side
+    with all of them, so that nothing tested has been seen."""
+    pairs = [(name, language) for language, known in names.items() for name in known]
+    unique = sorted({name for name, _ in pairs})
+    order = torch.randperm(len(unique), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = [unique[i] for i in order][: limit or None]
+    tested = set(chosen[: max(1, len(chosen) // 5)])
+    learnt = set(chosen) - tested
+    if not learnt:
+        common.fail("too few names: at least 2 are needed")
+    languages = list(names)
+    sides = [[pair for pair in pairs if pair[0] in side] for side in (learnt, tested)]
+    return languages, Names(sides[0], languages), Names(sides[1], languages)
+
+
+def build(args, languages: int) -> nn.Module:
+    kind = ChapterModel if args.model == "chapter" else FastModel
+    return kind(args.layer, args.cell, args.hidden, languages)
+
+
+def train_epoch(model, optimizer, names: Names, args, bar) -> float:
+    """One pass over all names in a new order; returns the mean loss."""
+    model.train()
+    total, seen = 0.0, 0
+    order = torch.randperm(len(names.targets))
+    for ids, lengths, targets in names.batches(args.batch, order, args.device):
+        loss = F.nll_loss(model(ids, lengths), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        if args.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+        optimizer.step()
+        total, seen = total + loss.item() * len(targets), seen + len(targets)
+        bar.set_postfix_str(f"loss {total / seen:.3f}", refresh=False)
+        bar.update(len(targets))
+    if not total < float("inf"):
+        common.fail("the loss is no longer finite: try a lower --lr, or --clip 1")
+    return total / seen
+
+
+@torch.no_grad()
+def confusion(model, names: Names, languages: int, args) -> torch.Tensor:
+    """How often a name of language [row] is taken for one of language [column]."""
+    model.eval()
+    counts = torch.zeros(languages, languages)
+    order = torch.arange(len(names.targets))
+    for ids, lengths, targets in names.batches(args.batch, order, args.device):
+        places = targets.cpu(), model(ids, lengths).argmax(1).cpu()
+        counts.index_put_(places, torch.tensor(1.0), accumulate=True)
+    return counts
+
+
+def scores(counts: torch.Tensor) -> tuple[float, float]:
+    """Share of names that are right, and the mean of that share over the languages."""
+    present = counts.sum(1) > 0
+    each = counts.diagonal()[present] / counts.sum(1)[present]
+    return float(counts.diagonal().sum() / counts.sum()), float(each.mean())
+
+
+def train(args) -> None:
+    languages, learnt, tested = split(read_names(args), args.seed, args.limit)
+    torch.manual_seed(args.seed)
+    model = build(args, len(languages)).to(args.device)
+    kind = torch.optim.SGD if args.model == "chapter" else torch.optim.Adam
+    optimizer = kind(model.parameters(), lr=args.lr)
+    guess = tested.targets.bincount().max() / len(tested.targets)
+    sizes = f"{len(learnt.targets):,} names to learn, {len(tested.targets):,} to test"
+    print(f"{len(languages)} languages, {sizes}; always the commonest: {guess:.1%} right")
+    with common.progress(args.epochs * len(learnt.targets), "name") as bar:
+        for epoch in range(1, args.epochs + 1):
+            began = time.perf_counter()
+            loss = train_epoch(model, optimizer, learnt, args, bar)
+            seconds = time.perf_counter() - began
+            counts = confusion(model, tested, len(languages), args)
+            right, mean = scores(counts)
+            shares = f"right {right:.1%}   mean over languages {mean:.1%}"
+            bar.write(f"epoch {epoch:3d}   loss {loss:.4f}   {shares}   {seconds:.2f} s")
+    content = {"program": "name_classifier", "languages": languages, "model": model.state_dict()}
+    content["options"] = {name: getattr(args, name) for name in MODEL_OPTIONS}
+    common.save_checkpoint(args.checkpoint, content)
+    print(f"saved {args.checkpoint}")
+    if args.plot:
+        plot(args.plot, counts, languages)
+
+
+@torch.no_grad()
+def predict(args) -> None:
+    """Three guesses for each name, from the options or typed in."""
+    saved = common.load_checkpoint(args.checkpoint, "name_classifier")
+    vars(args).update(saved["options"])
+    model = build(args, len(saved["languages"]))
+    model.load_state_dict(saved["model"])
+    model.eval()
+    for line in args.predict or sys.stdin:
+        name = fold(line)
+        if not name:
+            print(f"{line.strip()!r} has none of the letters {LETTERS!r}")
+            continue
+        chances = model(encode(name)[:, None], torch.tensor([len(name)]))[0].exp()
+        best = chances.topk(min(3, len(chances)))
+        guesses = [f"{saved['languages'][i]} {p:.0%}" for p, i in zip(*best, strict=True)]
+        print(f"{line.strip()}: {', '.join(guesses)}", flush=True)
+
+
+def plot(path: str, counts: torch.Tensor, languages: list[str]) -> None:
+    """The confusion matrix in percent of each row, dark where it is high."""
+    percent = (100 * counts / counts.sum(1, keepdim=True).clamp(min=1)).tolist()
+    side = 2.5 + 0.42 * len(languages)
+    figure = common.new_figure(side, side)
+    axes = figure.subplots()
+    axes.imshow(percent, cmap="Greys", vmin=0, vmax=100)
+    middle = {"ha": "center", "va": "center"}
+    for row, values in enumerate(percent):
+        for column, value in enumerate(values):
+            if value >= 0.5:
+                axes.text(column, row, f"{value:.0f}", color="kw"[value > 50], **middle)
+    axes.set_xticks(range(len(languages)), languages, rotation=90)
+    axes.set_yticks(range(len(languages)), languages)
+    axes.set(xlabel="guessed language (% of row)", ylabel="true language")
+    common.save_figure(figure, path)
+
+
+def parse(argv=None) -> argparse.Namespace:
+    parser = common.parser(__doc__)
+    add = common.options(parser, "names")
+    add("--data", metavar="FOLDER", help="holds <Language>.txt; without it: names from faker")
+    add("--limit", type=common.WHOLE, metavar="N", help="use N names only")
+    add("--predict", nargs="*", metavar="NAME", help="ask the saved model; no NAME: read names")
+    add = common.options(parser, "model and training")
+    add("--model", choices=("chapter", "fast"), default="fast", help="which network")
+    add("--cell", choices=common.CELLS, default="lstm", help="of the fast model")
+    add("--hidden", type=common.WHOLE, help="hidden units [chapter 128, fast 64]")
+    add("--epochs", type=common.WHOLE, help="passes over the names [chapter 4, fast 12]")
+    add("--batch", type=common.WHOLE, help="names at once [chapter always 1, fast 128]")
+    add("--lr", type=common.POSITIVE, default=0.005, help="learning rate of SGD, Adam")
+    add("--clip", type=common.NOT_NEGATIVE, help="largest gradient norm [chapter none, fast 1]")
+    common.add_common_options(parser, checkpoint="name_classifier.pt")
+    args = parser.parse_args(argv)
+    if args.model == "chapter" and (args.batch or 1) != 1:
+        parser.error("--model chapter learns from one name at a time: leave --batch out")
+    chapter = {"hidden": 128, "epochs": 4, "batch": 1, "clip": 0.0}
+    fast = {"hidden": 64, "epochs": 12, "batch": 128, "clip": 1.0}
+    for option, value in (chapter if args.model == "chapter" else fast).items():
+        if getattr(args, option) is None:
+            setattr(args, option, value)
+    return args
+
+
+def main(argv=None) -> None:
+    args = parse(argv)
+    common.check_outputs(args)
+    train(args) if args.predict is None else predict(args)
+
+
+if __name__ == "__main__":
+    main()
