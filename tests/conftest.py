@@ -1,0 +1,28 @@
+"""Fixtures of the whole test run."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers, alone or among others."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def restored_settings():
+    """No test leaves another number of threads, default dtype or determinism behind."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture
+def poisoned():
+    """Memory that kernels get for their results is NaN until they write it."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(8).isnan().all(), "torch.empty is not filled: the poison is off"

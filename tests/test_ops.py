@@ -1,0 +1,179 @@
+"""The private ops against the reference, and torch's own check of their schemas and fakes."""
+
+import pytest
+import torch
+from helpers import CELLS, DEVICE, assert_same, backends, each_cell, oracle, problem, randn
+
+from fastrnn import cells, ops
+
+KINDS = {
+    "dense": {},
+    "both": dict(directions=3),
+    "ragged": dict(batch_sizes=torch.tensor([3, 2, 2, 1])),
+    "ready_gx": dict(project=False),
+    "resets": dict(resets=True),
+}
+
+
+def arguments(
+    cell, batch_sizes=None, resets=False, directions=1, project=True, dtype=torch.float32
+):
+    input, weights, state = problem(cell, 4, 3, 5, 6, directions, True, project, dtype)
+    input, weights, state = (
+        input.detach(),
+        [w.detach() for w in weights],
+        [s.detach() for s in state],
+    )
+    if batch_sizes is not None:
+        input = input.flatten(0, 1)[: int(batch_sizes.sum())].clone()
+    mask = (torch.rand(input.shape[:-1]) < 0.4).to(DEVICE) if resets else None
+    return cell, input, weights, state, batch_sizes, mask, directions, project
+
+
+@backends()
+@each_cell()
+@pytest.mark.parametrize("kind", KINDS)
+def test_opcheck(cell, backend, kind):
+    if backend == "reference":
+        pytest.skip("the reference is no op")
+    forward, backward = ops.kernels(backend)
+    args = arguments(cell, **KINDS[kind])
+    _, input, weights, state, batch_sizes, resets, directions, project = args
+    for save in (False, True):
+        torch.library.opcheck(forward, (*args, save))
+    output, final, saved = forward(*args, True)
+    for need_input in (False, True):
+        grads = (cell, output, final, input, weights, state, output, saved, batch_sizes, resets)
+        torch.library.opcheck(backward, (*grads, directions, project, need_input))
+
+
+@backends()
+@each_cell()
+def test_saved_values(cell, backend):
+    """saved is [D, N, K+S-1, H]: the cell's values, then the carried states after the step."""
+    if backend == "reference":
+        pytest.skip("the reference saves nothing")
+    spec = cells.get(cell)
+    forward, _ = ops.kernels(backend)
+    args = arguments(cell, directions=3)
+    output, final, saved = forward(*args, True)
+    assert saved.shape == (2, 12, spec.saved + spec.states - 1, 6)
+    assert forward(*args, False)[2].numel() == 0
+    if spec.states > 1:
+        c = saved.unflatten(1, (4, 3))[..., -1, :]
+        assert_same(final[1], torch.stack([c[0, -1], c[1, 0]]), 0.0)
+
+
+@backends()
+@each_cell()
+def test_results_are_fresh(cell, backend):
+    """No result shares memory with an argument, so callers may change it in place."""
+    if backend == "reference":
+        pytest.skip("the reference is no op")
+    args = arguments(cell)
+    output, final, _ = ops.kernels(backend)[0](*args, False)
+    given = {t.untyped_storage().data_ptr() for t in (args[1], *args[2], *args[3])}
+    for tensor in (output, *final):
+        assert tensor.is_contiguous()
+        assert tensor.untyped_storage().data_ptr() not in given
+
+
+@backends()
+@each_cell()
+def test_backward_changes_nothing_it_reads(cell, backend):
+    if backend == "reference":
+        pytest.skip("the reference is no op")
+    forward, backward = ops.kernels(backend)
+    args = arguments(cell, resets=True)
+    _, input, weights, state, batch_sizes, resets, directions, project = args
+    output, final, saved = forward(*args, True)
+    reads = [randn(4, 3, 6), *final, input, *weights, *state, output, saved, resets]
+    before = [t.clone() for t in reads]
+    results = [
+        backward(
+            cell, reads[0], final, input, weights, state, output, saved, None, resets, 1, True, n
+        )
+        for n in (True, True, False)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(before, reads))
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[2][0].numel() == 0
+    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[2][1]))
+
+
+@backends()
+@each_cell()
+def test_any_strides(cell, backend):
+    """Nothing is required to be contiguous, not even the gradient that comes in."""
+    if backend == "reference":
+        pytest.skip("the reference is no op")
+    forward, backward = ops.kernels(backend)
+    _, input, weights, state, _, _, _, _ = arguments(cell)
+
+    def strided(t):
+        return torch.stack([t, t], -1)[..., 0]
+
+    odd = strided(input), [strided(w) for w in weights], [strided(s) for s in state]
+    assert not odd[0].is_contiguous()
+    plain = forward(cell, input, weights, state, None, None, 1, True, True)
+    other = forward(cell, *odd, None, None, 1, True, True)
+    assert_same([plain[0], *plain[1]], [other[0], *other[1]], 0.0)
+    grad = torch.ones(1, device=DEVICE).expand(4, 3, 6)
+    zeros = [torch.zeros_like(s) for s in state]
+    a = backward(cell, grad.contiguous(), zeros, input, weights, state, plain[0], plain[2],
+                 None, None, 1, True, True)  # fmt: skip
+    b = backward(cell, grad, [strided(z) for z in zeros], *odd, strided(plain[0]),
+                 strided(plain[2]), None, None, 1, True, True)  # fmt: skip
+    assert_same([a[0], *a[1], *a[2]], [b[0], *b[1], *b[2]], 1e-6)
+
+
+@backends(torch.float64)
+@each_cell()
+@pytest.mark.parametrize("t", [0, 1])
+def test_few_rows_or_steps(cell, backend, t):
+    """A ragged batch may have rows, or nothing but rows, of length 0: h0 comes back."""
+    batch_sizes = torch.tensor([1] * t, dtype=torch.int64)
+    args = arguments(cell, batch_sizes, directions=3, dtype=torch.float64)
+    exact = oracle(*args)
+    if backend != "reference":
+        output, final, _ = ops.kernels(backend)[0](*args, False)
+        assert_same([output, *final], exact, 1e-12)
+    for final, initial in zip(exact[1:], args[3]):
+        assert torch.equal(final[:, t:], initial[:, t:])
+
+
+def test_unknown_cell():
+    with pytest.raises(ValueError, match="cell must be one of rnn_tanh, .* got 'lstn'"):
+        cells.get("lstn")
+
+
+def test_cell_table():
+    expected = dict(
+        rnn_tanh=(1, 1, 0),
+        rnn_relu=(1, 1, 0),
+        rnn_identity=(1, 1, 0),
+        lstm=(4, 2, 4),
+        gru=(3, 1, 4),
+    )
+    counts = {c: (cells.get(c).gates, cells.get(c).states, cells.get(c).saved) for c in CELLS}
+    assert counts == expected
+
+
+def test_registered_cell_runs_on_the_reference():
+    def leaky(x, r, state):
+        return (0.5 * state[0] + 0.5 * (x + r).squeeze(-2).tanh(),)
+
+    cells.register(cells.CellSpec("leaky", gates=1, states=1, saved=1, step=leaky))
+    try:
+        from fastrnn import functional
+
+        gx, r, h0 = randn(4, 2, 3), randn(3, 3), randn(2, 3)
+        with pytest.warns(UserWarning, match="leaky on its slow reference"):
+            output, h = functional.scan("leaky", gx, r, None, h0)
+        assert torch.equal(output[-1], h)
+        with pytest.raises(RuntimeError, match="native.*leaky"):
+            functional.scan("leaky", gx, r, None, h0, backend="native")
+        with pytest.raises(ValueError, match="must be new, got 'leaky'"):
+            cells.register(cells.get("leaky"))
+    finally:
+        del cells.CELLS["leaky"]
