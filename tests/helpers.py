@@ -17,6 +17,8 @@ LAYERS = ("rnn", "lstm", "gru")
 
 def _refusal(backend: str, dtype: torch.dtype) -> str | None:
     """Why a backend cannot run here, or None."""
+    if backend == "triton" and DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "Triton needs a GPU, or TRITON_INTERPRET=1"
     try:
         ops.choose("lstm", DEVICE, dtype, backend)
     except RuntimeError as refusal:
@@ -24,13 +26,13 @@ def _refusal(backend: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def backends(dtype: torch.dtype = torch.float32):
+def backends(dtype: torch.dtype = torch.float32, *, kernels: bool = False):
     """Decorator: the test runs once on every backend that serves the dtype.
 
-    Triton takes part on a GPU and, with TRITON_INTERPRET=1, on the CPU. A native library that is not
-    built is a skip, with the reason.
+    kernels=True leaves the reference out. Triton takes part on a GPU and, with TRITON_INTERPRET=1,
+    on the CPU. A native library that is not built is a skip, with the reason.
     """
-    marked = ["reference"]
+    marked = [] if kernels else ["reference"]
     refusal = _refusal("native", dtype)
     skip = [pytest.mark.skip(reason=refusal)] if refusal else []
     marked.insert(0, pytest.param("native", marks=skip))

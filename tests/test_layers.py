@@ -1,4 +1,4 @@
-"""The layers as drop-ins: constructors, weights, layouts of input and hx, dropout, sizes of zero."""
+"""The layers as drop-ins: constructors, weights, layouts of input and hx, dropout, zero sizes."""
 
 import pytest
 import torch
