@@ -1,38 +1,126 @@
-"""Launch configurations: which tile sizes fit which layer, and the choice among them."""
+"""Launch configurations: where R is held, the tile sizes that fit, and the choice among them.
+
+`candidates` lists a few configurations for a layer, the likely best first. On a GPU the first call
+of a size times them and remembers the winner. Nothing is timed while a CUDA graph is captured, or
+under torch.use_deterministic_algorithms (another configuration may round differently): there the
+first one serves.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from triton.runtime.errors import OutOfResources
+
+if TYPE_CHECKING:
+    from .engine import Layer
+
+SM_80_SHARED = 166_912  # bytes of shared memory a program may have: what a CPU test assumes too
+PROGRAMS = 108  # that run at once
 
 
 @dataclass(frozen=True)
 class Config:
-    """Tile sizes of a scan kernel (see scan.py) and Triton's launch options."""
+    """The constants of a scan kernel that may vary for one layer, and Triton's launch options."""
 
-    rows: int
-    units: int
-    inner: int
-    resident: bool
+    rows: int  # batch rows of a program
+    units: int  # width of a tile of R; all of H unless streamed
+    inner: int  # depth of a tile of R; all of H unless streamed
+    hold: str  # "registers", "shared" or "streamed"
     warps: int
     stages: int
 
-    def meta(self):
-        return dict(
-            ROWS=self.rows,
-            UNITS=self.units,
-            INNER=self.inner,
-            RESIDENT=self.resident,
-            num_warps=self.warps,
-            num_stages=self.stages,
+    def options(self) -> dict[str, int | str]:
+        """As keyword arguments of a kernel launch."""
+        options = {name.upper(): value for name, value in asdict(self).items()}
+        options["num_warps"], options["num_stages"] = options.pop("WARPS"), options.pop("STAGES")
+        return options
+
+
+def multiply_of(dtype: torch.dtype) -> str:
+    """How dots of that dtype multiply; tf32 only where torch's own matmuls may use it."""
+    if dtype == torch.float32:
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    return str(dtype).removeprefix("torch.")
+
+
+@functools.cache
+def candidates(
+    direction: str, gates: int, H: int, multiply: str, tiles: int, shared: int
+) -> tuple[Config, ...]:
+    """A few configurations for a layer, the likely best first.
+
+    direction: "forward" or "backward"; tiles: batch rows to serve by one program, so that no more
+    programs are started than run at once; shared: bytes of shared memory a program may have.
+    """
+    width = max(16, 1 << (H - 1).bit_length())
+    if multiply == "ieee":
+        return _exact(gates, width, tiles)
+    size = 4 if multiply == "tf32" else 2
+    rows = min(64, max(16, 1 << (tiles - 1).bit_length()))
+    matrix = gates * width * width * size
+    found = []
+    for warps in (8, 4):
+        if rows == 16 and matrix // (4 * 32 * warps) <= 96:
+            found.append(Config(rows, width, width, "registers", warps, 1))
+    for warps in (8, 4):
+        if matrix + 2 * rows * width * 4 <= shared and matrix // (32 * warps) <= 512:
+            found.append(Config(rows, width, width, "shared", warps, 1))
+    if not found:
+        for units, inner in ((64, 64), (128, 32), (32, 128)):
+            found.append(Config(rows, min(units, width), min(inner, width), "streamed", 8, 3))
+    return tuple(found)
+
+
+def _exact(gates: int, width: int, tiles: int) -> tuple[Config, ...]:
+    """Float32 without tensor cores: rows need not be many, and deep tiles would spill."""
+    rows = min(16, 1 << (tiles - 1).bit_length())
+    if gates * width <= 128:
+        return (
+            Config(rows, width, width, "shared", 4, 1),
+            Config(rows, width, width, "shared", 8, 1),
         )
+    return tuple(Config(rows, min(width, units), 16, "streamed", 8, 2) for units in (64, 32))
 
 
-def choose(direction, layer, run):
-    import os
+_chosen: dict[tuple, Config] = {}
 
-    H = 16
-    while H < layer.H:
-        H *= 2
-    if os.environ.get("MODE") == "s":
-        return run(Config(16, 16, 16, False, 4, 1))
-    return run(Config(4, H, H, True, 4, 1))
+
+def choose(direction: str, layer: Layer, run: Callable[[Config], Tensor]) -> Tensor:
+    """Runs a kernel with the best configuration known; finds it first where timing is allowed."""
+    shared, programs = SM_80_SHARED, PROGRAMS
+    if layer.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(layer.device)
+        shared = properties.shared_memory_per_block_optin
+        programs = properties.multi_processor_count
+    tiles = -(-layer.B * layer.D // programs)
+    key = (direction, layer.spec.gates, layer.H, layer.multiply, tiles, shared)
+    options = candidates(*key)
+    config = options[0]
+    if layer.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
+        key += (layer.spec.name, layer.T > 16, layer.device.index)
+        if key not in _chosen and not torch.cuda.is_current_stream_capturing():
+            _chosen[key] = min(options, key=lambda option: _milliseconds(run, option))
+        config = _chosen.get(key, config)
+    return run(config)
+
+
+def _milliseconds(run: Callable[[Config], Tensor], config: Config) -> float:
+    """The least time of a few runs; infinite where the device lacks registers or shared memory."""
+    try:
+        run(config)
+    except OutOfResources:
+        return math.inf
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+    for event in events[:-1]:
+        event.record()
+        run(config)
+    events[-1].record()
+    events[-1].synchronize()
+    return min(a.elapsed_time(b) for a, b in zip(events, events[1:]))

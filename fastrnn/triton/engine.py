@@ -7,6 +7,7 @@ gradients of weights and input after the backward scan.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from .. import cells
 from ..reference import name_weights
 from .cells import INTERPRET, TRITON_CELLS
-from .config import Config, choose
+from .config import Config, choose, multiply_of
 from .scan import backward_kernel, forward_kernel
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,8 +31,8 @@ def unavailable(cell: str, device: str, dtype: torch.dtype) -> str | None:
         return f"the Triton kernels compute in float32, bfloat16 or float16, not in {dtype}"
     if device == "cpu" and not INTERPRET:
         return (
-            "Triton kernels run on CPU tensors only in Triton's interpreter: set TRITON_INTERPRET=1 "
-            "before triton is imported"
+            "Triton kernels run on CPU tensors only in Triton's interpreter: set "
+            "TRITON_INTERPRET=1 before triton is imported"
         )
     if device not in ("cpu", "cuda", "meta"):
         return f"the Triton kernels run on cuda, not on {device}"
@@ -49,7 +50,7 @@ class Layer:
     H: int
     D: int
     reverse: bool  # D = 1: the one direction is the reverse one
-    dtype: torch.dtype
+    multiply: str  # "bfloat16", "float16", "tf32" or "ieee": how the dots multiply
     device: torch.device
     w_ih: list[Tensor]  # D tensors [G*H, I]; empty without projection
     w_hh: Tensor  # [D, G*H, H]
@@ -90,7 +91,7 @@ def _layer(cell, input, weights, state, batch_sizes, resets, directions, project
     offsets, lengths = _steps(batch_sizes, B, input.device) if ragged else (None, None)
     return Layer(
         cell=cell, T=T, B=B, N=input.shape[:-1].numel(), H=H, D=D, reverse=directions == 2,
-        dtype=input.dtype, device=input.device,
+        multiply=multiply_of(input.dtype), device=input.device,
         w_ih=[w for w in w_ih if w is not None],
         w_hh=_stack(w_hh),
         b_ih=[b for b in b_ih if b is not None],
@@ -101,26 +102,26 @@ def _layer(cell, input, weights, state, batch_sizes, resets, directions, project
     )  # fmt: skip
 
 
-def precision(dtype: torch.dtype) -> str:
-    """The input precision of float32 dots: tf32 only where torch's own matmuls may use it."""
-    allowed = torch.backends.cuda.matmul.fp32_precision == "tf32"
-    return "tf32" if dtype == torch.float32 and allowed else "ieee"
+def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, dict]:
+    """What a scan kernel is called with, apart from its cell and its configuration."""
+    spec = layer.spec
+    absent = layer.w_hh  # stands for a pointer that the kernel never follows
+    args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
+    constants = dict(
+        H=layer.H, G=spec.gates, S=spec.states, K=spec.saved, D=layer.D, REVERSE=layer.reverse,
+        RAGGED=layer.offsets is not None, RESETS=layer.resets is not None,
+        PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
+        UPCAST=INTERPRET and layer.multiply == "bfloat16",
+    )  # fmt: skip
+    return [*args, layer.T, layer.B, layer.N], constants
 
 
 def _launch(kernel, layer: Layer, config: Config, tensors: Sequence[Tensor | None], **constants):
-    """Runs a scan kernel on the tensors of its own signature, in order."""
-    spec = layer.spec
+    """Runs a scan kernel on the tensors of its signature, in order."""
+    args, shared_constants = _arguments(layer, tensors)
     grid = (-(-layer.B // config.rows), layer.D)
-    present = next(t for t in tensors if t is not None)
-    kernel[grid](
-        *(present if t is None else t for t in tensors),  # a pointer that is never followed
-        layer.T, layer.B, layer.N,
-        H=layer.H, G=spec.gates, S=spec.states, K=spec.saved, D=layer.D, REVERSE=layer.reverse,
-        RAGGED=layer.offsets is not None, RESETS=layer.resets is not None,
-        PRECISION=precision(layer.dtype),
-        UPCAST=INTERPRET and layer.dtype == torch.bfloat16,
-        **constants, **config.meta(),
-    )  # fmt: skip
+    with torch.cuda.device(layer.device) if layer.device.type == "cuda" else nullcontext():
+        kernel[grid](*args, **shared_constants, **constants, **config.options())
 
 
 def forward(
@@ -154,7 +155,7 @@ def forward(
         carry = initial.to(torch.float32, copy=True)
         tensors = (gx, layer.w_hh, layer.b_hh, layer.resets, initial, carry, output, saved)
         _launch(
-            forward_kernel, layer, config, (*tensors, layer.offsets, layer.lengths),
+            forward_kernel, layer, config, tensors,
             CELL=TRITON_CELLS[cell].forward, BIAS=layer.b_hh is not None, SAVE=save,
         )  # fmt: skip
         return carry
@@ -194,7 +195,7 @@ def backward(
         carry = final.to(torch.float32, copy=True)
         tensors = (grad_output, layer.w_hh, layer.resets, initial, carry, output, saved, dx, dr)
         _launch(
-            backward_kernel, layer, config, (*tensors, layer.offsets, layer.lengths),
+            backward_kernel, layer, config, tensors,
             CELL=pair.backward, SPLIT=pair.split,
         )  # fmt: skip
         return carry
@@ -251,7 +252,7 @@ def _entering_h(layer: Layer, h: Tensor, initial: Tensor, reverse: bool) -> Tens
 
 
 def _line_before(layer: Layer, reverse: bool) -> Tensor:
-    """For each packed line [N] the line of the step before it in scan order, or N + b at the start."""
+    """For each packed line [N] the line of the step before in scan order, or N + b at the start."""
     line = torch.arange(layer.N, device=layer.device)
     t = torch.searchsorted(layer.offsets, line, right=True) - 1
     b = line - layer.offsets[t]

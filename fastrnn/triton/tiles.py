@@ -11,8 +11,27 @@ import triton.language as tl
 
 
 @triton.jit
-def locate(j, steps, reverse, batch, length, offsets, B, RAGGED: tl.constexpr):
+def batch_tile(T, B, offsets, lengths, reverse, ROWS: tl.constexpr, RAGGED: tl.constexpr):
+    """The batch rows of this program, as what `locate` reads: (batch, length, steps, ..).
+
+    batch [ROWS] int64, length [ROWS] int64: steps of each row, 0 for rows past B; steps: those of
+    the longest, which is the first, as lengths fall along the batch.
+    """
+    start = tl.program_id(0).to(tl.int64) * ROWS
+    batch = start + tl.arange(0, ROWS)
+    if RAGGED:
+        length = tl.load(lengths + batch, mask=batch < B, other=0)
+        steps = tl.load(lengths + start)
+    else:
+        length = tl.where(batch < B, T, 0).to(tl.int64)
+        steps = T
+    return batch, length, steps, B, offsets, reverse
+
+
+@triton.jit
+def locate(j, tile, RAGGED: tl.constexpr):
     """Scan step j -> (packed rows [ROWS] int64, which rows of the tile take part in the step)."""
+    batch, length, steps, B, offsets, reverse = tile
     inside = (j >= 0) & (j < steps)
     j = tl.where(inside, j, 0).to(tl.int64)
     t = tl.where(reverse, steps - 1 - j, j)
@@ -132,3 +151,29 @@ def dot_back(dr, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST:
     for g in tl.static_range(G):
         acc = dot(dr[g].to(weights[g].dtype), weights[g], acc, PRECISION, UPCAST)
     return acc
+
+
+@triton.jit
+def load_step(
+    j, tile, owned, stride, grad_out, resets, state, out, saved, units,
+    H: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+    RAGGED: tl.constexpr, RESETS: tl.constexpr,
+):  # fmt: skip
+    """What backward reads of scan step j: (lines, taking part, entering with a state, grad_out,
+    K saved tiles, S states after the step, S states before it).
+    """
+    KEPT: tl.constexpr = K + S - 1
+    before, started = locate(j - 1, tile, RAGGED)
+    lines, valid = locate(j, tile, RAGGED)
+    entering = entering_rows(resets, lines, valid, RESETS)
+    grad = load_tiles(grad_out + lines * (D * H), valid, units, H, H, 1)
+    kept = load_tiles(saved + lines * (KEPT * H), valid, units, H, H, K)
+    next = load_tiles(out + lines * (D * H), valid, units, H, H, 1)
+    next = next + load_tiles(saved + lines * (KEPT * H) + K * H, valid, units, H, H, S - 1)
+    at = tl.where(started, out + before * (D * H), state + owned)
+    prev = load_tiles(at, entering, units, H, H, 1)
+    for s in tl.static_range(1, S):
+        kept_at = saved + before * (KEPT * H) + (K + s - 1) * H
+        at = tl.where(started, kept_at, state + owned + s * stride)
+        prev = prev + load_tiles(at, entering, units, H, H, 1)
+    return lines, valid, entering, grad[0], kept, next, prev

@@ -1,0 +1,97 @@
+"""The walk with R streamed from L2 in tiles [INNER, UNITS]: any H.
+
+h (forward) and dL/dr (backward) pass from step to step through the tensors that the kernel returns,
+the float32 states through `carry`. A program reads only rows that it wrote itself, and a barrier of
+the program stands between those writes and the reads.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tiles import (
+    dot_back,
+    dot_gates,
+    entering_rows,
+    load_bias,
+    load_step,
+    load_tiles,
+    load_weights,
+    locate,
+    store_tiles,
+    widen,
+    zero_unless,
+)
+
+
+@triton.jit
+def forward_streamed(
+    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, out, saved, CELL: tl.constexpr,
+    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
+    BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+    INNER: tl.constexpr,
+):  # fmt: skip
+    KEPT: tl.constexpr = K + S - 1
+    for j in range(tile[2]):
+        before, started = locate(j - 1, tile, RAGGED)
+        lines, valid = locate(j, tile, RAGGED)
+        entering = entering_rows(resets, lines, valid, RESETS)
+        h_lines = tl.where(started, out + before * (D * H), state + owned)
+        for first in range(0, H, UNITS):
+            units = first + tl.arange(0, UNITS)
+            x = load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
+            r = load_bias(b_hh, units, ROWS, H, G, BIAS)
+            for k in range(0, H, INNER):
+                inner = k + tl.arange(0, INNER)
+                h = load_tiles(h_lines, entering, inner, H, H, 1)
+                weights = load_weights(w_hh, inner, units, H, G, False)
+                r = dot_gates(h[0], weights, r, G, PRECISION, UPCAST)
+            prev = load_tiles(carry + owned, entering, units, stride, H, S)
+            next, kept = CELL(widen(x, G), r, prev)
+            store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
+            if SAVE:
+                store_tiles(saved + lines * (KEPT * H), valid, units, H, kept + next[1:], H, KEPT)
+            store_tiles(carry + owned, valid, units, stride, next, H, S)
+        tl.debug_barrier()
+
+
+@triton.jit
+def backward_streamed(
+    tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr,
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
+    D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
+):  # fmt: skip
+    for i in range(tile[2]):
+        j = tile[2] - 1 - i
+        for first in range(0, H, UNITS):
+            units = first + tl.arange(0, UNITS)
+            lines, valid, entering, grad_out_now, kept, next, prev = load_step(
+                j, tile, owned, stride, grad_out, resets, state, out, saved, units,
+                H, S, K, D, RAGGED, RESETS,
+            )  # fmt: skip
+            grad = load_tiles(carry + owned, valid, units, stride, H, S)
+            arriving = (grad[0] + grad_out_now.to(tl.float32),) + grad[1:]
+            d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
+            store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
+            if SPLIT:
+                store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
+            # Not every cell's d_prev depends on grad: all of grad must be read before it is replaced.
+            tl.debug_barrier()
+            d_prev = zero_unless(entering, d_prev, S)
+            store_tiles(carry + owned, valid, units, stride, d_prev, H, S)
+        tl.debug_barrier()
+        lines, valid = locate(j, tile, RAGGED)
+        entering = entering_rows(resets, lines, valid, RESETS)
+        for first in range(0, H, UNITS):
+            units = first + tl.arange(0, UNITS)
+            d_h = load_tiles(carry + owned, entering, units, stride, H, 1)[0]
+            for k in range(0, H, INNER):
+                inner = k + tl.arange(0, INNER)
+                d_r = load_tiles(dr + lines * (D * G * H), entering, inner, H, H, G)
+                weights = load_weights(w_hh, inner, units, H, G, True)
+                d_h = dot_back(d_r, weights, d_h, G, PRECISION, UPCAST)
+            store_tiles(carry + owned, entering, units, stride, (d_h,), H, 1)
+        tl.debug_barrier()
