@@ -1,0 +1,1 @@
+"""fastrnn's benchmark suite: `python -m benchmarks --help`; the method stands in README.md."""

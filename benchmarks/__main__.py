@@ -1,0 +1,96 @@
+"""The command line: `python -m benchmarks [run] | report FILE | compare REV`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+from . import cases
+from .errors import UsageError
+from .peers import CONTESTANTS
+
+COMMANDS = ("run", "report", "compare")
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number of minutes above 0, got {text!r}")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, allow_abbrev=False
+    )
+    commands = top.add_subparsers(dest="command", metavar="run | report | compare")
+    run = commands.add_parser("run", help="measure (the default)", allow_abbrev=False)
+    run.add_argument("--preset", choices=cases.PRESETS, default="full")
+    run.add_argument("--quick", dest="preset", action="store_const", const="quick")
+    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    run.add_argument("--threads", default="1,all", help="counts or 'all', by commas (1,all)")
+    run.add_argument("--cells", type=_names, help=f"of {', '.join(cases.CELLS)}, by commas")
+    run.add_argument("--modes", type=_names, help=f"of {', '.join(cases.MODES)}, by commas")
+    run.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
+    run.add_argument("--peers", help=f"of {', '.join(CONTESTANTS)}, by commas")
+    run.add_argument("--budget", type=_minutes, metavar="MINUTES", help="bound the whole run")
+    run.add_argument("--no-memory", dest="memory", action="store_false", help="skip peak memory")
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    default = Path(__file__).parent / "out" / stamp
+    run.add_argument("--out", type=Path, default=default, help="folder (benchmarks/out/<time>)")
+    run.add_argument("--resume", action="store_true", help="go on with the results in --out")
+    run.add_argument(
+        "--dry-run", action="store_true", help="name the cases and the time, then stop"
+    )
+    report = commands.add_parser("report", help="tables and pictures from a result file")
+    report.add_argument("file", type=Path)
+    report.add_argument("--out", type=Path, help="folder (that of the file)")
+    compare = commands.add_parser("compare", help="this tree against another revision")
+    compare.add_argument("base", help="a git revision")
+    compare.add_argument("--threads", type=int, default=1)
+    compare.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
+        arguments = ["run", *arguments]
+    top = parser()
+    options = top.parse_args(arguments)
+    try:
+        if options.command == "report":
+            from . import records, report
+
+            print(report.write(records.read(options.file), options.out or options.file.parent))
+            return 0
+        if options.command == "compare":
+            from . import compare
+
+            return compare.run(options.base, options.threads, options.only)
+        return _run(options)
+    except UsageError as problem:
+        top.exit(2, f"benchmarks: {problem}\n")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from . import runner
+
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError("--device cuda: this torch sees no CUDA device")
+    return runner.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

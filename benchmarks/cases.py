@@ -1,0 +1,190 @@
+"""The cases: what is measured, in one table.
+
+A case is one layer call: a cell, a mode and sizes. Presets choose cases; every cell of
+`fastrnn.cells.CELLS` is in the quick and the full preset without being named here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from itertools import product
+
+from fastrnn.cells import CELLS, get
+
+from .errors import UsageError
+
+MODES = ("inference", "training", "stream")
+MAIN = ("rnn_tanh", "lstm", "gru")
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """mode: inference (forward, no grad), training (forward + backward), stream (T = B = 1)."""
+
+    cell: str
+    mode: str
+    B: int
+    T: int
+    I: int  # noqa: E741
+    H: int
+    layers: int = 1
+    directions: int = 1
+    dtype: str = "float32"
+    ragged: bool = False
+
+    @property
+    def id(self) -> str:
+        """Readable and unique: lstm-training-B16-T100-I32-H256[-L2][-D2][-bfloat16][-ragged]."""
+        parts = [self.cell, self.mode]
+        parts += [f"{axis}{getattr(self, axis)}" for axis in "BTIH"]
+        parts += [f"L{self.layers}"] * (self.layers > 1) + ["D2"] * (self.directions > 1)
+        parts += [self.dtype] * (self.dtype != "float32") + ["ragged"] * self.ragged
+        return "-".join(parts)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Valid steps of each row [B], falling: all T, or spread evenly from T down to T/4."""
+        if not self.ragged:
+            return [self.T] * self.B
+        return [max(1, round(self.T * (1 - 0.75 * b / max(1, self.B - 1)))) for b in range(self.B)]
+
+    @property
+    def flops(self) -> float:
+        """Multiply-adds of the matrix products, counted twice: forward, or three times that."""
+        wide = self.directions * self.H
+        inputs = [self.I] + [wide] * (self.layers - 1)
+        per_row = sum(
+            2 * self.directions * get(self.cell).gates * self.H * (i + self.H) for i in inputs
+        )
+        return float(per_row * sum(self.lengths)) * (3 if self.mode == "training" else 1)
+
+    @property
+    def steps(self) -> int:
+        """Dependent steps of one pass: T of each layer and direction."""
+        return self.T * self.layers * self.directions
+
+
+AXES = tuple(f.name for f in fields(Case))
+
+
+def _pairs(cells, **sizes) -> list[Case]:
+    """Inference and training of each cell at these sizes."""
+    return [Case(c, m, **sizes) for c in cells for m in ("inference", "training")]
+
+
+def _variants(cells: list[str], B: int, T: int, H: int) -> list[Case]:
+    """Layers, directions, ragged rows and bfloat16, once for each cell."""
+    found = []
+    for cell in cells:
+        plain = Case(cell, "inference", B, T, H, H)
+        found += [replace(plain, layers=2, directions=2), replace(plain, ragged=True)]
+        found += [replace(plain, mode="training", directions=2)]
+        found += [replace(plain, mode="training", ragged=True), replace(plain, dtype="bfloat16")]
+    return found
+
+
+def _streams(cells, sizes=(48,)) -> list[Case]:
+    return [Case(c, "stream", 1, 1, h, h) for c in cells for h in sizes]
+
+
+def quick() -> list[Case]:
+    """A look at every mode and axis, within two minutes on two cores."""
+    others = [c for c in CELLS if c not in MAIN]
+    return [
+        *_streams(MAIN),
+        *_pairs(MAIN, B=1, T=100, I=32, H=128),
+        *_pairs(MAIN, B=16, T=100, I=256, H=256),
+        *_pairs(others, B=3, T=100, I=64, H=64),
+        *_pairs(["lstm"], B=64, T=10, I=512, H=512),
+        Case("lstm", "inference", 8, 50, 64, 128, layers=2, directions=2),
+        Case("gru", "training", 8, 50, 64, 128, directions=2),
+        Case("gru", "inference", 16, 100, 64, 128, ragged=True),
+        Case("lstm", "training", 16, 100, 64, 128, ragged=True),
+        Case("lstm", "inference", 16, 20, 512, 512, dtype="bfloat16"),
+    ]
+
+
+def full() -> list[Case]:
+    """Every mode and axis over a spread of sizes."""
+    cells = list(CELLS)
+    found = _streams(cells, (16, 48, 128, 512))
+    for batch, hidden in product((1, 8, 64), (64, 128, 256, 512, 1024)):
+        found += _pairs(cells, B=batch, T=100, I=hidden, H=hidden)
+    for batch in (1, 16):
+        found += _pairs(cells, B=batch, T=1000, I=40, H=128)
+    return found + _variants(cells, 16, 100, 256)
+
+
+# A sequence five times as long tells nothing new where one step is a large matrix product already:
+# above this many FLOPs of one forward pass the cpu-grid keeps T = 100 and leaves T = 500 out.
+LONG_GRID_FLOPS = 5e9
+
+
+def cpu_grid() -> list[Case]:
+    """B x H x T x I of the CPU targets, for rnn, lstm and gru, forward and forward + backward."""
+    hidden = (32, 64, 128, 200, 256, 512, 1024)
+    found = _streams(MAIN)
+    for b, h, t, c in product((1, 3, 16, 32, 64), hidden, (1, 100, 500), MAIN):
+        for i in sorted({32, h}):
+            pair = _pairs([c], B=b, T=t, I=i, H=h)
+            found += pair * (t < 500 or pair[0].flops <= LONG_GRID_FLOPS)
+    return found
+
+
+def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
+    """Training cases of (B, T, H) whose peak memory is measured too."""
+    return tuple(Case(c, "training", b, t, h, h) for b, t, h in sizes for c in MAIN)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """allowance: seconds of timed rounds a case; least: rounds at the least; aa_every: the A/A
+    check runs in one case of so many; peers: default contestants, empty for all."""
+
+    cases: Callable[[], list[Case]]
+    allowance: float
+    least: int
+    aa_every: int
+    memory: tuple[Case, ...]
+    peers: tuple[str, ...] = ()
+
+
+PRESETS = {
+    "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256))),
+    "full": Preset(full, 1.5, 7, 1, memory_cases((16, 500, 256), (64, 100, 512), (1, 2000, 128))),
+    "cpu-grid": Preset(
+        cpu_grid,
+        0.5,
+        3,
+        5,
+        memory_cases((1, 500, 128), (16, 500, 256), (64, 100, 512), (64, 100, 1024), (3, 100, 32)),
+        ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax"),
+    ),
+}
+
+
+def select(preset: str, cells=None, modes=None, only: str | None = None) -> list[Case]:
+    """Cases of a preset, narrowed; UsageError where a name is unknown or nothing is left."""
+    for what, names, known in (("cell", cells, CELLS), ("mode", modes, MODES)):
+        for name in names or ():
+            if name not in known:
+                raise UsageError(f"{what} must be one of {', '.join(known)}, got {name!r}")
+    kept = [
+        case
+        for case in PRESETS[preset].cases()
+        if (not cells or case.cell in cells)
+        and (not modes or case.mode in modes)
+        and (not only or only in case.id)
+    ]
+    if not kept:
+        raise UsageError(f"no case of the {preset} preset is left by these options")
+    return kept
+
+
+def shuffled(cases: list[Case]) -> list[Case]:
+    """A fixed shuffle: a run cut short has still seen every region of the grid evenly."""
+    order = list(cases)
+    random.Random(20).shuffle(order)
+    return order

@@ -1,0 +1,96 @@
+"""How long a run will take, and how to spread a given time over its cases.
+
+The model is rough on purpose: FLOPs at a share of the machine's sgemm rate, plus a cost a step. It
+serves the estimate before a run; while it runs, what cases really took corrects it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .cases import Case
+from .peers import CONTESTANTS
+
+RATE_SHARE = 0.6
+# Seconds of one dependent step of torch.nn on a CPU: (forward, forward + backward).
+STEP_SECONDS = {"lstm": (3e-6, 14e-6), "gru": (20e-6, 150e-6)}
+ELMAN_STEP_SECONDS = (9e-6, 40e-6)
+CALL_SECONDS = 60e-6
+GATE_FACTOR = (
+    4.0  # the float64 reference and one call of the contestant, against a call of torch.nn
+)
+LONGEST_ALLOWANCE = 10.0
+
+
+def call_seconds(case: Case, gflops: float) -> float:
+    """What one call of torch.nn is expected to take."""
+    step = STEP_SECONDS.get(case.cell, ELMAN_STEP_SECONDS)[case.mode == "training"]
+    return CALL_SECONDS + case.steps * step + case.flops / (gflops * 1e9 * RATE_SHARE)
+
+
+class Budget:
+    """Spreads seconds over cases: a fixed cost each, and rounds within one common allowance.
+
+    Without a limit the allowance stays what the preset says. With one it is the largest that lets
+    the remaining cases end in time; a large case takes its least number of rounds and no more.
+    """
+
+    def __init__(self, cases: list[Case], names, gflops: float, allowance, least, limit=None):
+        runners = [
+            [CONTESTANTS[n] for n in names if not CONTESTANTS[n].cannot(c, "cpu")] for c in cases
+        ]
+        calls = np.array([call_seconds(c, gflops) for c in cases])
+        count = np.array([len(r) for r in runners])
+        self._fixed = np.array([sum(c.setup for c in r) for r in runners]) + GATE_FACTOR * calls
+        self._least = least * calls * count
+        self._allowance, self._limit = allowance, limit
+        self._spent = self._expected = 0.0
+        self._next = 0
+
+    def _total(self, allowance: float) -> float:
+        """Expected seconds of the cases still to come."""
+        left = slice(self._next, None)
+        return float(np.sum(self._fixed[left] + np.maximum(self._least[left], allowance)))
+
+    @property
+    def seconds(self) -> float:
+        """Expected seconds of the whole run as asked for."""
+        return min(self._total(self.allowance()), self._limit or np.inf)
+
+    @property
+    def minimum(self) -> float:
+        """Expected seconds with the least rounds everywhere."""
+        return self._total(0.0)
+
+    @property
+    def pace(self) -> float:
+        """Real over expected seconds so far, once there is enough to tell."""
+        return self._spent / self._expected if self._expected > 1.0 else 1.0
+
+    def allowance(self) -> float:
+        """Seconds of timed rounds for the next case."""
+        if self._limit is None:
+            return self._allowance
+        left = (self._limit - self._spent) / max(self.pace, 0.05)
+        low, high = 0.0, LONGEST_ALLOWANCE
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._total(middle) <= left else (low, middle)
+        return low
+
+    def done(self, seconds: float, allowance: float) -> None:
+        """Notes what the next case really took with that allowance."""
+        expected = self._fixed[self._next] + max(self._least[self._next], allowance)
+        self._spent, self._expected = self._spent + seconds, self._expected + expected
+        self._next += 1
+
+    @property
+    def exhausted(self) -> bool:
+        return self._limit is not None and self._spent >= self._limit
+
+
+def spoken(seconds: float) -> str:
+    """A duration for people: 45 s, 12 min, 1.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

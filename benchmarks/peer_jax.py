@@ -1,0 +1,111 @@
+"""JAX: one GEMM for the input projection, `lax.scan` over time, jit around the whole call."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import lax
+
+from .problem import Problem
+
+
+def _elman(activation):
+    return lambda gx, r, state: (activation(gx + r),)
+
+
+def _lstm(gx, r, state):
+    i, f, g, o = jnp.split(gx + r, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _gru(gx, r, state):
+    x_r, x_z, x_n = jnp.split(gx, 3, axis=-1)
+    r_r, r_z, r_n = jnp.split(r, 3, axis=-1)
+    z = jax.nn.sigmoid(x_z + r_z)
+    n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + r_r) * r_n)
+    return (n + z * (state[0] - n),)
+
+
+STEPS = {
+    "rnn_tanh": _elman(jnp.tanh),
+    "rnn_relu": _elman(jax.nn.relu),
+    "rnn_identity": _elman(lambda a: a),
+    "lstm": _lstm,
+    "gru": _gru,
+}
+
+
+def _array(t: torch.Tensor):
+    """A torch tensor as a jax array of the same dtype; numpy has no bfloat16."""
+    if t.dtype == torch.bfloat16:
+        return jnp.asarray(t.float().cpu().numpy(), jnp.bfloat16)
+    return jnp.asarray(t.cpu().numpy())
+
+
+def _tensor(a) -> torch.Tensor:
+    wide = a.astype(jnp.float32) if a.dtype == jnp.bfloat16 else a
+    return torch.from_numpy(np.array(wide))
+
+
+def _scan(step, weights, suffix, x, state, reverse):
+    """One direction of one layer: x [T, B, I], state S arrays [B, H] -> (y [T, B, H], state)."""
+    gx = x @ weights[f"weight_ih_{suffix}"].T + weights[f"bias_ih_{suffix}"]
+    recurrent, bias = weights[f"weight_hh_{suffix}"].T, weights[f"bias_hh_{suffix}"]
+
+    def body(carry, row):
+        carry = step(row, carry[0] @ recurrent + bias, carry)
+        return carry, carry[0]
+
+    final, y = lax.scan(body, state, gx, reverse=reverse)
+    return y, final
+
+
+def _layers(case, weights, x, state):
+    """The whole stack: x [T, B, I], state S arrays [L*D, B, H] -> (y [T, B, D*H], finals)."""
+    finals = []
+    for layer in range(case.layers):
+        outputs = []
+        for d, mark in enumerate(("", "_reverse")[: case.directions]):
+            start = tuple(s[layer * case.directions + d] for s in state)
+            y, end = _scan(STEPS[case.cell], weights, f"l{layer}{mark}", x, start, reverse=d == 1)
+            outputs.append(y)
+            finals.append(end)
+        x = jnp.concatenate(outputs, axis=-1) if case.directions == 2 else outputs[0]
+    return x, tuple(jnp.stack(s) for s in zip(*finals))
+
+
+def runner(problem: Problem):
+    """(call, read) of a compiled function; its arrays are on jax's device already."""
+    case = problem.case
+    weights = {name: _array(w) for name, w in problem.weights.items()}
+    x, grad = _array(problem.x), _array(problem.grad)
+    rows = (case.layers * case.directions, case.B, case.H)
+    count = 2 if case.cell == "lstm" else 1
+    zeros = tuple(jnp.zeros(rows, x.dtype) for _ in range(count))
+    state = zeros if problem.state is None else tuple(_array(s) for s in problem.state)
+
+    if problem.training:
+
+        def loss(weights, x):
+            y, final = _layers(case, weights, x, state)
+            return (y * grad).sum(), (y, final)
+
+        compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+        return lambda: jax.block_until_ready(compiled(weights, x)), _read_training
+
+    compiled = jax.jit(lambda weights, x, state: _layers(case, weights, x, state))
+    return lambda: jax.block_until_ready(compiled(weights, x, state)), _read
+
+
+def _read(result) -> dict[str, torch.Tensor]:
+    output, final = result
+    return {"output": _tensor(output), **dict(zip(("h_n", "c_n"), map(_tensor, final)))}
+
+
+def _read_training(result) -> dict[str, torch.Tensor]:
+    (_, outcome), (grads, grad_x) = result
+    gradients = {f"grad {name}": _tensor(g) for name, g in grads.items()}
+    return _read(outcome) | {"grad x": _tensor(grad_x)} | gradients

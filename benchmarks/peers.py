@@ -1,0 +1,245 @@
+"""The contestants, in one registry. Each builds its own form of a problem once, outside the timing.
+
+A builder gets the Problem and the number of threads and returns a Runner: `call` is what is timed
+and returns whatever is native to the library; `read` turns that into named tensors for the gate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .cases import Case
+from .problem import TORCH_LAYERS, Problem
+
+BASELINE, AGAIN = "torch.nn", "torch.nn again"
+
+
+@dataclass(frozen=True)
+class Runner:
+    call: Callable[[], Any]
+    read: Callable[[Any], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """needs: modules that must be importable; cannot: why it does not serve a case, or None;
+    setup: rough seconds to build one case (compilation), for the estimate only."""
+
+    name: str
+    build: Callable[[Problem, int], Runner]
+    needs: tuple[str, ...]
+    cannot: Callable[[Case, str], str | None]
+    setup: float = 0.02
+
+    def missing(self) -> str | None:
+        absent = [m for m in self.needs if importlib.util.find_spec(m) is None]
+        return f"not installed: {', '.join(absent)}" if absent else None
+
+    def version(self) -> str:
+        try:
+            return importlib.metadata.version(self.needs[0])
+        except importlib.metadata.PackageNotFoundError:
+            return getattr(importlib.import_module(self.needs[0]), "__version__", "unknown")
+
+
+CONTESTANTS: dict[str, Contestant] = {}
+
+
+def contestant(name: str, *needs: str, cannot=lambda case, device: None, setup: float = 0.02):
+    """Registers a builder under a name."""
+
+    def register(build):
+        CONTESTANTS[name] = Contestant(name, build, needs, cannot, setup)
+        return build
+
+    return register
+
+
+def named(output: Tensor, final, problem: Problem) -> dict[str, Tensor]:
+    """The tensors that the gate compares: output [T, B, D*H], h_n and c_n [L*D, B, H]."""
+    final = (final,) if isinstance(final, Tensor) else final
+    return {"output": problem.pad(output), **dict(zip(("h_n", "c_n"), final))}
+
+
+def rows(value: Tensor | PackedSequence) -> Tensor:
+    """The rows of a packed sequence [N, F], or the tensor itself."""
+    return value.data if isinstance(value, PackedSequence) else value
+
+
+def torch_runner(layer: nn.Module, problem: Problem, forward=None) -> Runner:
+    """A layer that is called as torch.nn's is; training asks for d(input) and d(weights).
+
+    forward: what is called in place of the layer itself, such as its compiled form.
+    """
+    x, forward = problem.packed(problem.x), layer if forward is None else forward
+    if not problem.training:
+
+        def read(result):
+            output, final = result
+            return named(rows(output), final, problem)
+
+        return Runner(lambda: forward(x, problem.hx), read)
+
+    leaf = rows(x).detach().requires_grad_()
+    inputs = PackedSequence(leaf, x.batch_sizes) if problem.case.ragged else leaf
+    parameters = dict(layer.named_parameters())
+    leaves, grad = [leaf, *parameters.values()], rows(problem.packed(problem.grad))
+
+    def call():
+        output, final = forward(inputs)
+        output = rows(output)
+        return output, final, torch.autograd.grad(output, leaves, grad)
+
+    def read_training(result):
+        output, final, (grad_x, *grads) = result
+        gradients = {f"grad {n}": g for n, g in zip(parameters, grads)}
+        return named(output, final, problem) | {"grad x": problem.pad(grad_x)} | gradients
+
+    return Runner(call, read_training)
+
+
+def _torch_serves(case: Case, device: str) -> str | None:
+    return None if case.cell in TORCH_LAYERS else f"torch.nn has no {case.cell}"
+
+
+def _fastrnn_serves(backend: str):
+    def cannot(case: Case, device: str) -> str | None:
+        from fastrnn import ops
+
+        try:
+            ops.choose(case.cell, device, getattr(torch, case.dtype), backend)
+        except (RuntimeError, ImportError) as refusal:
+            return str(refusal)
+        return None
+
+    return cannot
+
+
+def fastrnn_layer(problem: Problem, backend: str) -> nn.Module:
+    import fastrnn
+
+    cell = problem.case.cell
+    if cell.startswith("rnn_"):
+        nonlinearity = cell.removeprefix("rnn_")
+        return problem.load(fastrnn.FastRNN, nonlinearity=nonlinearity, backend=backend)
+    return problem.load({"lstm": fastrnn.FastLSTM, "gru": fastrnn.FastGRU}[cell], backend=backend)
+
+
+@contestant(BASELINE, "torch", cannot=_torch_serves)
+def torch_nn(problem: Problem, threads: int) -> Runner:
+    """cuDNN on a GPU; on a CPU oneDNN for LSTM, ATen operations a step for the others."""
+    return torch_runner(problem.torch_layer(), problem)
+
+
+@contestant(AGAIN, "torch", cannot=_torch_serves)
+def torch_nn_again(problem: Problem, threads: int) -> Runner:
+    """The A/A check: the baseline once more, as a contestant like any other."""
+    return torch_runner(problem.torch_layer(), problem)
+
+
+@contestant("torch.compile", "torch", cannot=_torch_serves, setup=0.4)
+def torch_compile(problem: Problem, threads: int) -> Runner:
+    torch._dynamo.reset()  # every case starts with an empty cache of compiled code
+    layer = problem.torch_layer()
+    return torch_runner(layer, problem, forward=torch.compile(layer))
+
+
+@contestant("fastrnn", "fastrnn", cannot=_fastrnn_serves("native"))
+def fastrnn_native(problem: Problem, threads: int) -> Runner:
+    return torch_runner(fastrnn_layer(problem, "native"), problem)
+
+
+@contestant("fastrnn-triton", "fastrnn", "triton", cannot=_fastrnn_serves("triton"), setup=2.0)
+def fastrnn_triton(problem: Problem, threads: int) -> Runner:
+    return torch_runner(fastrnn_layer(problem, "triton"), problem)
+
+
+@contestant("reference", "fastrnn")
+def fastrnn_reference(problem: Problem, threads: int) -> Runner:
+    """The scan in plain torch operations: fastrnn's oracle."""
+    return torch_runner(fastrnn_layer(problem, "reference"), problem)
+
+
+def _onnx_serves(case: Case, device: str) -> str | None:
+    if case.mode == "training":
+        return "inference only"
+    if device != "cpu" or case.dtype != "float32":
+        return "its recurrent kernels are for float32 on a CPU"
+    return None
+
+
+@contestant("onnxruntime", "onnxruntime", "onnx", cannot=_onnx_serves, setup=0.05)
+def onnxruntime(problem: Problem, threads: int) -> Runner:
+    from . import peer_onnx
+
+    session, feeds = peer_onnx.session(problem, threads)
+
+    def read(result):
+        output, *final = (torch.from_numpy(a) for a in result)
+        return named(rows(problem.packed(output)), final, problem)
+
+    return Runner(lambda: session.run(None, feeds), read)
+
+
+def _jax_serves(case: Case, device: str) -> str | None:
+    if case.ragged:
+        return "lax.scan has no ragged form"
+    return "float64 is off by default" if case.dtype == "float64" else None
+
+
+@contestant("jax", "jax", cannot=_jax_serves, setup=0.7)
+def jax(problem: Problem, threads: int) -> Runner:
+    from . import peer_jax
+
+    return Runner(*peer_jax.runner(problem))
+
+
+def _flashrnn_serves(case: Case, device: str) -> str | None:
+    plain = (case.layers, case.directions, case.ragged) == (1, 1, False)
+    return None if device == "cuda" and plain and case.cell == "lstm" else "one LSTM layer on CUDA"
+
+
+@contestant("flashrnn", "flashrnn", cannot=_flashrnn_serves, setup=60.0)
+def flashrnn(problem: Problem, threads: int) -> Runner:
+    """NX-AI's fused CUDA kernel; the input projection is ours, since it takes a ready one."""
+    from . import peer_gpu
+
+    return torch_runner(problem.load(peer_gpu.FlashLSTM), problem)
+
+
+def _haste_serves(case: Case, device: str) -> str | None:
+    plain = (case.layers, case.directions, case.ragged) == (1, 1, False)
+    served = plain and case.cell in ("lstm", "gru") and case.dtype in ("float32", "float64")
+    return None if device == "cuda" and served else "one LSTM or GRU layer in float32 on CUDA"
+
+
+@contestant("haste", "haste_pytorch", cannot=_haste_serves)
+def haste(problem: Problem, threads: int) -> Runner:
+    from . import peer_gpu
+
+    kind = {"lstm": peer_gpu.HasteLSTM, "gru": peer_gpu.HasteGRU}[problem.case.cell]
+    return torch_runner(problem.load(kind), problem)
+
+
+def baseline_of(case: Case) -> str:
+    """Whom ratios refer to: torch.nn, or the reference scan for a cell that torch.nn lacks."""
+    return BASELINE if case.cell in TORCH_LAYERS else "reference"
+
+
+def exact(problem: Problem) -> dict[str, Tensor]:
+    """The float64 result: of torch.nn, or of the reference scan for a cell that torch.nn lacks."""
+    wide = problem.to(torch.float64)
+    known = problem.case.cell in TORCH_LAYERS
+    layer = wide.torch_layer() if known else fastrnn_layer(wide, "reference")
+    runner = torch_runner(layer, wide)
+    with torch.set_grad_enabled(problem.training):
+        return runner.read(runner.call())

@@ -1,0 +1,135 @@
+"""One case made concrete: the weights, inputs and gradients that every contestant receives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from fastrnn.cells import get
+
+from .cases import Case
+
+TORCH_LAYERS = {
+    "rnn_tanh": (nn.RNN, {"nonlinearity": "tanh"}),
+    "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
+    "lstm": (nn.LSTM, {}),
+    "gru": (nn.GRU, {}),
+}
+
+
+def weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torch.nn's state_dict, in its order."""
+    rows, shapes = get(case.cell).gates * case.H, {}
+    for layer in range(case.layers):
+        width = case.I if layer == 0 else case.directions * case.H
+        for suffix in ("", "_reverse")[: case.directions]:
+            shapes[f"weight_ih_l{layer}{suffix}"] = (rows, width)
+            shapes[f"weight_hh_l{layer}{suffix}"] = (rows, case.H)
+            shapes[f"bias_ih_l{layer}{suffix}"] = (rows,)
+            shapes[f"bias_hh_l{layer}{suffix}"] = (rows,)
+    return shapes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Tensors of one case, in the case's dtype.
+
+    x [T, B, I]; weights as in torch.nn's state_dict; state S tensors [L*D, B, H] for streaming,
+    else None (zeros); grad [T, B, D*H], the gradient of the output, zero past a row's length.
+    """
+
+    case: Case
+    x: Tensor
+    weights: dict[str, Tensor]
+    state: tuple[Tensor, ...] | None
+    grad: Tensor
+
+    @property
+    def training(self) -> bool:
+        return self.case.mode == "training"
+
+    @property
+    def lengths(self) -> Tensor:
+        return torch.tensor(self.case.lengths)
+
+    @cached_property
+    def hx(self):
+        """The state as torch.nn takes it: a tensor, or a pair for LSTM."""
+        if self.state is None or len(self.state) > 1:
+            return self.state
+        return self.state[0]
+
+    def packed(self, padded: Tensor) -> Tensor | PackedSequence:
+        """The padded tensor as torch.nn takes it: itself, or packed if the case is ragged."""
+        return pack_padded_sequence(padded, self.lengths) if self.case.ragged else padded
+
+    def pad(self, data: Tensor) -> Tensor:
+        """Packed rows [N, F] back to [T, B, F]; a padded tensor as it is."""
+        if not self.case.ragged:
+            return data
+        sizes = self.packed(self.grad).batch_sizes
+        return pad_packed_sequence(PackedSequence(data, sizes), total_length=self.case.T)[0]
+
+    def torch_layer(self) -> nn.RNNBase:
+        """torch.nn's layer with these weights, on this device, in this dtype."""
+        kind, extra = TORCH_LAYERS[self.case.cell]
+        return self.load(kind, **extra)
+
+    def load(self, kind, **extra) -> nn.Module:
+        """A layer with torch.nn's constructor and state_dict, given these weights."""
+        case, like = self.case, {"device": self.x.device, "dtype": self.x.dtype}
+        shape = {"num_layers": case.layers, "bidirectional": case.directions == 2}
+        layer = kind(case.I, case.H, **shape, **like, **extra)
+        layer.load_state_dict(self.weights)
+        return layer.train(self.training)
+
+    def to(self, dtype: torch.dtype) -> Problem:
+        """The same values in another dtype: what the float64 reference starts from."""
+        return replace(
+            self,
+            x=self.x.to(dtype),
+            weights={name: w.to(dtype) for name, w in self.weights.items()},
+            state=None if self.state is None else tuple(s.to(dtype) for s in self.state),
+            grad=self.grad.to(dtype),
+        )
+
+
+def make(case: Case, device: str = "cpu") -> Problem:
+    """Random tensors of a case; the same ones on every machine."""
+    gen = torch.Generator().manual_seed(7)
+    dtype, wide = getattr(torch, case.dtype), case.directions * case.H
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=gen)
+
+    bound = 1 / math.sqrt(case.H)
+    weights = {
+        name: (2 * torch.rand(shape, generator=gen) - 1) * bound
+        for name, shape in weight_shapes(case).items()
+    }
+    valid = torch.arange(case.T)[:, None] < torch.tensor(case.lengths)  # [T, B]
+    x = normal(case.T, case.B, case.I) * valid[..., None]
+    grad = normal(case.T, case.B, wide) * valid[..., None]
+    state = None
+    if case.mode == "stream":
+        rows = (case.layers * case.directions, case.B, case.H)
+        state = tuple(normal(*rows) for _ in range(get(case.cell).states))
+    raw = Problem(case, x, weights, state, grad)
+    return _on(raw.to(dtype), device)
+
+
+def _on(problem: Problem, device: str) -> Problem:
+    if device == "cpu":
+        return problem
+    return replace(
+        problem,
+        x=problem.x.to(device),
+        weights={name: w.to(device) for name, w in problem.weights.items()},
+        state=None if problem.state is None else tuple(s.to(device) for s in problem.state),
+        grad=problem.grad.to(device),
+    )

@@ -1,0 +1,220 @@
+"""What a result file says in a few lines: ratios, targets, lost cases, the A/A check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .peers import AGAIN, CONTESTANTS
+from .tables import markdown, number, ordered
+
+OURS = "fastrnn"
+NOT_PEERS = (OURS, "fastrnn-triton", "reference", AGAIN)
+
+
+def geomean(values) -> float:
+    return (
+        float(np.exp(np.mean(np.log(np.asarray(values, float))))) if len(values) else float("nan")
+    )
+
+
+def timed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that passed the gate and were timed."""
+    return rows[rows["status"] == "ok"]
+
+
+def against_baseline(rows: pd.DataFrame) -> str:
+    """Each contestant's ratio to the baseline, by mode and thread count."""
+    lines = []
+    for (threads, mode), group in timed(rows).groupby(["threads", "mode"]):
+        for name in ordered(group["contestant"]):
+            ratios = group[group["contestant"] == name].dropna(subset="ratio")
+            if name == ratios["baseline"].iloc[0] or name == AGAIN:
+                continue
+            worst = ratios.loc[ratios["ratio"].idxmin()]
+            lines.append(
+                [
+                    f"{name}, {mode}, {threads} thread(s)",
+                    str(len(ratios)),
+                    f"{geomean(ratios['ratio']):.2f}x",
+                    f"{ratios['ratio'].median():.2f}x",
+                    str(int((ratios["ratio"] < 1).sum())),
+                    f"{worst['ratio']:.2f}x {worst['case'].id}",
+                ]
+            )
+    return markdown(["against torch.nn", "cases", "geomean", "median", "slower", "worst"], lines)
+
+
+def against_best(rows: pd.DataFrame) -> pd.DataFrame:
+    """fastrnn's rows with `best`, the fastest other contestant, and `best_ratio` against it.
+
+    Both ratios were formed against the baseline within rounds; this divides their medians.
+    """
+    good = timed(rows)
+    others = good[~good["contestant"].isin(NOT_PEERS)].dropna(subset="ratio")
+    keys = ["case", "threads"]
+    if others.empty:
+        return good.iloc[:0].assign(best="", best_ratio=0.0)
+    best = others.loc[others.groupby(keys)["ratio"].idxmax(), [*keys, "contestant", "ratio"]]
+    best = best.rename(columns={"contestant": "best", "ratio": "best_of"})
+    ours = good[good["contestant"] == OURS].merge(best, on=keys)
+    return ours.assign(best_ratio=ours["ratio"] / ours["best_of"])
+
+
+def losing(rows: pd.DataFrame, limit: int = 60) -> str:
+    """Cases where another contestant is faster than fastrnn, the worst first."""
+    lost = against_best(rows).query("best_ratio < 1").sort_values("best_ratio")
+    if lost.empty:
+        return "none"
+    lines = [
+        [
+            r.case.id,
+            str(r.threads),
+            number(r.p50),
+            r.best,
+            f"{r.best_ratio:.2f}x",
+            f"{r.ratio:.2f}x",
+        ]
+        for r in lost.head(limit).itertuples()
+    ]
+    header = ["case", "threads", "fastrnn µs", "fastest", "against it", "against torch.nn"]
+    more = f"\n\nand {len(lost) - limit} more, in the result file" if len(lost) > limit else ""
+    return markdown(header, lines) + more
+
+
+@dataclass(frozen=True)
+class Target:
+    """A goal of the CPU kernels: which of fastrnn's rows, what of them, and at least how much."""
+
+    text: str
+    rows: Callable[[pd.DataFrame], pd.Series]
+    value: Callable[[pd.DataFrame], float]
+    least: float
+
+
+def _mode(*modes: str):
+    return lambda r: r["mode"].isin(modes)
+
+
+def _small_rnn_gru(mode: str):
+    return lambda r: (
+        (r["mode"] == mode) & (r["B"] <= 16) & (r["H"] <= 256) & r["cell"].isin(("rnn_tanh", "gru"))
+    )
+
+
+def _large(r: pd.DataFrame) -> pd.Series:
+    return (r["B"] == 64) & (r["H"] >= 512) & (r["mode"] != "stream")
+
+
+def _geo(column: str):
+    return lambda r: geomean(r[column])
+
+
+def _low(column: str):
+    return lambda r: r[column].min()
+
+
+def _sgemm_share(r: pd.DataFrame) -> float:
+    flops = np.array([case.flops for case in r["case"]])
+    return float((flops / (r["p50"] * 1e3) / r["sgemm_gflops"]).min())
+
+
+FORWARD, TRAIN, ANY = (
+    _mode("inference"),
+    _mode("training"),
+    _mode("inference", "training", "stream"),
+)
+SMALL_FORWARD, SMALL_TRAIN = _small_rnn_gru("inference"), _small_rnn_gru("training")
+TARGETS = (
+    Target("torch.nn, forward, geomean", FORWARD, _geo("ratio"), 3.0),
+    Target("torch.nn, forward, worst", FORWARD, _low("ratio"), 1.0),
+    Target("torch.nn, forward, rnn/gru B<=16 H<=256, geomean", SMALL_FORWARD, _geo("ratio"), 4.0),
+    Target("torch.nn, forward, rnn/gru B<=16 H<=256, worst", SMALL_FORWARD, _low("ratio"), 4.0),
+    Target("torch.nn, training, geomean", TRAIN, _geo("ratio"), 4.5),
+    Target("torch.nn, training, worst", TRAIN, _low("ratio"), 1.15),
+    Target("torch.nn, training, rnn/gru B<=16 H<=256, geomean", SMALL_TRAIN, _geo("ratio"), 8.0),
+    Target("torch.nn, training, rnn/gru B<=16 H<=256, worst", SMALL_TRAIN, _low("ratio"), 8.0),
+    Target("best contestant, forward, geomean", FORWARD, _geo("best_ratio"), 1.5),
+    Target("best contestant, training, geomean", TRAIN, _geo("best_ratio"), 2.0),
+    Target("best contestant, every mode, worst", ANY, _low("best_ratio"), 1.0),
+    Target("share of sgemm, B=64 H>=512, worst", _large, _sgemm_share, 0.85),
+)
+STREAM_MICROSECONDS = {"rnn_tanh": 13.0, "lstm": 15.0, "gru": 15.0}
+
+
+def targets(rows: pd.DataFrame) -> str:
+    """The goals of the CPU kernels against what was measured, float32, for each thread count."""
+    ours = against_best(rows[rows["dtype"] == "float32"])
+    lines = []
+    for threads, group in ours.groupby("threads"):
+        for target in TARGETS:
+            chosen = group[target.rows(group)]
+            if len(chosen):
+                value = target.value(chosen)
+                met = "yes" if value >= target.least else "**no**"
+                measured = [f"{value:.2f}", f">= {target.least:g}", met, str(len(chosen))]
+                lines.append([f"{target.text}, {threads} thread(s)", *measured])
+        steps = group[(group["mode"] == "stream") & (group["H"] == 48)]
+        for row in steps.itertuples():
+            limit = STREAM_MICROSECONDS.get(row.cell)
+            if limit:
+                met = "yes" if row.p50 <= limit else "**no**"
+                text = f"one step, {row.cell} H=48, µs, {threads} thread(s)"
+                lines.append([text, f"{row.p50:.1f}", f"<= {limit:g}", met, "1"])
+    return markdown(["target", "measured", "goal", "met", "cases"], lines)
+
+
+def same_twice(rows: pd.DataFrame) -> str:
+    """The A/A check in words: torch.nn against itself, timed as two contestants."""
+    again = timed(rows)
+    again = again[again["contestant"] == AGAIN].dropna(subset="ratio")
+    if again.empty:
+        return "not run"
+    away = (again["ratio"] - 1).abs()
+    wide = again["ratio_p80"] - again["ratio_p20"]
+    outside = int((away > wide).sum())
+    return (
+        f"torch.nn against itself in {len(again)} cases: median ratio "
+        f"{again['ratio'].median():.3f}, four fifths of the cases within "
+        f"{100 * np.percentile(away, 80):.1f}% of 1; the rounds of a case spread over "
+        f"{100 * wide.median():.1f}% (p20 to p80, median case); {outside} of {len(again)} came out "
+        "farther from 1 than their own spread"
+    )
+
+
+def contestants(found: pd.DataFrame) -> str:
+    """Who ran, who is missing and why."""
+    lines = []
+    for name in CONTESTANTS:
+        rows = found[found["contestant"] == name]
+        if rows.empty:
+            continue
+        count = rows["status"].value_counts()
+        version = next((v for v in rows["version"] if isinstance(v, str) and v), "")
+        absent = rows[rows["status"] == "missing"]["note"]
+        note = absent.iloc[0] if len(absent) else _refusals(rows)
+        lines.append(
+            [name, version, *(str(count.get(s, 0)) for s in ("ok", "WRONG", "failed")), note]
+        )
+    return markdown(["contestant", "version", "timed", "WRONG", "failed", "not served"], lines)
+
+
+def _refusals(rows: pd.DataFrame) -> str:
+    notes = rows[rows["status"] == "unsupported"]["note"].value_counts()
+    return "; ".join(f"{count}: {note}" for note, count in notes.items()).replace("|", "/")
+
+
+def mistakes(rows: pd.DataFrame, limit: int = 40) -> str:
+    """WRONG and failed entries, which were not timed."""
+    bad = rows[rows["status"].isin(("WRONG", "failed"))]
+    if bad.empty:
+        return "none"
+    lines = [
+        [f"{r.contestant}: {r.case.id}, {r.threads} thread(s)", r.status, r.note.replace("|", "/")]
+        for r in bad.head(limit).itertuples()
+    ]
+    more = f"\n\nand {len(bad) - limit} more, in the result file" if len(bad) > limit else ""
+    return markdown(["case", "status", "why"], lines) + more

@@ -1,0 +1,91 @@
+"""The measuring process: one thread count, CPUs pinned before any library starts its threads."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .cases import Case
+from .cost import Budget
+from .peers import AGAIN, BASELINE, CONTESTANTS, baseline_of
+from .records import Machine, Sink
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a measuring process needs to know; limit: seconds for its cases, or None."""
+
+    cases: tuple[Case, ...]
+    memory: tuple[Case, ...]
+    names: tuple[str, ...]
+    threads: int
+    machine: Machine
+    allowance: float
+    least: int
+    limit: float | None
+    aa_every: int
+    results: Path
+
+
+def contestants(plan: Plan, number: int, case: Case) -> list[str]:
+    """Who runs in the case of that number: the baseline always, the A/A check every so often."""
+    names = [baseline_of(case), *plan.names]
+    if number % plan.aa_every:
+        names = [n for n in names if n != AGAIN]
+    return list(dict.fromkeys(names))
+
+
+def run(plan: Plan, current) -> None:
+    """Measures the plan's cases and appends their records to the result file.
+
+    current: a shared character array that names the case in hand, for whoever must report a crash.
+    """
+    import torch
+
+    torch.set_num_threads(plan.threads)
+    from . import measure, timing
+
+    sgemm, sink = timing.Sgemm(plan.machine.device), Sink(plan.results)
+    slot = timing.cpu_slot if plan.machine.device == "cpu" else timing.cuda_slot()
+    budget = Budget(
+        list(plan.cases), plan.names, sgemm.rate(), plan.allowance, plan.least, plan.limit
+    )
+    total, calm = len(plan.cases) + len(plan.memory), 0.5 if sys.stderr.isatty() else 20.0
+    bar = tqdm(total=total, unit="case", dynamic_ncols=True, mininterval=calm)
+    try:
+        for number, case in enumerate(plan.cases):
+            if budget.exhausted:
+                break
+            _show(bar, current, f"{case.id} x{plan.threads}")
+            allowance, start = budget.allowance(), time.perf_counter()
+            setting = measure.Setting(
+                plan.threads, plan.machine, sgemm, allowance, plan.least, slot
+            )
+            sink.write(measure.run_case(case, contestants(plan, number, case), setting))
+            budget.done(time.perf_counter() - start, allowance)
+            bar.update()
+        setting = measure.Setting(plan.threads, plan.machine, sgemm, 0.0, plan.least)
+        compared = [n for n in (BASELINE, "fastrnn") if n in plan.names or n == BASELINE]
+        for case in plan.memory:
+            _show(bar, current, f"memory {case.id}")
+            sink.write(measure.run_memory(case, compared, setting))
+            bar.update()
+    except KeyboardInterrupt:
+        bar.write("interrupted: what was measured is kept")
+    finally:
+        bar.close()
+
+
+def _show(bar, current, text: str) -> None:
+    bar.set_description(text, refresh=sys.stderr.isatty())
+    current.value = text.encode()[:255]
+
+
+def present(names) -> tuple[list[str], dict[str, str]]:
+    """(contestants that can be imported, reason for each that cannot)."""
+    missing = {n: why for n in names if (why := CONTESTANTS[n].missing())}
+    return [n for n in names if n not in missing], missing
