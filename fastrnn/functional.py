@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -194,7 +195,7 @@ def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.
         lengths = lengths.detach().to("cpu", torch.int64)
     else:
         lengths = list(lengths)
-        if not all(isinstance(n, int) and not isinstance(n, bool) for n in lengths):
+        if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in lengths):
             raise TypeError(f"lengths must be integers, got {lengths}")
         lengths = torch.tensor(lengths, dtype=torch.int64)
     if lengths.shape != (b,):
