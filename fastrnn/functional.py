@@ -36,13 +36,14 @@ def recurrent(
     each layer but the last, and draws its random numbers as torch.nn does.
     """
     device = "cpu" if input.is_cpu else input.device.type
-    dtype = input.dtype
+    dtype = given = input.dtype
     if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device):
+        given = None  # input, hx and weights may have any dtypes here
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
     backend, _ = ops.choose(cell, device, dtype, backend, proj)
     compute = ops.compute_dtype(dtype, device, backend)
-    if compute is not input.dtype or compute is not layers[0][0].dtype:
+    if compute is not given:
         input, hx = input.to(compute), [s.to(compute) for s in hx]
         layers = [[w.to(compute) for w in weights] for weights in layers]
 
