@@ -37,7 +37,7 @@ def write(path: Path, steps: list[Compile], link: Link) -> None:
     """build.ninja: each step with its own command, then all objects linked."""
     lines = [
         "ninja_required_version = 1.5",
-        f"builddir = {_path(path.parent)}",
+        f"builddir = {path.parent}",
         # gcc, clang and nvcc all understand -MD -MF; ninja then knows every header of an object
         "rule compile",
         "  command = $tool -MD -MF $out.d -c $in -o $out",
@@ -49,10 +49,10 @@ def write(path: Path, steps: list[Compile], link: Link) -> None:
         "  description = link $out",
     ]
     for step in steps:
-        lines.append(f"build {_path(step.output)}: compile {_path(step.source)}")
+        lines.append(f"build {step.output}: compile {step.source}")
         lines.append(f"  tool = {_command(step.command)}")
-    objects = " ".join(_path(step.output) for step in steps)
-    lines.append(f"build {_path(link.output)}: link {objects}")
+    objects = " ".join(str(step.output) for step in steps)
+    lines.append(f"build {link.output}: link {objects}")
     lines.append(f"  tool = {_command(link.command)}")
     lines.append(f"  libraries = {_command(link.libraries)}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,10 +99,6 @@ def lock(directory: Path) -> Iterator[None]:
     with open(directory / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _path(path: Path) -> str:
-    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
 
 def _command(words: list[str]) -> str:
