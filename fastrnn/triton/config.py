@@ -40,7 +40,7 @@ class Config:
         """As keyword arguments of a kernel launch."""
         options = {name.upper(): value for name, value in asdict(self).items()}
         options["num_warps"], options["num_stages"] = options.pop("WARPS"), options.pop("STAGES")
-        return options
+        return options | {"enable_fp_fusion": True}
 
 
 def multiply_of(dtype: torch.dtype) -> str:
@@ -54,39 +54,50 @@ def multiply_of(dtype: torch.dtype) -> str:
 def candidates(
     direction: str, gates: int, H: int, multiply: str, tiles: int, shared: int
 ) -> tuple[Config, ...]:
-    """A few configurations for a layer, the likely best first.
+    """A few configurations for a layer, the likely best first; none spills registers in its loop.
 
-    direction: "forward" or "backward"; tiles: batch rows to serve by one program, so that no more
-    programs are started than run at once; shared: bytes of shared memory a program may have.
+    direction: "forward" or "backward"; tiles: batch rows that one program must serve so that no
+    more programs are started than run at once; shared: bytes of shared memory a program may have.
     """
     width = max(16, 1 << (H - 1).bit_length())
     if multiply == "ieee":
         return _exact(gates, width, tiles)
+    rows = _rows(tiles, 16, 8192 // (gates * width))
     size = 4 if multiply == "tf32" else 2
-    rows = min(64, max(16, 1 << (tiles - 1).bit_length()))
     matrix = gates * width * width * size
+    most = 64 if multiply == "tf32" else 96 if gates > 1 else 128  # registers of a thread for R
     found = []
-    for warps in (8, 4):
-        if rows == 16 and matrix // (4 * 32 * warps) <= 96:
-            found.append(Config(rows, width, width, "registers", warps, 1))
-    for warps in (8, 4):
-        if matrix + 2 * rows * width * 4 <= shared and matrix // (32 * warps) <= 512:
-            found.append(Config(rows, width, width, "shared", warps, 1))
-    if not found:
-        for units, inner in ((64, 64), (128, 32), (32, 128)):
-            found.append(Config(rows, min(units, width), min(inner, width), "streamed", 8, 3))
-    return tuple(found)
+    for hold, warps in (("registers", 8), ("registers", 4), ("shared", 8), ("shared", 4)):
+        registers = matrix // (4 * 32 * warps)
+        if hold == "registers" and (registers > most or rows > 16):
+            continue
+        if hold == "shared" and registers > (256 if warps == 8 else 128):
+            continue
+        if matrix + 2 * rows * width * 4 <= shared:
+            found.append(Config(rows, width, width, hold, warps, stages=1))
+    if found:
+        return tuple(found[:3])
+    rows = _rows(tiles, 16, 64)
+    tiles_of_r = ((64, 64, 3), (128, 32, 3), (64, 128, 2))
+    return tuple(Config(rows, u, k, "streamed", 8, stages) for u, k, stages in tiles_of_r)
 
 
 def _exact(gates: int, width: int, tiles: int) -> tuple[Config, ...]:
-    """Float32 without tensor cores: rows need not be many, and deep tiles would spill."""
-    rows = min(16, 1 << (tiles - 1).bit_length())
+    """Float32 without tensor cores: few rows are no waste, but deep tiles spill."""
+    rows = _rows(tiles, 1, 16)
     if gates * width <= 128:
-        return (
-            Config(rows, width, width, "shared", 4, 1),
-            Config(rows, width, width, "shared", 8, 1),
-        )
-    return tuple(Config(rows, min(width, units), 16, "streamed", 8, 2) for units in (64, 32))
+        return tuple(Config(rows, width, width, "shared", warps, 1) for warps in (4, 8))
+    units = min(width, 64)
+    return (
+        Config(rows, units, 16, "streamed", 8, 1),
+        Config(rows, units, 16, "streamed", 8, 2),
+        Config(rows, units, 16, "streamed", 4, 2),
+    )
+
+
+def _rows(tiles: int, least: int, most: int) -> int:
+    """The least power of two that is at least `tiles`, within the limits."""
+    return max(least, min(1 << max(0, most.bit_length() - 1), 1 << (tiles - 1).bit_length(), 64))
 
 
 _chosen: dict[tuple, Config] = {}

@@ -78,7 +78,7 @@ def backward_streamed(
             store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
             if SPLIT:
                 store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
-            # Not every cell's d_prev depends on grad: all of grad must be read before it is replaced.
+            # Not every cell's d_prev depends on grad, which must be read before it is replaced.
             tl.debug_barrier()
             d_prev = zero_unless(entering, d_prev, S)
             store_tiles(carry + owned, valid, units, stride, d_prev, H, S)

@@ -1,0 +1,138 @@
+"""Compiles Triton's scan kernels ahead of time, without a GPU, and says what each one takes.
+
+    python tests/triton_compile.py --arch 90 lstm:bfloat16:128 rnn_tanh:tf32:64
+
+The host code of the backend runs as it would on a GPU of that architecture, on CPU tensors, with
+every launch turned into a compilation: so the kernels are those that a GPU would get, with the same
+specialisation. One JSON object a line: registers, stack bytes, spilling instructions inside loops,
+shared memory, and which dot instructions there are. Must run without TRITON_INTERPRET.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+from fastrnn import cells
+from fastrnn.triton import config, engine
+
+SHARED = {80: 166_912, 90: 232_448}  # bytes a program may have
+PROGRAMS = {80: 108, 90: 132}  # multiprocessors of an A100, an H100
+
+
+class Driver:
+    """Stands for the CUDA driver of one architecture, as far as a compilation asks for it."""
+
+    def __init__(self, arch: int):
+        self.arch = arch
+
+    def get_current_target(self):
+        return GPUTarget("cuda", self.arch, 32)
+
+    def get_current_device(self):
+        return self.arch
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_active_torch_device(self):
+        return torch.device("cpu")
+
+
+def spills_in_loops(sass: str) -> int:
+    """The instructions on local memory that lie between a backward branch and its target."""
+    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", sass)
+    code = [(int(address, 16), text) for address, text in lines]
+    branches = [(a, int(m[1], 16)) for a, text in code if (m := re.search(r"BRA.* 0x(\w+)", text))]
+    # The last instruction of a kernel branches to itself: padding, no loop.
+    loops = [(target, at) for at, target in branches if target < at]
+    local = [a for a, text in code if re.search(r"\b(LDL|STL)\b", text)]
+    return sum(any(first <= a <= last for first, last in loops) for a in local)
+
+
+def resources(compiled) -> dict:
+    """What a compiled kernel takes, read from its machine code."""
+    cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage, sass = (
+            subprocess.run([cuobjdump, flag, file.name], capture_output=True, text=True, check=True)
+            for flag in ("-res-usage", "-sass")
+        )
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout).groups()
+    return dict(
+        registers=int(registers),
+        stack=int(stack),
+        spills=spills_in_loops(sass.stdout),
+        shared=compiled.metadata.shared,
+        dots=sorted(set(re.findall(r"(?:w?g?mma)\S*\.(tf32|bf16|f16)\.", compiled.asm["ptx"]))),
+    )
+
+
+def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, only: int) -> None:
+    """Compiles both kernels of one layer in every configuration that may be chosen for it."""
+    dtype = torch.float32 if multiply in ("tf32", "ieee") else getattr(torch, multiply)
+    torch.backends.cuda.matmul.allow_tf32 = multiply == "tf32"
+    spec, T, directions = cells.get(cell), 3, 2
+    gates = spec.gates * H
+    tiles = -(-B * directions // PROGRAMS[arch])
+
+    def launch(kernel, layer, option, tensors, **constants):
+        args, shared = engine._arguments(layer, tensors)
+        compiled = kernel.warmup(*args, grid=(1,), **shared, **constants, **option.options())
+        direction = "forward" if "BIAS" in constants else "backward"
+        report(direction, option, resources(compiled))
+
+    def choose(direction, layer, run):
+        key = (direction, spec.gates, H, layer.multiply, tiles, SHARED[arch])
+        return [run(option) for option in config.candidates(*key)[:only]][0]
+
+    engine._launch, engine.choose = launch, choose
+    weights = [
+        torch.zeros(s, dtype=dtype) for s in ((gates, 8), (gates, H), (gates,), (gates,)) * 2
+    ]
+    state = [torch.zeros(directions, B, H, dtype=dtype) for _ in range(spec.states)]
+    input, sizes = torch.zeros(T * B, 8, dtype=dtype), torch.full((T,), B)
+    resets = torch.zeros(T * B, dtype=torch.bool)
+    output, final, saved = engine.forward(cell, input, weights, state, sizes, resets, 3, True, True)
+    engine.backward(
+        cell, output, final, input, weights, state, output, saved, sizes, resets, 3, True, True
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", type=int, choices=SHARED, required=True)
+    parser.add_argument("--only", type=int, default=99, help="configurations of each layer")
+    parser.add_argument("layers", nargs="+", help="cell:multiply:H[:B]")
+    options = parser.parse_args()
+    if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
+        parser.error("TRITON_INTERPRET must be unset: the interpreter compiles nothing")
+    warnings.simplefilter("ignore")
+    triton.runtime.driver.set_active(Driver(options.arch))
+    engine.unavailable = lambda *_: None
+    for layer in options.layers:
+        cell, multiply, H, *B = layer.split(":")
+        B = int(B[0]) if B else 16
+
+        def report(direction, option, found, layer=layer):
+            record = dict(layer=layer, arch=options.arch, kernel=direction)
+            print(json.dumps(record | dict(config=vars(option)) | found), flush=True)
+
+        compile_layer(options.arch, cell, multiply, int(H), B, report, options.only)
+
+
+if __name__ == "__main__":
+    main()
