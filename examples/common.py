@@ -36,6 +36,7 @@ def require(module: str, purpose: str):
     """Imports an optional package, or says what to install."""
     package = module.partition(".")[0]
     try:
+        importlib.import_module(package)
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != package:
@@ -125,11 +126,12 @@ def _device(text: str) -> torch.device:
     return device
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, checkpoint: str | None) -> None:
-    """The options that every program has."""
+def add_common_options(parser, *, checkpoint: str | None, device: bool = True) -> None:
+    """The options that every program has, and those that most have."""
     add = options(parser, "common")
     add("--layer", choices=LAYERS, default="fastrnn", help="whose recurrent layers")
-    add("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
+    if device:
+        add("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--seed", type=int, default=0, help="of all random numbers")
     add("--plot", metavar="FILE", help="draw a picture into FILE (.png, .pdf, .svg)")
     if checkpoint:
