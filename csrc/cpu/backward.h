@@ -40,7 +40,7 @@ class Backward {
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int kStored = K + S - 1, W = Vec<T>::W;
   static constexpr int64_t kMaxRows = 96;         // rows a thread walks through time together
-  static constexpr int64_t kBlockBytes = 2 << 20;  // of gate gradients
+  static constexpr int64_t kBlockBytes = 8 << 20;  // of gate gradients
 
   struct Scratch {  // one thread's
     T* tile;                // dL/dh of one group of rows and one panel, or one row and all panels
@@ -59,7 +59,8 @@ class Backward {
 
   Backward(const ScanParams& s, void* memory)
       : s_(s), panels_(s.H, 1), inputs_(s.I, 1), arena_(memory), block_rows_(rows_of_block(s)),
-        weight_grad_(arena_, s.threads, G * s.H, block_rows_,
+        ld_(WeightGrad<T>::row_length(G * s.H)),
+        weight_grad_(arena_, G * s.H, block_rows_,
                      s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
@@ -69,8 +70,8 @@ class Backward {
     if (memory) memset(zeros_, 0, gates * sizeof(T));
     for (int k = 0; k < S; ++k) carry_[k] = arena_.take<T>(chunk * s.H);
     last_ = arena_.take<T>(chunk * gates);
-    d_x_ = arena_.take<T>(block_rows_ * gates);
-    d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * gates) : d_x_;
+    d_x_ = arena_.take<T>(block_rows_ * ld_);
+    d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
       const int64_t tile = kGroupRows * kMaxVectors * W;
@@ -83,7 +84,7 @@ class Backward {
   static int64_t rows_of_block(const ScanParams& s) {
     const int64_t most = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
     int64_t rows = kBlockBytes / int64_t(G * s.H * sizeof(T));
-    rows = rows < 192 ? 192 : rows > 1024 ? 1024 : rows;
+    rows = rows < 384 ? 384 : rows > 1024 ? 1024 : rows;
     if (rows > s.T * s.B) rows = s.T * s.B;
     return rows < most ? most : rows;
   }
@@ -205,7 +206,7 @@ class Backward {
       }
     }
     for (int64_t b = 0; b < active; ++b) {
-      next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * G * s_.H;
+      next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * ld_;
     }
   }
 
@@ -217,7 +218,7 @@ class Backward {
     const T *keep = saved(w, n), *out = output_row(w.d, n);
     const T* before[S];
     for (int k = 0; k < S; ++k) before[k] = state_before(w, t, b, k);
-    T *d_x = d_x_ + at * G * s_.H, *d_r = d_r_ + at * G * s_.H;
+    T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_;
     const bool reset = s_.resets && s_.resets[n];
     for (int v = 0; v < panels_.registers(p); ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
@@ -259,7 +260,7 @@ class Backward {
     });
     if (!w.dir().w_ih) {
       for (int64_t i = mine.begin; i < mine.end; ++i) {
-        memcpy(const_cast<T*>(to[i]), d_x_ + i * s_.I, s_.I * sizeof(T));
+        memcpy(const_cast<T*>(to[i]), d_x_ + i * ld_, s_.I * sizeof(T));
       }
       return;
     }
@@ -268,7 +269,7 @@ class Backward {
       const int nv = inputs_.vectors(p);
       for (int64_t r = mine.begin; r < mine.end; r += kGroupRows) {
         const int64_t rows = mine.end - r < kGroupRows ? mine.end - r : kGroupRows;
-        for (int64_t i = 0; i < rows; ++i) from[i] = d_x_ + (r + i) * G * s_.H;
+        for (int64_t i = 0; i < rows; ++i) from[i] = d_x_ + (r + i) * ld_;
         panel_gemm(nv, from, rows, int64_t(G) * s_.H, w_ih_ + inputs_.column(p) * G * s_.H,
                    static_cast<const T*>(nullptr), w.scratch.tile, nv * W);
         for (int64_t i = 0; i < rows; ++i) {
@@ -353,12 +354,12 @@ class Backward {
   const ScanParams& s_;
   const Panels<T> panels_, inputs_;  // of units, of input features: columns of W_hh and W_ih
   Arena arena_;
-  const int64_t block_rows_;
+  const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
   WeightGrad<T> weight_grad_;
   T *w_hh_, *w_ih_, *zeros_;  // packed weights; [G*H] zeros
   T* carry_[S];               // dL/dstate passed on directly [chunk, H]
   T* last_;                   // gate gradients kept from the block before [chunk, G*H]
-  T *d_x_, *d_r_;             // gate gradients of the block [rows, G*H]: dL/dx and dL/dr
+  T *d_x_, *d_r_;             // gate gradients of the block [rows, ld]: dL/dx and dL/dr
   Scratch* scratch_;
 };
 

@@ -1,5 +1,5 @@
-// dW = dG^T X over the rows of a time block: both operands have the summed axis outermost, so both
-// are packed into panels of it. Threads own gates, so that every sum has one order.
+// dW = dG^T X over the rows of a time block. The summed axis is outermost in both operands: X is
+// packed into panels, dG is read as it lies. Threads own gates, so that every sum has one order.
 #pragma once
 #include "pack.h"
 #include "team.h"
@@ -13,14 +13,17 @@ class WeightGrad {
  public:
   static constexpr int W = Vec<T>::W;
   static constexpr int kTile = max_rows(kMaxVectors);  // gates of a register tile
-  static constexpr int64_t kGates = 16 * kTile;        // gates packed at a time: they stay in L2
+  static constexpr int64_t kGates = 16 * kTile;        // gates that stay in L2 for all of X
 
   // gates: G*H; rows: at most so many a block; widest: the most columns of any X.
-  WeightGrad(Arena& arena, int threads, int64_t gates, int64_t rows, int64_t widest)
-      : gates_(gates), rows_(rows) {
+  WeightGrad(Arena& arena, int64_t gates, int64_t rows, int64_t widest)
+      : gates_(gates), ld_(row_length(gates)) {
     columns_ = arena.take<T>(rows * Panels<T>(widest, 1).width());
-    tiles_ = arena.take<T>(threads * rows * kGates);
   }
+
+  // Numbers from one row of dG to the next: no power of two, whose rows would share a cache set, and
+  // room for a tile that reaches past the last gate.
+  static int64_t row_length(int64_t gates) { return (gates + 15) / 16 * 16 + 16; }
 
   // Packs this rank's share of the columns of X; all ranks must meet before add().
   void pack(const Panels<T>& panels, const T* const* x, int64_t count, int rank, int size) {
@@ -29,23 +32,18 @@ class WeightGrad {
     }
   }
 
-  // d_weight [G*H, panels.H] (+)= dG^T X for this rank's gates; d_gates [count, G*H].
+  // d_weight [G*H, panels.H] (+)= dG^T X for this rank's gates; d_gates [count, row_length].
   void add(const Panels<T>& panels, const T* d_gates, int64_t count, T* d_weight, bool first,
            int rank, int size) {
     const int64_t tiles = (gates_ + kTile - 1) / kTile;
     const Range mine = part(tiles, rank, size);
-    T* packed = tiles_ + rank * rows_ * kGates;
     for (int64_t j = mine.begin * kTile; j < mine.end * kTile; j += kGates) {
       int64_t end = j + kGates < mine.end * kTile ? j + kGates : mine.end * kTile;
       if (end > gates_) end = gates_;
-      for (int64_t g = j; g < end; g += kTile) {
-        pack_tile(d_gates + g, end - g < kTile ? end - g : kTile, count, packed + (g - j) * count);
-      }
       for (int64_t p = 0; p < panels.count(); ++p) {
         for (int64_t g = j; g < end; g += kTile) {
           const int64_t left = end - g < kTile ? end - g : kTile;
-          add_tile(panels, p, packed + (g - j) * count, count, d_weight + g * panels.H, left,
-                   first);
+          add_tile(panels, p, d_gates + g, count, d_weight + g * panels.H, left, first);
         }
       }
     }
@@ -57,7 +55,7 @@ class WeightGrad {
     for (int64_t g = mine.begin * W; g < mine.end * W && g < gates_; g += W) {
       Vec<T> sum(T(0));
       for (int64_t n = 0; n < count; ++n) {
-        sum = sum + Vec<T>::load(d_gates + n * gates_ + g, gates_ - g);
+        sum = sum + Vec<T>::load(d_gates + n * ld_ + g, gates_ - g);
       }
       if (!first) sum = sum + Vec<T>::load(d_bias + g, gates_ - g);
       sum.store(d_bias + g, gates_ - g);
@@ -65,22 +63,21 @@ class WeightGrad {
   }
 
  private:
-  void pack_tile(const T* in, int64_t gates, int64_t count, T* out) {
-    for (int64_t n = 0; n < count; ++n) {
-      for (int g = 0; g < kTile; ++g) out[n * kTile + g] = g < gates ? in[n * gates_ + g] : T(0);
-    }
-  }
-
   void add_tile(const Panels<T>& panels, int64_t p, const T* a, int64_t count, T* out,
                 int64_t gates, bool first) {
     T sum[kTile * kMaxVectors * W];
     const T* x = columns_ + panels.column(p) * count;
     const int nv = panels.vectors(p);
+    for (int64_t g = 0; g < gates && !first; ++g) {  // on their way while the tile is summed
+      for (int v = 0; v < nv; ++v) {
+        __builtin_prefetch(out + g * panels.H + panels.unit(p) + v * W, 1);
+      }
+    }
     switch (nv) {
-      case 1: tile_packed<T, kTile, 1>(a, kTile, count, x, sum, W); break;
-      case 2: tile_packed<T, kTile, 2>(a, kTile, count, x, sum, 2 * W); break;
-      case 3: tile_packed<T, kTile, 3>(a, kTile, count, x, sum, 3 * W); break;
-      default: tile_packed<T, kTile, 4>(a, kTile, count, x, sum, 4 * W);
+      case 1: tile_packed<T, kTile, 1>(a, ld_, count, x, sum, W); break;
+      case 2: tile_packed<T, kTile, 2>(a, ld_, count, x, sum, 2 * W); break;
+      case 3: tile_packed<T, kTile, 3>(a, ld_, count, x, sum, 3 * W); break;
+      default: tile_packed<T, kTile, 4>(a, ld_, count, x, sum, 4 * W);
     }
     for (int64_t g = 0; g < gates; ++g) {
       for (int v = 0; v < nv; ++v) {
@@ -93,8 +90,8 @@ class WeightGrad {
     }
   }
 
-  const int64_t gates_, rows_;
-  T *columns_, *tiles_;
+  const int64_t gates_, ld_;
+  T* columns_;
 };
 
 }  // namespace FASTRNN_ISA
