@@ -95,7 +95,7 @@ def quick() -> list[Case]:
     return [
         *_streams(MAIN),
         *_pairs(MAIN, B=1, T=100, I=32, H=128),
-        *_pairs(MAIN, B=16, T=100, I=256, H=256),
+        *_pairs(MAIN, B=16, T=50, I=256, H=256),
         *_pairs(others, B=3, T=100, I=64, H=64),
         *_pairs(["lstm"], B=64, T=10, I=512, H=512),
         Case("lstm", "inference", 8, 50, 64, 128, layers=2, directions=2),
@@ -151,8 +151,10 @@ class Preset:
     peers: tuple[str, ...] = ()
 
 
+CPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax")
+QUICK_PEERS = (*CPU_PEERS, "torch.compile", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
-    "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256))),
+    "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS),
     "full": Preset(full, 1.5, 7, 1, memory_cases((16, 500, 256), (64, 100, 512), (1, 2000, 128))),
     "cpu-grid": Preset(
         cpu_grid,
@@ -160,7 +162,7 @@ PRESETS = {
         3,
         5,
         memory_cases((1, 500, 128), (16, 500, 256), (64, 100, 512), (64, 100, 1024), (3, 100, 32)),
-        ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax"),
+        CPU_PEERS,
     ),
 }
 

@@ -10,7 +10,7 @@ import torch
 
 from . import gate, memory, peers, problem, timing
 from .cases import Case
-from .peers import CONTESTANTS, Runner
+from .peers import CONTESTANTS
 from .records import MEMORY, TIME, Machine, Record
 
 # A float64 reference that would take longer than this is computed over the case's first steps only
@@ -56,83 +56,84 @@ def _failure(problem: Exception) -> str:
     return lines[0][:200]
 
 
-class _Entry:
+class Entry:
     """One contestant on its way through a case: its runner, verdict, or what went wrong."""
 
     def __init__(self, name: str):
         self.name, self.runner, self.results = name, None, {}
         self.status, self.note, self.verdict = "ok", "", None
 
-    def attempt(self, action) -> None:
+    def attempt(self, action, *args) -> None:
         """Runs a step of a contestant still in the race; its failure is a result, not a crash."""
         if self.status != "ok":
             return
         try:
-            action()
+            action(self, *args)
         except Exception as failure:
-            self.status, self.note = "failed", _failure(failure)
+            self.fail(_failure(failure))
+
+    def fail(self, note: str) -> None:
+        self.status, self.note = "failed", note
+
+    def build(self, made: problem.Problem, threads: int) -> None:
+        self.runner = CONTESTANTS[self.name].build(made, threads)
+
+    def solve(self, made: problem.Problem, threads: int) -> None:
+        self.build(made, threads)
+        self.results = self.runner.read(self.runner.call())
+
+    def judge(self, baseline: dict, exact: dict, dtype: str) -> None:
+        self.verdict = gate.judge(self.results, baseline, exact, dtype)
+        if not self.verdict.ok:
+            self.status, self.note = "WRONG", self.verdict.text
 
 
-def _build(entry: _Entry, made: problem.Problem, threads: int) -> Runner:
-    return CONTESTANTS[entry.name].build(made, threads)
-
-
-def _gate(entries: list[_Entry], made: problem.Problem, threads: int) -> None:
-    """Runs every contestant once and sets the verdicts; the baseline is judged by its own error."""
-    exact = peers.exact(made)
-    baseline = peers.baseline_of(made.case)
-
-    def run(entry: _Entry) -> None:
-        entry.runner = _build(entry, made, threads)
-        entry.results = entry.runner.read(entry.runner.call())
-
-    def judge(entry: _Entry) -> None:
-        entry.verdict = gate.judge(entry.results, expected, exact, made.case.dtype)
-        if not entry.verdict.ok:
-            entry.status, entry.note = "WRONG", entry.verdict.text
-
-    reference = next(e for e in entries if e.name == baseline)
-    for entry in entries:
-        entry.attempt(lambda entry=entry: run(entry))
-    if reference.status != "ok":
-        for entry in entries:
-            if entry.status == "ok":
-                entry.status, entry.note = "failed", f"no baseline: {reference.note}"
-        return
+def gate_all(names: list[str], made: problem.Problem, threads: int) -> list[Entry]:
+    """Runs every contestant once and judges it; `names` holds the baseline of the case."""
+    entries = {name: Entry(name) for name in names}
+    reference, exact = entries[peers.baseline_of(made.case)], {}
+    reference.attempt(lambda entry: exact.update(peers.exact(made)))
+    for entry in entries.values():
+        entry.attempt(Entry.solve, made, threads)
     expected = reference.results
-    for entry in entries:
-        entry.attempt(lambda entry=entry: judge(entry))
+    for entry in entries.values():
+        if reference.status == "ok":
+            entry.attempt(Entry.judge, expected, exact, made.case.dtype)
+        elif entry.status == "ok":
+            entry.fail(f"no baseline: {reference.note}")
         entry.results = {}
+    return list(entries.values())
 
 
 def run_case(case: Case, names: list[str], setting: Setting) -> list[Record]:
     """All records of a case; `names` holds the baseline of the case."""
-    device = setting.machine.device
-    refused = {n: CONTESTANTS[n].cannot(case, device) for n in names}
-    entries = [_Entry(n) for n in names if refused[n] is None]
+    device, threads = setting.machine.device, setting.threads
+    refused = {n: why for n in names if (why := CONTESTANTS[n].cannot(case, device))}
+    served = [n for n in names if n not in refused]
     gated = gate_case(case, setting.sgemm.rate())
     made = problem.make(case, device)
     with torch.set_grad_enabled(made.training):
-        checked = made if gated == case else problem.make(gated, device)
-        _gate(entries, checked, setting.threads)
-        for entry in entries if checked is not made else ():
-            entry.attempt(lambda e=entry: setattr(e, "runner", _build(e, made, setting.threads)))
-        for entry in entries:
-            entry.attempt(lambda e=entry: _warm(e, case, gated))
+        if gated == case:
+            entries = gate_all(served, made, threads)
+        else:
+            entries = gate_all(served, problem.make(gated, device), threads)
+            for entry in entries:
+                entry.attempt(_lengthen, made, threads)
         racing = {e.name: e.runner.call for e in entries if e.status == "ok"}
         timed = timing.interleaved(racing, setting.allowance, setting.least, setting.slot)
-    unserved = {n: why for n, why in refused.items() if why}
-    found = [record(case, n, setting, status="unsupported", note=w) for n, w in unserved.items()]
+    found = [record(case, n, setting, status="unsupported", note=w) for n, w in refused.items()]
     return found + [_timed_record(e, case, gated, timed, setting) for e in entries]
 
 
-def _warm(entry: _Entry, case: Case, gated: Case) -> None:
-    """Compiles and warms what the gate has not run at full length."""
-    if case != gated:
-        entry.runner.call()
+def _lengthen(entry: Entry, made: problem.Problem, threads: int) -> None:
+    """Builds the whole case after a gate over its first steps, compiles it and warms it up."""
+    entry.build(made, threads)
+    entry.runner.call()
 
 
-def _timed_record(entry, case: Case, gated: Case, timed: timing.Timed, setting: Setting) -> Record:
+def _timed_record(
+    entry: Entry, case: Case, gated: Case, timed: timing.Timed, setting: Setting
+) -> Record:
     found = {"status": entry.status, "note": entry.note, "gate_steps": gated.T}
     if entry.verdict:
         found |= {"error": entry.verdict.error, "baseline_error": entry.verdict.baseline_error}

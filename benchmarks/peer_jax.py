@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,11 @@ import torch
 from jax import lax
 
 from .problem import Problem
+
+# Compilation is never timed; keeping its results makes the next run, or thread count, start sooner.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent / "out" / "jax-cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _elman(activation):

@@ -196,7 +196,7 @@ def _jax_serves(case: Case, device: str) -> str | None:
     return "float64 is off by default" if case.dtype == "float64" else None
 
 
-@contestant("jax", "jax", cannot=_jax_serves, setup=0.7)
+@contestant("jax", "jax", cannot=_jax_serves, setup=0.4)
 def jax(problem: Problem, threads: int) -> Runner:
     from . import peer_jax
 

@@ -14,7 +14,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from fastrnn.cells import CELLS
 
 from .peers import AGAIN
 from .records import MEMORY
@@ -47,7 +49,7 @@ plt.rcParams.update(
 def _plain(axis) -> None:
     """1, 2, 10 in place of 10^0 on a logarithmic axis."""
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def _hidden_axis(axes, hidden) -> None:
@@ -96,6 +98,10 @@ def _by_hidden(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[sizes >= 3]
 
 
+def _present(rows: pd.DataFrame) -> list[str]:
+    return [cell for cell in CELLS if cell in set(rows["cell"])]
+
+
 def speedups(rows: pd.DataFrame, mode: str, threads: int, path: Path) -> Path | None:
     """Speed-up against torch.nn by H: a column for each B, a row for each cell."""
     chosen = _plain_layers(rows).query("mode == @mode and threads == @threads")
@@ -103,7 +109,7 @@ def speedups(rows: pd.DataFrame, mode: str, threads: int, path: Path) -> Path | 
     chosen = _by_hidden(chosen)
     if chosen.empty:
         return None
-    cells, batches = list(dict.fromkeys(chosen["cell"])), sorted(set(chosen["B"]))
+    cells, batches = _present(chosen), sorted(set(chosen["B"]))
     figure, axes = _grid_of_axes(len(cells), len(batches))
     for (i, cell), (j, batch) in product(enumerate(cells), enumerate(batches)):
         ax, part = axes[i, j], chosen.query("cell == @cell and B == @batch")
@@ -127,7 +133,7 @@ def roofline(rows: pd.DataFrame, mode: str, threads: int, path: Path) -> Path | 
         return None
     steps = int(chosen["T"].mode().iloc[0])
     chosen = chosen.query("T == @steps").sort_values("H")
-    cells, batches = list(dict.fromkeys(chosen["cell"])), sorted(set(chosen["B"]))
+    cells, batches = _present(chosen), sorted(set(chosen["B"]))
     figure, axes = _grid_of_axes(len(cells), len(batches))
     lowest = min(chosen["p50"] / chosen["T"]) / 3
     for (i, cell), (j, batch) in product(enumerate(cells), enumerate(batches)):
@@ -168,9 +174,8 @@ def dots(rows: pd.DataFrame, threads: int, path: Path) -> Path | None:
     _plain(ax.xaxis)
     ax.set_yticks(range(len(lines)), [case.id for case in lines], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlabel("times faster than torch.nn (median of rounds, bars p20 to p80)")
+    ax.set_xlabel(f"times faster than torch.nn, {_threads(threads)} (median; bars: p20 to p80)")
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=5, frameon=False)
-    ax.set_title(_threads(threads), loc="left", fontsize=9)
     figure.savefig(path)
     plt.close(figure)
     return path

@@ -127,7 +127,12 @@ class Sink:
 
     def write(self, records: list[Record]) -> None:
         with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerows(asdict(r) for r in records)
+            csv.DictWriter(file, COLUMNS).writerows(_short(asdict(r)) for r in records)
+
+
+def _short(row: dict) -> dict:
+    """Numbers as written: six digits are more than any measurement has."""
+    return {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
 def read(path: Path | str) -> pd.DataFrame:
@@ -148,8 +153,9 @@ def read(path: Path | str) -> pd.DataFrame:
     absent = [c for c in COLUMNS if c not in found]
     if absent:
         raise UsageError(f"{path} lacks the columns {', '.join(absent)}")
-    text = ("note", "unit", "baseline")
-    return found.fillna({c: "" for c in text})
+    for text in ("note", "unit", "baseline", "version"):
+        found[text] = found[text].astype(object).where(found[text].notna(), "")
+    return found
 
 
 def write_json(found: pd.DataFrame, path: Path) -> None:
