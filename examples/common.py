@@ -140,12 +140,12 @@ def add_common_options(parser, *, checkpoint: str | None, device: bool = True) -
 
 def check_outputs(args) -> None:
     """Says before the work, not after it, that a result could not be written."""
-    for option in ("plot", "checkpoint"):
+    for option in ("plot", "plot_clipping", "checkpoint"):
         path = getattr(args, option, None)
         if path and not Path(path).absolute().parent.is_dir():
-            fail(f"--{option} {path}: there is no folder {Path(path).parent}")
-    if args.plot:
-        require("matplotlib", "--plot")
+            fail(f"--{option.replace('_', '-')} {path}: there is no folder {Path(path).parent}")
+        if path and option != "checkpoint":
+            require("matplotlib", "--plot")
 
 
 def read_text(path) -> str:
