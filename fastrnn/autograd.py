@@ -60,12 +60,24 @@ def recurrent_scan(
         or function is TransformableScan
     ):
         plan = Plan(cell, backend, directions, project, len(state))
-        result = function.apply(plan, batch_sizes, resets, input, *weights, *state)
+        tensors = (input, *weights, *state)
+        if torch.compiler.is_compiling():
+            tensors = _distinct(tensors)
+        result = function.apply(plan, batch_sizes, resets, *tensors)
         return result[0], result[1 : 1 + len(state)]
     output, final, _ = ops.kernels(backend)[0](
         cell, input, weights, state, batch_sizes, resets, directions, project, False
     )
     return output, final
+
+
+def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, with views for repeated ones (tied weights, h = c): Dynamo refuses those."""
+    distinct: list[Tensor] = []
+    for tensor in tensors:
+        repeated = any([tensor is other for other in distinct])
+        distinct.append(tensor.view_as(tensor) if repeated else tensor)
+    return distinct
 
 
 def _under_jvp() -> bool:

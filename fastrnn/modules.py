@@ -49,9 +49,9 @@ class _FastBase(nn.RNNBase):
 
     def _layers(self) -> list[tuple[Tensor, ...]]:
         """The weights of the L layers, both directions together, read afresh."""
-        getters = _weight_getters(
-            self.num_layers, self.bidirectional, self.bias, self.proj_size > 0
-        )
+        # torch.compile traces this once a graph, and would warn about a cache.
+        find = _weight_getters if torch.compiler.is_compiling() else _cached_weight_getters
+        getters = find(self.num_layers, self.bidirectional, self.bias, self.proj_size > 0)
         try:
             return [get(self._parameters) for get in getters]
         except KeyError:  # a parametrization, pruning or weight_norm made some plain attributes
@@ -161,7 +161,6 @@ class _FastBase(nn.RNNBase):
         return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"
 
 
-@functools.cache
 def _weight_getters(num_layers: int, bidirectional: bool, bias: bool, proj: bool) -> list:
     """For each layer what takes its weights from a mapping of names, in the order of the ops."""
     names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * proj
@@ -170,6 +169,9 @@ def _weight_getters(num_layers: int, bidirectional: bool, bias: bool, proj: bool
         operator.itemgetter(*(f"{name}_l{layer}{suffix}" for suffix in suffixes for name in names))
         for layer in range(num_layers)
     ]
+
+
+_cached_weight_getters = functools.cache(_weight_getters)
 
 
 class _Attributes:

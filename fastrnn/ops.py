@@ -107,14 +107,9 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
     return pair[0], pair[1]
 
 
-@functools.cache
 def kernels(backend: str) -> tuple[Callable, Callable]:
     """The (forward, backward) ops of a backend that `choose` has returned."""
-    if backend == "native":
-        return _NATIVE_OPS
-    from . import triton  # noqa: F401  defines the ops on import
-
-    return register_rules("fastrnn::triton_forward", "fastrnn::triton_backward")
+    return _KERNELS[backend]
 
 
 def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
@@ -144,10 +139,11 @@ def _no_triton(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | 
         return "this fastrnn has no Triton kernels"
     from . import triton
 
+    if "triton" not in _KERNELS:
+        _KERNELS["triton"] = register_rules("fastrnn::triton_forward", "fastrnn::triton_backward")
     return triton.unavailable(cell, device, dtype)
 
 
-@functools.cache
 def choose(
     cell: str, device: str, dtype: torch.dtype, backend: str = "auto", proj: bool = False
 ) -> tuple[str, str]:
@@ -157,6 +153,14 @@ def choose(
     warns once where only the slow reference is left. A backend asked for by name that cannot serve
     raises RuntimeError; an unknown name ValueError.
     """
+    # torch.compile traces this once a graph, and would warn about a cache.
+    decide = _choose if torch.compiler.is_compiling() else _choose_cached
+    return decide(cell, device, dtype, backend, proj)
+
+
+def _choose(
+    cell: str, device: str, dtype: torch.dtype, backend: str, proj: bool
+) -> tuple[str, str]:
     asked = f"backend={backend!r}"
     if backend == "auto" and os.environ.get("FASTRNN_BACKEND", "auto") != "auto":
         backend = os.environ["FASTRNN_BACKEND"]
@@ -187,7 +191,9 @@ def choose(
     return "reference", reason
 
 
-@functools.cache
+_choose_cached = functools.cache(_choose)
+
+
 def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
     """The dtype inside: float32 for bfloat16 and float16 on the CPU and on the reference."""
     upcasts = backend == "reference" or (backend == "native" and device == "cpu")
@@ -196,5 +202,7 @@ def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
     return dtype
 
 
+# The ops of each backend that can run; Triton's join when it is first asked about.
+_KERNELS: dict[str, tuple[Callable, Callable]] = {}
 if NATIVE_BUILT:
-    _NATIVE_OPS = register_rules("fastrnn::forward", "fastrnn::backward")
+    _KERNELS["native"] = register_rules("fastrnn::forward", "fastrnn::backward")
