@@ -3,7 +3,7 @@
 // step. Time goes in blocks: the block's input projection first, then its steps, so that the
 // projection never leaves the cache.
 #pragma once
-#include "pack.h"
+#include "direct.h"
 #include "team.h"
 #include "workspace.h"
 
@@ -44,6 +44,7 @@ class Forward {
   static constexpr int W = Vec<T>::W;
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
+  static constexpr int64_t kDirectSteps = 4;         // up to here packing weights does not pay
 
   struct Weights {  // packed; panel p of w_ih lies at column(p) * I, and so on
     T *w_ih, *w_hh, *b_ih, *b_hh;
@@ -55,7 +56,8 @@ class Forward {
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
   };
 
-  Forward(const ScanParams& s, void* memory) : s_(s), panels_(s.H, G) {
+  Forward(const ScanParams& s, void* memory)
+      : s_(s), panels_(s.H, G), direct_(s.T <= kDirectSteps) {
     const int64_t row_bytes = panels_.width() * sizeof(T);
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
@@ -63,9 +65,9 @@ class Forward {
     if (block_rows_ < most) block_rows_ = most;
     Arena arena(memory);
     for (int d = 0; d < s.directions; ++d) {
-      weights_[d] = {arena.take<T>(s.dir[d].w_ih ? panels_.width() * s.I : 0),
-                     arena.take<T>(panels_.width() * s.H), arena.take<T>(panels_.width()),
-                     arena.take<T>(panels_.width())};
+      weights_[d] = {arena.take<T>(!direct_ && s.dir[d].w_ih ? panels_.width() * s.I : 0),
+                     arena.take<T>(direct_ ? 0 : panels_.width() * s.H),
+                     arena.take<T>(panels_.width()), arena.take<T>(panels_.width())};
     }
     scratch_ = arena.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
@@ -85,10 +87,12 @@ class Forward {
     const Direction& dir = s_.dir[d];
     const Weights& w = weights_[d];
     const int64_t column = panels_.column(p), columns = panels_.vectors(p) * W;
-    if (dir.w_ih) {
+    if (!direct_ && dir.w_ih) {
       pack_gates(panels_, p, static_cast<const T*>(dir.w_ih), s_.I, w.w_ih + column * s_.I);
     }
-    pack_gates(panels_, p, static_cast<const T*>(dir.w_hh), s_.H, w.w_hh + column * s_.H);
+    if (!direct_) {
+      pack_gates(panels_, p, static_cast<const T*>(dir.w_hh), s_.H, w.w_hh + column * s_.H);
+    }
     pack_bias(p, dir.b_ih, w.b_ih + column, columns);
     pack_bias(p, dir.b_hh, w.b_hh + column, columns);
   }
@@ -160,8 +164,14 @@ class Forward {
     const int64_t ld = columns(panels);
     for (int64_t p = panels.begin; s_.dir[d].w_ih && p < panels.end; ++p) {
       const int64_t column = panels_.column(p);
-      panel_gemm(panels_.vectors(p), w.input, count, s_.I, weights_[d].w_ih + column * s_.I,
-                 weights_[d].b_ih + column, w.gates + column - panels_.column(panels.begin), ld);
+      T* out = w.gates + column - panels_.column(panels.begin);
+      if (direct_) {
+        direct_gemm(panels_, p, static_cast<const T*>(s_.dir[d].w_ih), s_.I, w.input, count,
+                    weights_[d].b_ih + column, out, ld);
+      } else {
+        panel_gemm(panels_.vectors(p), w.input, count, s_.I, weights_[d].w_ih + column * s_.I,
+                   weights_[d].b_ih + column, out, ld);
+      }
     }
     for (int64_t r = 0; !s_.dir[d].w_ih && r < count; ++r) {
       pack_row(panels_, panels.begin, panels.end, w.input[r], w.gates + r * ld);
@@ -174,19 +184,19 @@ class Forward {
       w.h_in[b] = s_.resets && s_.resets[n + b] ? w.zeros : w.h[b];
     }
     const int64_t origin = panels_.column(panels.begin);
-    if (active == 1) {
+    const bool by_row = active == 1 && !direct_;
+    if (by_row) {
       recur_row(d, panels, w);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
         apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w, w.h_in);
       }
     }
-    for (int64_t p = panels.begin; active > 1 && p < panels.end; ++p) {
+    for (int64_t p = panels.begin; !by_row && p < panels.end; ++p) {
       const int64_t column = panels_.column(p), width = panels_.vectors(p) * W;
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        panel_gemm(panels_.vectors(p), w.h_in + r, count, s_.H, weights_[d].w_hh + column * s_.H,
-                   weights_[d].b_hh + column, w.recurrent, width);
+        recur(d, p, w.h_in + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, w.recurrent,
               width, w, w.h_in + r);
       }
@@ -203,9 +213,19 @@ class Forward {
     row_gemm<T, NV>(w.h_in[0], s_.H, weights_[d].w_hh + origin * s_.H, int64_t(NV * W) * s_.H,
                     end - panels.begin, weights_[d].b_hh + origin, w.recurrent);
     if (end < panels.end) {
-      const int64_t column = panels_.column(end);
-      panel_gemm(panels_.vectors(end), w.h_in, 1, s_.H, weights_[d].w_hh + column * s_.H,
-                 weights_[d].b_hh + column, w.recurrent + column - origin, 0);
+      recur(d, end, w.h_in, 1, w.recurrent + panels_.column(end) - origin, 0);
+    }
+  }
+
+  // r = W_hh h + b_hh for some rows and panel p; out rows lie ld apart.
+  void recur(int d, int64_t p, const T* const* h, int64_t count, T* out, int64_t ld) {
+    const int64_t column = panels_.column(p);
+    const T* bias = weights_[d].b_hh + column;
+    if (direct_) {
+      direct_gemm(panels_, p, static_cast<const T*>(s_.dir[d].w_hh), s_.H, h, count, bias, out, ld);
+    } else {
+      panel_gemm(panels_.vectors(p), h, count, s_.H, weights_[d].w_hh + column * s_.H, bias, out,
+                 ld);
     }
   }
 
@@ -258,6 +278,7 @@ class Forward {
 
   const ScanParams& s_;
   const Panels<T> panels_;
+  const bool direct_;  // weights are used as they lie
   int64_t block_rows_ = 0, bytes_ = 0;
   Weights weights_[2];
   Scratch* scratch_ = nullptr;
