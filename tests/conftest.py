@@ -1,7 +1,13 @@
 """Fixtures of the whole test run."""
 
+import os
+
 import pytest
 import torch
+
+if os.environ.get("FASTRNN_TEST_DEVICE", "cpu") == "cpu":
+    # Without a GPU the Triton kernels run in Triton's interpreter, which is chosen on its import.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -97,7 +97,7 @@ def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, o
 
     def choose(direction, layer, run):
         key = (direction, spec.gates, H, layer.multiply, tiles, SHARED[arch])
-        return [run(option) for option in config.candidates(*key)[:only]][0]
+        return [run(option)[0] for option in config.candidates(*key)[:only]][0]
 
     engine._launch, engine.choose = launch, choose
     weights = [

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ from triton.runtime.errors import OutOfResources
 if TYPE_CHECKING:
     from .engine import Layer
 
-SM_80_SHARED = 166_912  # bytes of shared memory a program may have: what a CPU test assumes too
-PROGRAMS = 108  # that run at once
+# What the interpreter stands for: the shared memory of sm_80, but one program at a time.
+INTERPRETED = dict(shared=166_912, programs=1)
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,17 @@ def _rows(tiles: int, least: int, most: int) -> int:
 
 
 _chosen: dict[tuple, Config] = {}
+Run = Callable[[Config], tuple[Tensor, Any]]  # -> (carry, compiled kernel; None if interpreted)
 
 
-def choose(direction: str, layer: Layer, run: Callable[[Config], Tensor]) -> Tensor:
+def choose(direction: str, layer: Layer, run: Run) -> Tensor:
     """Runs a kernel with the best configuration known; finds it first where timing is allowed."""
-    shared, programs = SM_80_SHARED, PROGRAMS
+    shared, programs = INTERPRETED["shared"], INTERPRETED["programs"]
     if layer.device.type == "cuda":
         properties = torch.cuda.get_device_properties(layer.device)
         shared = properties.shared_memory_per_block_optin
         programs = properties.multi_processor_count
-    tiles = -(-layer.B * layer.D // programs)
+    tiles = 1 << (-(-layer.B * layer.D // programs) - 1).bit_length()
     key = (direction, layer.spec.gates, layer.H, layer.multiply, tiles, shared)
     options = candidates(*key)
     config = options[0]
@@ -119,13 +120,14 @@ def choose(direction: str, layer: Layer, run: Callable[[Config], Tensor]) -> Ten
         if key not in _chosen and not torch.cuda.is_current_stream_capturing():
             _chosen[key] = min(options, key=lambda option: _milliseconds(run, option))
         config = _chosen.get(key, config)
-    return run(config)
+    return run(config)[0]
 
 
-def _milliseconds(run: Callable[[Config], Tensor], config: Config) -> float:
+def _milliseconds(run: Run, config: Config) -> float:
     """The least time of a few runs; infinite where the device lacks registers or shared memory."""
     try:
-        run(config)
+        if run(config)[1].n_spills:
+            return math.inf
     except OutOfResources:
         return math.inf
     events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]

@@ -117,11 +117,11 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
 
 
 def _launch(kernel, layer: Layer, config: Config, tensors: Sequence[Tensor | None], **constants):
-    """Runs a scan kernel on the tensors of its signature, in order."""
+    """Runs a scan kernel on the tensors of its signature; returns what Triton compiled."""
     args, shared_constants = _arguments(layer, tensors)
     grid = (-(-layer.B // config.rows), layer.D)
     with torch.cuda.device(layer.device) if layer.device.type == "cuda" else nullcontext():
-        kernel[grid](*args, **shared_constants, **constants, **config.options())
+        return kernel[grid](*args, **shared_constants, **constants, **config.options())
 
 
 def forward(
@@ -151,14 +151,14 @@ def forward(
         gx = lines.contiguous()
     initial = _stack(state)
 
-    def run(config: Config) -> Tensor:
+    def run(config: Config):
         carry = initial.to(torch.float32, copy=True)
         tensors = (gx, layer.w_hh, layer.b_hh, layer.resets, initial, carry, output, saved)
-        _launch(
+        compiled = _launch(
             forward_kernel, layer, config, tensors,
             CELL=TRITON_CELLS[cell].forward, BIAS=layer.b_hh is not None, SAVE=save,
         )  # fmt: skip
-        return carry
+        return carry, compiled
 
     carry = choose("forward", layer, run)
     return output, [c.to(input.dtype, copy=True) for c in carry], saved
@@ -189,16 +189,16 @@ def backward(
     dx = input.new_empty((layer.N, layer.D * layer.spec.gates * layer.H))
     dr = torch.empty_like(dx) if pair.split else dx
     initial, final = _stack(state), _stack(grad_final)
-    grad_output = grad_output.contiguous()
+    grad_output, output, saved = (t.contiguous() for t in (grad_output, output, saved))
 
-    def run(config: Config) -> Tensor:
+    def run(config: Config):
         carry = final.to(torch.float32, copy=True)
         tensors = (grad_output, layer.w_hh, layer.resets, initial, carry, output, saved, dx, dr)
-        _launch(
+        compiled = _launch(
             backward_kernel, layer, config, tensors,
             CELL=pair.backward, SPLIT=pair.split,
         )  # fmt: skip
-        return carry
+        return carry, compiled
 
     carry = choose("backward", layer, run)
     grad_state = [c.to(input.dtype, copy=True) for c in carry]

@@ -1,0 +1,302 @@
+"""What is Triton's own: every way to hold R, tile edges, low precision, refusals, the tuner.
+
+Values and gradients in general are the business of the tests that run over all backends. Here each
+tensor that a kernel gets lies between zones of NaN, so that a read or write past its end shows.
+"""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import CELLS, each_cell, oracle, problem
+
+from fastrnn import cells
+
+pytest.importorskip("triton")
+
+from fastrnn import triton as backend  # noqa: E402
+from fastrnn.triton import config, engine  # noqa: E402
+from fastrnn.triton.cells import INTERPRET  # noqa: E402
+
+interpreted = pytest.mark.skipif(not INTERPRET, reason="needs TRITON_INTERPRET=1")
+
+WAYS = {
+    "registers": config.Config(4, 32, 32, "registers", 4, 1),
+    "shared": config.Config(4, 32, 32, "shared", 4, 1),
+    "streamed": config.Config(4, 16, 16, "streamed", 4, 1),
+    "streamed_wide": config.Config(2, 32, 16, "streamed", 4, 1),
+    "streamed_deep": config.Config(8, 16, 32, "streamed", 4, 1),
+}
+ZONE = 64
+
+
+def zoned(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(a copy of the tensor, the buffer around it that is otherwise NaN, or a line far outside)."""
+    poison = torch.nan if tensor.is_floating_point() else 99
+    buffer = torch.full((tensor.numel() + 2 * ZONE,), poison, dtype=tensor.dtype)
+    inside = buffer[ZONE:-ZONE].view(tensor.shape)
+    return inside.copy_(tensor), buffer
+
+
+@pytest.fixture
+def zones(monkeypatch):
+    """Kernels run on copies between zones of NaN, which they must leave as they are."""
+    launch = engine._launch
+
+    def guarded(kernel, layer, option, tensors, **constants):
+        pairs = [None if t is None else zoned(t) for t in tensors]
+        # The same tensor twice stays the same: a cell with one array for dx and dr.
+        pairs = [pairs[tensors.index_of(i)] for i in range(len(pairs))]
+        launch(kernel, layer, option, [p and p[0] for p in pairs], **constants)
+        for tensor, pair in zip(tensors, pairs):
+            if pair is not None:
+                tensor.copy_(pair[0])
+                for edge in (pair[1][:ZONE], pair[1][-ZONE:]):
+                    assert edge.isnan().all() if edge.is_floating_point() else (edge == 99).all()
+
+    class Tensors(list):
+        def index_of(self, i):
+            return next(j for j, t in enumerate(self) if t is self[i])
+
+    monkeypatch.setattr(
+        engine, "_launch", lambda k, la, o, tensors, **c: guarded(k, la, o, Tensors(tensors), **c)
+    )
+
+
+def run_both(cell, input, weights, state, sizes, resets, directions, project):
+    """([output, *final, *gradients] of the Triton ops, the same of the reference in float64)."""
+    tensors = [t.detach() for t in (input, *weights, *state)]
+    count = len(weights)
+    x, w, s = tensors[0], tensors[1 : 1 + count], tensors[1 + count :]
+    output, final, saved = backend.forward(cell, x, w, s, sizes, resets, directions, project, True)
+    exact = [t.double().requires_grad_() for t in tensors]
+    result = oracle(
+        cell, exact[0], exact[1 : 1 + count], exact[1 + count :], sizes, resets, directions, project
+    )
+    grads = [torch.randn_like(r).to(input.dtype) for r in result]
+    if not output.numel():
+        return [output, *final], result
+    expected = torch.autograd.grad(result, exact, [g.double() for g in grads])
+    before = [t.clone() for t in (output, saved)]
+    g_input, g_weights, g_state = backend.backward(
+        cell, grads[0], grads[1:], x, w, s, output, saved, sizes, resets, directions, project, True
+    )
+    assert torch.equal(before[0], output) and torch.equal(before[1], saved)
+    return [output, *final, g_input, *g_weights, *g_state], [*result, *expected]
+
+
+def assert_close(ours, exact, tolerance: float) -> None:
+    for i, (a, e) in enumerate(zip(ours, exact)):
+        assert a.shape == e.shape
+        scale = e.abs().max().item() if e.numel() else 1.0
+        gap = (a.double() - e).abs().max().item() if e.numel() else 0.0
+        assert gap <= tolerance * max(scale, 1.0), f"tensor {i} differs by {gap:.3g} of {scale:.3g}"
+
+
+@interpreted
+@pytest.mark.parametrize(
+    "way, form",
+    [
+        ("registers", "packed"),
+        ("shared", "dense"),
+        ("streamed", "packed"),
+        ("streamed_wide", "dense"),
+        ("streamed_deep", "packed"),
+    ],
+)
+@each_cell()
+def test_every_way_to_hold_r(cell, form, way, zones, monkeypatch):
+    monkeypatch.setattr(engine, "choose", lambda direction, layer, run: run(WAYS[way])[0])
+    input, weights, state = problem(cell, t=3, b=5, i=3, h=19, directions=3, dtype=torch.float32)
+    sizes = None
+    if form == "packed":  # the last row has no step at all
+        sizes = torch.tensor([4, 3, 1])
+        input = input.reshape(15, 3)[:8]
+    resets = torch.rand(input.shape[:-1]) < 0.3
+    ours, exact = run_both(cell, input, weights, state, sizes, resets, 3, True)
+    assert_close(ours, exact, 2e-6)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("way", ["shared", "streamed"])
+@each_cell()
+def test_low_precision(cell, way, dtype, zones, monkeypatch):
+    """Rounding of inputs, outputs and dot operands only: the states are carried in float32."""
+    monkeypatch.setattr(engine, "choose", lambda direction, layer, run: run(WAYS[way])[0])
+    input, weights, state = problem(cell, t=4, b=3, i=4, h=18, dtype=dtype)
+    ours, exact = run_both(cell, input, weights, state, None, None, 1, True)
+    assert_close(ours, exact, 12 * torch.finfo(dtype).eps)
+
+
+@interpreted
+def test_a_slow_state_is_carried_in_float32(monkeypatch):
+    """A GRU that hardly moves would stand still if its state were rounded to bfloat16 each step."""
+    for way in (WAYS["shared"], WAYS["streamed"]):
+        monkeypatch.setattr(engine, "choose", lambda d, la, run, way=way: run(way)[0])
+        h, steps = 16, 12
+        gx = torch.zeros(steps, 1, 3 * h)
+        gx[..., h : 2 * h], gx[..., 2 * h :] = 6.5, 3.0  # z near 1, n near 1
+        state = [torch.full((1, 1, h), 0.5)]
+        weights = [torch.zeros(3 * h, h)]
+        low = [[t.bfloat16() for t in ts] for ts in ([gx], weights, state)]
+        _, (final,), _ = backend.forward("gru", *low[0], *low[1:], None, None, 1, False, False)
+        expected = oracle("gru", gx, weights, state, project=False)[1]
+        assert (expected - 0.5).abs().min() > 8e-3  # each step less than half a bfloat16 unit
+        assert (final.float() - expected).abs().max() < 2e-3
+
+
+@interpreted
+def test_nan_stays_in_its_row():
+    input, weights, state = problem("gru", t=3, b=4, h=20, dtype=torch.float32)
+    input = input.detach()
+    input[:, 1] = torch.nan
+    weights, state = [w.detach() for w in weights], [s.detach() for s in state]
+    output, _, _ = backend.forward("gru", input, weights, state, None, None, 1, True, False)
+    assert output[:, 1].isnan().all()
+    assert not output[:, [0, 2, 3]].isnan().any()
+
+
+@interpreted
+def test_strided_tensors():
+    """Nothing about the strides of what the caller gives is assumed."""
+    input, weights, state = problem("lstm", t=3, b=2, i=4, h=5, directions=3, dtype=torch.float32)
+    exact = oracle("lstm", input.double(), *([t.double() for t in ts] for ts in (weights, state)),
+                   directions=3)  # fmt: skip
+    strided = [t.detach().transpose(0, -1).contiguous().transpose(0, -1) for t in (input, *weights)]
+    state = [s.detach().transpose(1, 2).contiguous().transpose(1, 2) for s in state]
+    output, final, _ = backend.forward(
+        "lstm", strided[0], strided[1:], state, None, None, 3, True, False
+    )
+    assert_close([output, *final], exact, 2e-6)
+
+
+@interpreted
+@pytest.mark.parametrize("shape", [dict(t=0, b=3), dict(t=3, b=0)])
+@each_cell(("lstm", "gru"))
+def test_nothing_to_do(cell, shape):
+    input, weights, state = problem(cell, i=4, h=5, dtype=torch.float32, **shape)
+    ours, exact = run_both(cell, input, weights, state, None, None, 1, True)
+    assert_close(ours, exact, 0.0)
+
+
+@interpreted
+def test_lines_beyond_2_31():
+    """Two steps whose lines lie more than 2^31 elements apart, in memory that is never touched."""
+    h, far = 16, (2**31 + 2**20) // 16
+    gx = torch.empty(far + 1, h, dtype=torch.float16)
+    out = torch.empty(far + 1, h, dtype=torch.float16)
+    gx[0], gx[far] = 0.5, 0.25
+    carry = torch.zeros(1, 1, 1, h)
+    layer = SimpleNamespace(
+        spec=cells.get("rnn_identity"), H=h, D=1, B=1, T=2, N=far + 1, reverse=False,
+        multiply="float16", offsets=torch.tensor([0, far]), lengths=torch.tensor([2]), resets=None,
+        w_hh=torch.eye(h, dtype=torch.float16)[None], device=torch.device("cpu"),
+    )  # fmt: skip
+    for way in ("shared", "streamed"):
+        carry.zero_()
+        tensors = (gx, layer.w_hh, None, None, carry.half(), carry, out, gx)
+        pair = backend.cells.TRITON_CELLS["rnn_identity"]
+        engine._launch(
+            engine.forward_kernel, layer, WAYS[way], tensors,
+            CELL=pair.forward, BIAS=False, SAVE=False,
+        )  # fmt: skip
+        assert (carry == 0.75).all() and (out[far] == 0.75).all() and (out[0] == 0.5).all()
+
+
+def test_every_cell_has_its_functions():
+    assert set(CELLS) <= set(backend.cells.TRITON_CELLS)
+
+
+def test_refusals(monkeypatch):
+    assert backend.unavailable("lstm", "cuda", torch.bfloat16) is None
+    assert "float64" in backend.unavailable("lstm", "cuda", torch.float64)
+    assert "no Triton functions" in backend.unavailable("mystery", "cuda", torch.float32)
+    assert "cuda, not on xpu" in backend.unavailable("lstm", "xpu", torch.float32)
+    monkeypatch.setattr(engine, "INTERPRET", False)
+    assert "TRITON_INTERPRET=1" in backend.unavailable("lstm", "cpu", torch.float32)
+    input, weights, state = problem("lstm", dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="backend='triton' cannot serve.*TRITON_INTERPRET=1"):
+        backend.forward("lstm", input, weights, state, None, None, 1, True, False)
+
+
+def test_cpu_without_the_interpreter():
+    code = (
+        "import torch, fastrnn\n"
+        "m = fastrnn.FastLSTM(3, 4, backend='triton')\n"
+        "try: m(torch.zeros(2, 1, 3))\n"
+        "except RuntimeError as refusal: print(refusal)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "cannot serve lstm on cpu" in done.stdout and "TRITON_INTERPRET=1" in done.stdout
+
+
+def test_a_second_pair_for_a_cell_is_refused():
+    with pytest.raises(ValueError, match="got 'gru'"):
+        backend.register("gru", backend.cells.TRITON_CELLS["gru"])
+
+
+class TestChoice:
+    """The tuner, on a pretended GPU."""
+
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        """State of the pretended GPU: whether a graph is captured, how long each way takes."""
+        state = SimpleNamespace(capturing=False, timed=[], times={})
+        properties = SimpleNamespace(shared_memory_per_block_optin=232_448, multi_processor_count=9)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state.capturing)
+        monkeypatch.setattr(config, "_chosen", {})
+
+        def milliseconds(run, option):
+            state.timed.append(option)
+            return state.times.get((option.hold, option.warps), 9.0)
+
+        monkeypatch.setattr(config, "_milliseconds", milliseconds)
+        return state
+
+    def choose(self, **changes):
+        layer = dict(B=4, D=1, H=64, T=100, multiply="bfloat16", spec=cells.get("lstm"),
+                     device=torch.device("cuda:0"))  # fmt: skip
+        return config.choose("forward", SimpleNamespace(**layer | changes), lambda o: (o, None))
+
+    def test_times_once_and_remembers(self, gpu):
+        gpu.times["shared", 8] = 1.0
+        assert self.choose().hold == "shared" and len(gpu.timed) > 1
+        count = len(gpu.timed)
+        assert self.choose().hold == "shared" and len(gpu.timed) == count
+        self.choose(H=32)
+        assert len(gpu.timed) > count
+
+    def test_times_nothing_while_a_graph_is_captured(self, gpu):
+        gpu.times["shared", 8], gpu.capturing = 1.0, True
+        assert self.choose().hold == "registers" and not gpu.timed
+        gpu.capturing = False
+        assert self.choose().hold == "shared"
+        gpu.capturing = True
+        assert self.choose().hold == "shared"
+
+    def test_times_nothing_where_bits_must_repeat(self, gpu):
+        torch.use_deterministic_algorithms(True)
+        self.choose()
+        assert not gpu.timed
+
+    @pytest.mark.parametrize("shared", [101_376, 166_912, 232_448])
+    @pytest.mark.parametrize("multiply", ["bfloat16", "float16", "tf32", "ieee"])
+    def test_every_size_has_a_configuration_that_fits(self, multiply, shared):
+        for gates in (1, 3, 4):
+            for h in (1, 16, 17, 100, 128, 200, 256, 1000, 5000):
+                for tiles in (1, 2, 64):
+                    options = config.candidates("forward", gates, h, multiply, tiles, shared)
+                    assert options and len(set(options)) == len(options) <= 3
+                    for option in options:
+                        size = 4 if multiply in ("tf32", "ieee") else 2
+                        if option.hold != "streamed":
+                            assert option.units >= h and option.inner >= h
+                            assert gates * option.units**2 * size < shared
