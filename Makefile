@@ -1,7 +1,7 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test lint format bench clean
+.PHONY: build test lint format bench bench-compare clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
@@ -21,6 +21,9 @@ format:
 
 bench: build
 	$(PYTHON) -m benchmarks --quick
+
+bench-compare: build  ## this tree against another revision: make bench-compare BASE=<rev>
+	$(PYTHON) -m benchmarks compare $(BASE)
 
 clean:
 	rm -rf build dist fastrnn/_C.abi3.so *.egg-info

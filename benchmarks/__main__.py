@@ -79,6 +79,8 @@ def main(arguments: list[str]) -> int:
         return _run(options)
     except UsageError as problem:
         top.exit(2, f"benchmarks: {problem}\n")
+    except KeyboardInterrupt:
+        top.exit(130, "benchmarks: interrupted\n")
 
 
 def _run(options: argparse.Namespace) -> int:

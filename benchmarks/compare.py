@@ -20,6 +20,7 @@ import numpy as np
 from . import cases, timing
 from .cases import Case
 from .errors import UsageError
+from .pinning import pinned
 from .records import REPOSITORY
 from .summary import geomean
 from .tables import markdown, number
@@ -57,15 +58,13 @@ def serve() -> None:
 class Side:
     """A tree's fastrnn, served by a process."""
 
-    def __init__(self, tree: Path, threads: int, scratch: Path):
+    def __init__(self, tree: Path, scratch: Path):
         scratch.mkdir()
         (scratch / "fastrnn").symlink_to(tree / "fastrnn")
         (scratch / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from benchmarks import compare; compare.serve()"],
             cwd=scratch,
-            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -138,7 +137,8 @@ def run(base: str, threads: int, only: str | None) -> int:
     with contextlib.ExitStack() as ends:
         trees = {"base": ends.enter_context(_worktree(base)), "here": REPOSITORY}
         scratch = Path(ends.enter_context(tempfile.TemporaryDirectory()))
-        sides = [Side(tree, threads, scratch / name) for name, tree in trees.items()]
+        with pinned(threads):
+            sides = [Side(tree, scratch / name) for name, tree in trees.items()]
         for side in sides:
             ends.callback(side.close)
         for case in chosen:

@@ -16,9 +16,9 @@ RATE_SHARE = 0.6
 STEP_SECONDS = {"lstm": (3e-6, 14e-6), "gru": (20e-6, 150e-6)}
 ELMAN_STEP_SECONDS = (9e-6, 40e-6)
 CALL_SECONDS = 60e-6
-GATE_FACTOR = (
-    4.0  # the float64 reference and one call of the contestant, against a call of torch.nn
-)
+FP64_SHARE = 0.35  # of the sgemm rate, that torch.nn reaches in float64
+# A float64 reference that would take longer is computed over a case's first steps only.
+GATE_SECONDS = 1.0
 LONGEST_ALLOWANCE = 10.0
 
 
@@ -28,6 +28,11 @@ def call_seconds(case: Case, gflops: float) -> float:
     return CALL_SECONDS + case.steps * step + case.flops / (gflops * 1e9 * RATE_SHARE)
 
 
+def exact_seconds(case: Case, gflops: float) -> float:
+    """What the float64 reference of the whole case is expected to take."""
+    return 1e-4 + case.flops / (gflops * 1e9 * FP64_SHARE)
+
+
 class Budget:
     """Spreads seconds over cases: a fixed cost each, and rounds within one common allowance.
 
@@ -35,14 +40,14 @@ class Budget:
     the remaining cases end in time; a large case takes its least number of rounds and no more.
     """
 
-    def __init__(self, cases: list[Case], names, gflops: float, allowance, least, limit=None):
-        runners = [
-            [CONTESTANTS[n] for n in names if not CONTESTANTS[n].cannot(c, "cpu")] for c in cases
-        ]
-        calls = np.array([call_seconds(c, gflops) for c in cases])
-        count = np.array([len(r) for r in runners])
-        self._fixed = np.array([sum(c.setup for c in r) for r in runners]) + GATE_FACTOR * calls
-        self._least = least * calls * count
+    def __init__(self, cases: list[Case], names, gflops, allowance, least, limit=None):
+        """names: the contestants' names of each case; limit: seconds for all cases, or None."""
+        known = [[CONTESTANTS[n] for n in row] for row in names]
+        served = [[k for k in row if not k.cannot(c, "cpu")] for c, row in zip(cases, known)]
+        gates = np.array([min(GATE_SECONDS, exact_seconds(c, gflops)) for c in cases])
+        calls = np.array([call_seconds(c, gflops) for c in cases]) * [len(row) for row in served]
+        self._fixed = np.array([sum(k.setup for k in row) for row in served]) + gates + calls
+        self._least = least * calls
         self._allowance, self._limit = allowance, limit
         self._spent = self._expected = 0.0
         self._next = 0

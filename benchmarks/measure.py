@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import gate, memory, peers, problem, timing
+from . import cost, gate, memory, peers, problem, timing
 from .cases import Case
 from .peers import CONTESTANTS
 from .records import MEMORY, TIME, Machine, Record
 
-# A float64 reference that would take longer than this is computed over the case's first steps only
-# (never under 32); records say over how many in `gate_steps`.
-GATE_SECONDS = 1.0
-FP64_SHARE = 0.35  # of the sgemm rate, that torch.nn reaches in float64; rough
+GATE_STEPS = 32  # the gate looks at no fewer, however long they take
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ def record(case: Case, name: str, setting: Setting, **found) -> Record:
 
 def gate_case(case: Case, gflops: float) -> Case:
     """The case that the gate runs: itself, or its first steps where float64 would take too long."""
-    seconds = case.flops / (gflops * 1e9 * FP64_SHARE)
-    steps = max(32, int(case.T * GATE_SECONDS / max(seconds, 1e-9)))
+    seconds = cost.exact_seconds(case, gflops)
+    steps = max(GATE_STEPS, int(case.T * cost.GATE_SECONDS / seconds))
     return case if steps >= case.T else replace(case, T=steps)
 
 

@@ -100,7 +100,7 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    found = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    found = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
     flags = found.get("flags", "").split()
     isa = next((name for name in ("avx512_bf16", "avx512f", "avx2") if name in flags), "baseline")
     return f"{found.get('model name', platform.machine())} ({isa})"

@@ -12,14 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from . import cases, records, report, worker
-from .cost import Budget, spoken
+from .cost import spoken
 from .errors import UsageError
 from .measure import check_writable
 from .peers import CONTESTANTS
+from .pinning import pinned
 from .records import Record
 
 RESULTS = "results.csv"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def thread_counts(text: str) -> list[int]:
@@ -117,7 +117,7 @@ def _announce(plans: list[worker.Plan], missing: dict[str, str]) -> None:
     for plan in plans:
         torch.set_num_threads(plan.threads)
         rate = Sgemm(plan.machine.device).rate()
-        budget = Budget(list(plan.cases), plan.names, rate, plan.allowance, plan.least, plan.limit)
+        budget = plan.budget(rate)
         memory = 6.0 * len(plan.memory)
         total, least = total + budget.seconds + memory, least + budget.minimum + memory
         print(
@@ -135,17 +135,11 @@ def _announce(plans: list[worker.Plan], missing: dict[str, str]) -> None:
 
 def _child(plan: worker.Plan) -> bool:
     """Runs a plan in a process pinned to its CPUs; True if it was not interrupted."""
-    cpus = sorted(os.sched_getaffinity(0))
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(plan.threads)
     context = multiprocessing.get_context("spawn")
     current = context.Array("c", 256)
     process = context.Process(target=worker.run, args=(plan, current))
-    os.sched_setaffinity(0, cpus[: plan.threads])  # inherited by the child
-    try:
+    with pinned(plan.threads):
         process.start()
-    finally:
-        os.sched_setaffinity(0, cpus)
     try:
         process.join()
     except KeyboardInterrupt:

@@ -74,11 +74,10 @@ def interleaved(
     calls: dict[str, Call], allowance: float, least: int, slot: Slot = cpu_slot
 ) -> Timed:
     """Times every call in rounds, within about `allowance` seconds."""
-    once, batch = {}, {}
-    for name, call in calls.items():
-        first = slot(call, 1)
-        once[name] = min(first, slot(call, 1)) if first < WARM_BELOW_SECONDS else first
-        batch[name] = max(1, round(SLOT_SECONDS / once[name]))
+    first = {name: slot(call, 1) for name, call in calls.items()}
+    slow = min(first.values(), default=0.0) >= WARM_BELOW_SECONDS
+    once = first if slow else {n: min(first[n], slot(call, 1)) for n, call in calls.items()}
+    batch = {name: max(1, round(SLOT_SECONDS / once[name])) for name in calls}
     warm = {name: once[name] < WARM_BELOW_SECONDS for name in calls}
     round_seconds = sum(once[n] * (batch[n] + warm[n]) for n in calls)
     rounds = rounds_for(allowance, round_seconds, least)
@@ -86,7 +85,10 @@ def interleaved(
     gc.collect()
     gc.disable()
     try:
-        for r in range(rounds):
+        if slow:  # the first calls were a round already
+            for name in order:
+                seconds[name][0] = first[name]
+        for r in range(int(slow), rounds):
             turn = r % len(order)
             for name in order[turn:] + order[:turn]:
                 if warm[name]:

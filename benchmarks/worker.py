@@ -30,13 +30,17 @@ class Plan:
     aa_every: int
     results: Path
 
+    def contestants(self, number: int) -> list[str]:
+        """Who runs in the case of that number: the baseline always, the A/A check at times."""
+        names = [baseline_of(self.cases[number]), *self.names]
+        if number % self.aa_every:
+            names = [n for n in names if n != AGAIN]
+        return list(dict.fromkeys(names))
 
-def contestants(plan: Plan, number: int, case: Case) -> list[str]:
-    """Who runs in the case of that number: the baseline always, the A/A check every so often."""
-    names = [baseline_of(case), *plan.names]
-    if number % plan.aa_every:
-        names = [n for n in names if n != AGAIN]
-    return list(dict.fromkeys(names))
+    def budget(self, gflops: float) -> Budget:
+        """The plan's time, on a machine of that sgemm rate."""
+        names = [self.contestants(k) for k in range(len(self.cases))]
+        return Budget(list(self.cases), names, gflops, self.allowance, self.least, self.limit)
 
 
 def run(plan: Plan, current) -> None:
@@ -51,9 +55,7 @@ def run(plan: Plan, current) -> None:
 
     sgemm, sink = timing.Sgemm(plan.machine.device), Sink(plan.results)
     slot = timing.cpu_slot if plan.machine.device == "cpu" else timing.cuda_slot()
-    budget = Budget(
-        list(plan.cases), plan.names, sgemm.rate(), plan.allowance, plan.least, plan.limit
-    )
+    budget = plan.budget(sgemm.rate())
     total, calm = len(plan.cases) + len(plan.memory), 0.5 if sys.stderr.isatty() else 20.0
     bar = tqdm(total=total, unit="case", dynamic_ncols=True, mininterval=calm)
     try:
@@ -65,7 +67,7 @@ def run(plan: Plan, current) -> None:
             setting = measure.Setting(
                 plan.threads, plan.machine, sgemm, allowance, plan.least, slot
             )
-            sink.write(measure.run_case(case, contestants(plan, number, case), setting))
+            sink.write(measure.run_case(case, plan.contestants(number), setting))
             budget.done(time.perf_counter() - start, allowance)
             bar.update()
         setting = measure.Setting(plan.threads, plan.machine, sgemm, 0.0, plan.least)
