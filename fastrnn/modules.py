@@ -21,11 +21,17 @@ __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
 
 
 class _FastBase(nn.RNNBase):
-    """What the three layers share; a layer adds its constructor and the name of its cell."""
+    """What the three layers share; a layer adds its constructor and the name of its cell.
+
+    recompute_gates: keep only the states for backward, and compute the gates there again, by two
+    GEMMs over the whole sequence: less than half of LSTM's memory between forward and backward, a
+    fifth of GRU's. FastRNN keeps nothing else anyway. The reference backend ignores it.
+    """
 
     cell: str
     states = 1  # S
     backend: str
+    recompute_gates = False
 
     # torch.nn keeps a flat list of weights beside the parameters, for cuDNN; here it is derived.
     @property
@@ -154,10 +160,13 @@ class _FastBase(nn.RNNBase):
         return functional.recurrent(
             self.cell, input, state, layers, batch_sizes, resets, self.bidirectional,
             self.proj_size > 0, self.dropout, self.training, self.backend,
+            self.recompute_gates,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
+        if self.recompute_gates:
+            extra += ", recompute_gates=True"
         return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"
 
 
@@ -188,7 +197,8 @@ class FastRNN(_FastBase):
     """Elman network, h' = act(W_ih x + b_ih + W_hh h + b_hh): torch.nn.RNN, and "identity".
 
     nonlinearity: "tanh", "relu" or "identity" (a linear hidden state). backend: "auto", "native"
-    (C++/CUDA), "triton" or "reference". All other arguments, weights and results as torch.nn.RNN.
+    (C++/CUDA), "triton" or "reference". recompute_gates: less memory, more time. All other
+    arguments, weights and results as torch.nn.RNN.
     """
 
     def __init__(
@@ -205,6 +215,7 @@ class FastRNN(_FastBase):
         dtype=None,
         *,
         backend: str = "auto",
+        recompute_gates: bool = False,
     ) -> None:
         # torch.nn knows no identity: it starts as any mode with one gate.
         mode = "RNN_RELU" if checks.nonlinearity(nonlinearity) == "relu" else "RNN_TANH"
@@ -216,13 +227,14 @@ class FastRNN(_FastBase):
         self.mode = f"RNN_{nonlinearity.upper()}"
         self.cell = f"rnn_{nonlinearity}"
         self.backend = checks.backend(backend)
+        self.recompute_gates = recompute_gates
 
 
 class FastLSTM(_FastBase):
     """Long short-term memory: torch.nn.LSTM, `proj_size` included.
 
-    backend: "auto", "native" (C++/CUDA), "triton" or "reference". All other arguments, weights and
-    results as torch.nn.LSTM.
+    backend: "auto", "native" (C++/CUDA), "triton" or "reference". recompute_gates: less memory,
+    more time. All other arguments, weights and results as torch.nn.LSTM.
     """
 
     cell = "lstm"
@@ -242,19 +254,21 @@ class FastLSTM(_FastBase):
         dtype=None,
         *,
         backend: str = "auto",
+        recompute_gates: bool = False,
     ) -> None:
         super().__init__(
             "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, proj_size, device, dtype,
         )  # fmt: skip
         self.backend = checks.backend(backend)
+        self.recompute_gates = recompute_gates
 
 
 class FastGRU(_FastBase):
     """Gated recurrent unit in its reset-after form: torch.nn.GRU.
 
-    backend: "auto", "native" (C++/CUDA), "triton" or "reference". All other arguments, weights and
-    results as torch.nn.GRU.
+    backend: "auto", "native" (C++/CUDA), "triton" or "reference". recompute_gates: less memory,
+    more time. All other arguments, weights and results as torch.nn.GRU.
     """
 
     cell = "gru"
@@ -272,9 +286,11 @@ class FastGRU(_FastBase):
         dtype=None,
         *,
         backend: str = "auto",
+        recompute_gates: bool = False,
     ) -> None:
         super().__init__(
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype,
         )  # fmt: skip
         self.backend = checks.backend(backend)
+        self.recompute_gates = recompute_gates
