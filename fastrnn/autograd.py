@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import ops, reference
+from . import cells, ops, recompute, reference
 
 
 class Plan(NamedTuple):
@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     directions: int
     project: bool
     states: int  # S: the last S of the differentiable tensors are the initial states
+    recompute_gates: bool  # backward computes the cell's saved values again
 
 
 def recurrent_scan(
@@ -37,6 +38,7 @@ def recurrent_scan(
     directions: int,
     project: bool,
     backend: str,
+    recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer on a backend that `ops.choose` returned: (output, S final states)."""
     if backend == "reference":
@@ -59,7 +61,8 @@ def recurrent_scan(
         or any([s.requires_grad for s in state])
         or function is TransformableScan
     ):
-        plan = Plan(cell, backend, directions, project, len(state))
+        again = recompute_gates and cells.get(cell).keep is not None
+        plan = Plan(cell, backend, directions, project, len(state), again)
         tensors = (input, *weights, *state)
         if torch.compiler.is_compiling():
             tensors = _distinct(tensors)
@@ -91,6 +94,8 @@ def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple[Tensor, .
     output, final, saved = ops.kernels(plan.backend)[0](
         plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project, True
     )
+    if plan.recompute_gates:
+        saved = saved[:, :, cells.get(plan.cell).saved :].clone()  # the carried states alone
     return output, *final, saved
 
 
@@ -114,6 +119,11 @@ def _kernel_gradient(
     """Gradients of (input, *weights, *state) by the backward kernel."""
     grad_final, (input, *primals) = rest[: plan.states], rest[plan.states :]
     weights, state = primals[: -plan.states], primals[-plan.states :]
+    if plan.recompute_gates:
+        saved = recompute.saved_values(
+            plan.cell, input, weights, state, output, saved, batch_sizes, resets,
+            plan.directions, plan.project,
+        )  # fmt: skip
     grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
         plan.cell, grad_output, grad_final, input, weights, state, output, saved,
         batch_sizes, resets, plan.directions, plan.project, need_input,

@@ -112,7 +112,7 @@ def _to_fast(module: nn.Module) -> nn.Module:
 
 def _to_torch(module: nn.Module) -> nn.Module:
     new = _with_class(module, TORCH_OF[type(module)])
-    for name in ("backend", "cell"):
+    for name in ("backend", "cell", "recompute_gates"):
         new.__dict__.pop(name, None)
     if isinstance(new, nn.RNNBase):
         new._init_flat_weights()

@@ -28,12 +28,14 @@ def recurrent(
     dropout: float = 0.0,
     training: bool = False,
     backend: str = "auto",
+    recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """L layers of D directions: (output [T, B, D*H] or [N, D*H], S final states [L*D, B, H]).
 
     Computes in float32 where the backend has no kernel for bfloat16 or float16 (CPU, reference),
     and returns the input's dtype, or that of torch.autocast under it. Dropout acts on the output of
-    each layer but the last, and draws its random numbers as torch.nn does.
+    each layer but the last, and draws its random numbers as torch.nn does. recompute_gates: see
+    the layers.
     """
     device = "cpu" if input.is_cpu else input.device.type
     dtype = given = input.dtype
@@ -51,8 +53,9 @@ def recurrent(
     directions = BOTH if bidirectional else FORWARD
     if len(layers) == 1:
         input, final = recurrent_scan(
-            cell, input, layers[0], hx, batch_sizes, resets, directions, True, backend
-        )
+            cell, input, layers[0], hx, batch_sizes, resets, directions, True, backend,
+            recompute_gates,
+        )  # fmt: skip
     else:
         finals = []
         for index, weights in enumerate(layers):
@@ -60,8 +63,9 @@ def recurrent(
                 input = F.dropout(input, dropout, training)
             state = [s[index * d : (index + 1) * d] for s in hx]
             input, layer_final = recurrent_scan(
-                cell, input, weights, state, batch_sizes, resets, directions, True, backend
-            )
+                cell, input, weights, state, batch_sizes, resets, directions, True, backend,
+                recompute_gates,
+            )  # fmt: skip
             finals.append(layer_final)
         final = [torch.cat(parts) for parts in zip(*finals)]
     if compute != dtype:

@@ -1,0 +1,137 @@
+"""What training keeps between forward and backward, and that nothing leaks."""
+
+import gc
+import os
+
+import pytest
+import torch
+from helpers import (
+    DEVICE,
+    assert_same,
+    backends,
+    each_cell,
+    fast,
+    gradients,
+    hx,
+    problem,
+    randn,
+)
+
+from fastrnn import cells, ops, recompute
+
+
+def kept(layer, x) -> int:
+    """Bytes that autograd saves, apart from the input, the output and the parameters."""
+    sizes: dict[int, int] = {}
+
+    def pack(t):
+        sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        output, _ = layer(x)
+    for t in (x, output, *layer.parameters()):
+        sizes.pop(t.untyped_storage().data_ptr(), None)
+    return sum(sizes.values())
+
+
+@backends(kernels=True)
+@pytest.mark.parametrize("cell, share", [("lstm", 0.5), ("gru", 0.05)])
+def test_recompute_keeps_less(cell, share, backend):
+    plain = fast(cell, 32, 32, backend=backend)
+    saving = fast(cell, 32, 32, backend=backend, recompute_gates=True)
+    x = randn(50, 8, 32)
+    assert kept(saving, x) <= share * kept(plain, x)
+
+
+@backends()
+@each_cell()
+@pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
+def test_recompute_changes_rounding_at_most(cell, backend, ragged):
+    options = dict(num_layers=2, bidirectional=True, backend=backend)
+    saving = fast(cell, 5, 9, **options, recompute_gates=True)
+    plain = fast(cell, 5, 9, **options)
+    plain.load_state_dict(saving.state_dict())
+    x, state = randn(6, 4, 5, grad=True), hx(cell, 4, 4, 9, grad=True)
+    call = {"resets": (torch.rand(6, 4) < 0.3).to(DEVICE)}
+    if ragged:
+        call["lengths"] = [3, 6, 0, 1]
+    a, b = saving(x, state, **call), plain(x, state, **call)
+    assert_same(a, b, 0.0)
+    grads = [gradients(r, [x, *layer.parameters()]) for r, layer in ((a, saving), (b, plain))]
+    assert_same(*grads, 1e-5)
+
+
+@backends(torch.float64, kernels=True)
+@each_cell(tuple(c for c in cells.CELLS if cells.get(c).keep))
+@pytest.mark.parametrize("project", [True, False], ids=["project", "ready_gx"])
+def test_recomputed_values_equal_the_saved_ones(cell, backend, project):
+    """Also holds the kernels' saved values to the cell table."""
+    for directions in (1, 2, 3) if project else (1, 2):
+        input, weights, state = problem(cell, directions=directions, project=project)
+        resets = (torch.rand(input.shape[:2]) < 0.3).to(DEVICE)
+        arguments = (cell, input, weights, state, None, resets, directions, project)
+        with torch.no_grad():
+            output, _, saved = ops.kernels(backend)[0](*arguments, True)
+            again = recompute.saved_values(
+                cell, input, weights, state, output, saved[:, :, cells.get(cell).saved :],
+                None, resets, directions, project,
+            )  # fmt: skip
+        assert_same(again, saved, 1e-12)
+
+
+@backends(torch.float64)
+@each_cell()
+def test_recompute_passes_gradcheck(cell, backend):
+    layer = fast(cell, 2, 3, dtype=torch.float64, backend=backend, recompute_gates=True)
+    x = randn(3, 2, 2, dtype=torch.float64, grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x)[0], x)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], x)
+    parameters = list(layer.parameters())
+    assert torch.autograd.gradcheck(lambda *p: layer(x.detach())[0], parameters)
+
+
+@backends(kernels=True)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recompute_compiles(cell, backend):
+    torch._dynamo.reset()
+    layer = fast(cell, 4, 6, backend=backend, recompute_gates=True)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for t, b in ((5, 3), (7, 2)):
+        x = randn(t, b, 4, grad=True)
+        a, b = compiled(x), layer(x)
+        assert_same(gradients(a, [x]), gradients(b, [x]), 1e-6)
+    torch._dynamo.reset()
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's /proc")
+@backends(kernels=True)
+def test_ten_thousand_calls_keep_memory_flat(backend):
+    """A leak of one result a call would be 40 MB here; one of a handle, some MB."""
+    if backend == "triton":
+        pytest.skip("the interpreter needs minutes for this many calls")
+    layers = [fast(cell, 8, 32, backend=backend) for cell in cells.CELLS]
+    shapes = [(1, 1), (3, 2), (8, 4), (2, 16)]
+    inputs = [randn(t, b, 8, grad=True) for t, b in shapes]
+
+    def calls(count: int) -> None:
+        for k in range(count):
+            layer, x = layers[k % len(layers)], inputs[k % len(inputs)]
+            if k % 4:
+                with torch.no_grad():
+                    layer(x, lengths=[1] * x.shape[1] if k % 8 == 1 else None)
+            else:
+                layer(x)[0].sum().backward()
+
+    calls(1000)
+    gc.collect()
+    before = resident()
+    calls(10_000)
+    gc.collect()
+    assert resident() - before < 8e6
