@@ -3,6 +3,8 @@
 // tile loop) and from what the cell passes on directly; then runs the cell's backward. After a block
 // of steps, while its gate gradients are in cache, come the input and the weight gradients.
 #pragma once
+#include "matrix.h"
+#include "rows.h"
 #include "weight_grad.h"
 
 namespace fastrnn {
@@ -21,7 +23,10 @@ class Backward {
   void operator()(int rank, int size, Barrier& barrier) {
     const int64_t chunk = size * kMaxRows;
     for (int d = 0; d < s_.directions; ++d) {
-      pack(d, rank, size);
+      w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size);
+      if (s_.d_input && s_.dir[d].w_ih) {
+        w_ih_.set(static_cast<const T*>(s_.dir[d].w_ih), rank, size);
+      }
       barrier.wait(size);
       for (int64_t b = 0; b < s_.B; b += chunk) {
         const Range rows{b, s_.B - b < chunk ? s_.B : b + chunk};
@@ -41,10 +46,12 @@ class Backward {
   static constexpr int kStored = K + S - 1, W = Vec<T>::W;
   static constexpr int64_t kMaxRows = 96;         // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 8 << 20;  // of gate gradients
+  static constexpr int64_t kDirectSteps = 2;       // up to here packing weights does not pay
 
   struct Scratch {  // one thread's
-    T* tile;                // dL/dh of one group of rows and one panel, or one row and all panels
-    const T **next, **rows;  // gate gradients of the step after, a batch row; rows of a block
+    T* tile;         // dL/dh of one group of rows and one panel
+    const T** next;  // gate gradients of the step after, of each batch row
+    T** rows;        // rows of the block
   };
   struct Worker {  // one thread's share of one direction of a chunk of batch rows
     Backward& engine;
@@ -58,14 +65,14 @@ class Backward {
   };
 
   Backward(const ScanParams& s, void* memory)
-      : s_(s), panels_(s.H, 1), inputs_(s.I, 1), arena_(memory), block_rows_(rows_of_block(s)),
-        ld_(WeightGrad<T>::row_length(G * s.H)),
+      : s_(s), rows_{s}, arena_(memory), block_rows_(rows_of_block(s)),
+        ld_(WeightGrad<T>::row_length(G * s.H)), w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps),
+        w_ih_(arena_, s.d_input && s.dir[0].w_ih ? G * s.H : 0, s.I, s.T > kDirectSteps),
+        panels_(w_hh_.panels), inputs_(w_ih_.panels),
         weight_grad_(arena_, G * s.H, block_rows_,
                      s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
-    w_hh_ = arena_.take<T>(panels_.width() * gates);
-    w_ih_ = arena_.take<T>(s.d_input && s.dir[0].w_ih ? inputs_.width() * gates : 0);
     zeros_ = arena_.take<T>(gates);
     if (memory) memset(zeros_, 0, gates * sizeof(T));
     for (int k = 0; k < S; ++k) carry_[k] = arena_.take<T>(chunk * s.H);
@@ -74,9 +81,8 @@ class Backward {
     d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
-      const int64_t tile = kGroupRows * kMaxVectors * W;
-      Scratch w{arena_.take<T>(tile > panels_.width() ? tile : panels_.width()),
-                arena_.take<const T*>(chunk), arena_.take<const T*>(block_rows_)};
+      Scratch w{arena_.take<T>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk),
+                arena_.take<T*>(block_rows_)};
       if (memory) scratch_[i] = w;
     }
   }
@@ -95,33 +101,20 @@ class Backward {
     return {rows.begin + mine.begin, rows.begin + mine.end};
   }
 
-  void pack(int d, int rank, int size) {
-    pack_matrix(panels_, static_cast<const T*>(s_.dir[d].w_hh), w_hh_, rank, size);
-    if (s_.d_input && s_.dir[d].w_ih) {
-      pack_matrix(inputs_, static_cast<const T*>(s_.dir[d].w_ih), w_ih_, rank, size);
-    }
-  }
-  void pack_matrix(const Panels<T>& panels, const T* matrix, T* out, int rank, int size) {
-    for (int64_t p = rank; p < panels.count(); p += size) {
-      pack_columns(panels, p, matrix, panels.H, int64_t(G) * s_.H,
-                   out + panels.column(p) * G * s_.H);
-    }
-  }
-
   void walk(Worker& w) {
     begin(w);
     for (int64_t step = 0; step < s_.T;) {
       const int64_t first = step;
       int64_t count = 0;
       for (; step < s_.T; ++step) {
-        const int64_t active = active_rows(time(w, step), w.rows);
+        const int64_t active = rows_.active(rows_.time_backward(w.d, step), w.rows);
         if (count > 0 && count + active > block_rows_) break;
         count += active;
       }
       int64_t at = 0;  // block row of the step's first batch row
       for (int64_t i = first; i < step; ++i) {
-        time_step(w, time(w, i), at);
-        at += active_rows(time(w, i), w.rows);
+        time_step(w, rows_.time_backward(w.d, i), at);
+        at += rows_.active(rows_.time_backward(w.d, i), w.rows);
         if (w.by_units) w.barrier.wait(w.size);
       }
       w.barrier.wait(w.size);
@@ -133,30 +126,15 @@ class Backward {
     finish(w);
   }
 
-  int64_t time(const Worker& w, int64_t step) const {
-    return w.dir().reverse ? step : s_.T - 1 - step;
-  }
-  int64_t active_rows(int64_t t, Range rows) const {
-    const int64_t end = s_.rows(t) < rows.end ? s_.rows(t) : rows.end;
-    return end > rows.begin ? end - rows.begin : 0;
-  }
   T* carry(const Worker& w, int k, int64_t b) const {
     return carry_[k] + (b - w.rows.begin) * s_.H;
-  }
-  const T* output_row(int d, int64_t n) const {
-    return static_cast<const T*>(s_.output) + (n * s_.directions + d) * s_.H;
-  }
-  // Row index of the step before (t, b) in the direction's order, or -1: it starts from state0.
-  int64_t previous(const Worker& w, int64_t t, int64_t b) const {
-    if (!w.dir().reverse) return t > 0 ? s_.row(t - 1) + b : -1;
-    return t + 1 < s_.T && b < s_.rows(t + 1) ? s_.row(t + 1) + b : -1;
   }
   // State k that (t, b) started from.
   const T* state_before(const Worker& w, int64_t t, int64_t b, int k) const {
     if (s_.resets && s_.resets[s_.row(t) + b]) return zeros_;
-    const int64_t n = previous(w, t, b);
-    if (n < 0) return static_cast<const T*>(w.dir().state0[k]) + b * s_.H;
-    return k == 0 ? output_row(w.d, n) : saved(w, n) + (K + k - 1) * s_.H;
+    const int64_t n = rows_.before(w.d, t, b);
+    if (n < 0) return rows_.state(w.dir().state0[k], b);
+    return k == 0 ? rows_.output(w.d, n) : saved(w, n) + (K + k - 1) * s_.H;
   }
   const T* saved(const Worker& w, int64_t n) const {
     return static_cast<const T*>(w.dir().saved) + n * kStored * s_.H;
@@ -172,21 +150,14 @@ class Backward {
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
-        const T* from = static_cast<const T*>(w.dir().d_state_n[k]) + b * s_.H;
+        const T* from = rows_.state(w.dir().d_state_n[k], b);
         memcpy(carry(w, k, b) + u.begin, from + u.begin, (u.end - u.begin) * sizeof(T));
       }
     }
   }
 
-  // tile[count][columns of panel p] = gate gradients of the step after, times W_hh.
-  void gather(int64_t p, const T* const* next, int64_t count, T* tile) {
-    panel_gemm(panels_.vectors(p), next, count, int64_t(G) * s_.H,
-               w_hh_ + panels_.column(p) * G * s_.H, static_cast<const T*>(nullptr), tile,
-               panels_.vectors(p) * W);
-  }
-
   void time_step(Worker& w, int64_t t, int64_t at) {
-    const int64_t active = active_rows(t, w.mine), n = s_.row(t) + w.mine.begin;
+    const int64_t active = rows_.active(t, w.mine), n = s_.row(t) + w.mine.begin;
     const int64_t local = w.mine.begin - w.rows.begin;
     const T** next = w.scratch.next + local;
     bool any = false;
@@ -195,7 +166,7 @@ class Backward {
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {
-          gather(p, next + r, count, w.scratch.tile);
+          w_hh_.multiply(p, next + r, count, w.scratch.tile);
         } else {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(T));
         }
@@ -215,7 +186,7 @@ class Backward {
                            const T* recurrent) {
     using V = Vec<T>;
     const T* d_out = static_cast<const T*>(s_.d_output) + (n * s_.directions + w.d) * s_.H;
-    const T *keep = saved(w, n), *out = output_row(w.d, n);
+    const T *keep = saved(w, n), *out = rows_.output(w.d, n);
     const T* before[S];
     for (int k = 0; k < S; ++k) before[k] = state_before(w, t, b, k);
     T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_;
@@ -239,13 +210,15 @@ class Backward {
     }
   }
 
-  // Row pointers of the block's rows, in its order: f(t, b) for every valid row of the chunk.
+  // Pointers to the block's rows, in its order: f(t, b) for every valid row of the chunk.
   template <class F>
-  const T* const* block_rows(Worker& w, int64_t first, int64_t last, F f) {
+  T* const* block_rows(Worker& w, int64_t first, int64_t last, F f) {
     int64_t at = 0;
     for (int64_t i = first; i < last; ++i) {
-      const int64_t t = time(w, i), active = active_rows(t, w.rows);
-      for (int64_t b = 0; b < active; ++b) w.scratch.rows[at++] = f(t, w.rows.begin + b);
+      const int64_t t = rows_.time_backward(w.d, i), active = rows_.active(t, w.rows);
+      for (int64_t b = 0; b < active; ++b) {
+        w.scratch.rows[at++] = const_cast<T*>(f(t, w.rows.begin + b));
+      }
     }
     return w.scratch.rows;
   }
@@ -254,33 +227,14 @@ class Backward {
   void input_grad(Worker& w, int64_t first, int64_t last, int64_t count) {
     if (!s_.d_input) return;
     const Range mine = part(count, w.rank, w.size);
-    T* d_input = static_cast<T*>(s_.d_input);
-    const T* const* to = block_rows(w, first, last, [&](int64_t t, int64_t b) {
-      return static_cast<const T*>(d_input + (s_.row(t) + b) * s_.I);
+    T* const* to = block_rows(w, first, last, [&](int64_t t, int64_t b) {
+      return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
     });
-    if (!w.dir().w_ih) {
+    if (w.dir().w_ih) {  // the directions come one after the other
+      w_ih_.multiply_rows(d_x_, ld_, to, mine, w.d > 0, w.scratch.tile);
+    } else {
       for (int64_t i = mine.begin; i < mine.end; ++i) {
-        memcpy(const_cast<T*>(to[i]), d_x_ + i * ld_, s_.I * sizeof(T));
-      }
-      return;
-    }
-    const T* from[kGroupRows];
-    for (int64_t p = 0; p < inputs_.count(); ++p) {
-      const int nv = inputs_.vectors(p);
-      for (int64_t r = mine.begin; r < mine.end; r += kGroupRows) {
-        const int64_t rows = mine.end - r < kGroupRows ? mine.end - r : kGroupRows;
-        for (int64_t i = 0; i < rows; ++i) from[i] = d_x_ + (r + i) * ld_;
-        panel_gemm(nv, from, rows, int64_t(G) * s_.H, w_ih_ + inputs_.column(p) * G * s_.H,
-                   static_cast<const T*>(nullptr), w.scratch.tile, nv * W);
-        for (int64_t i = 0; i < rows; ++i) {
-          for (int v = 0; v < nv; ++v) {
-            const int64_t column = inputs_.unit(p) + v * W, left = s_.I - column;
-            T* out = const_cast<T*>(to[r + i]) + column;
-            Vec<T> sum = Vec<T>::load(w.scratch.tile + (i * nv + v) * W);
-            if (w.d > 0) sum = sum + Vec<T>::load(out, left);  // the other direction's comes first
-            sum.store(out, left);
-          }
-        }
+        memcpy(to[i], d_x_ + i * ld_, s_.I * sizeof(T));
       }
     }
   }
@@ -293,18 +247,15 @@ class Backward {
     if (dir.d_b_hh) {
       weight_grad_.add_bias(d_r_, count, static_cast<T*>(dir.d_b_hh), start, w.rank, w.size);
     }
-    const T* const* h = block_rows(
+    T* const* h = block_rows(
         w, first, last, [&](int64_t t, int64_t b) { return state_before(w, t, b, 0); });
     weight_grad_.pack(panels_, h, count, w.rank, w.size);
     w.barrier.wait(w.size);
     weight_grad_.add(panels_, d_r_, count, static_cast<T*>(dir.d_w_hh), start, w.rank, w.size);
     if (!dir.d_w_ih) return;
     w.barrier.wait(w.size);
-    const T* const* x = block_rows(w, first, last, [&](int64_t t, int64_t b) {
-      const T* input = static_cast<const T*>(s_.input);
-      return s_.step_begin ? input + (s_.step_begin[t] + b) * s_.input_b
-                           : input + t * s_.input_t + b * s_.input_b;
-    });
+    T* const* x = block_rows(
+        w, first, last, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
     weight_grad_.pack(inputs_, x, count, w.rank, w.size);
     w.barrier.wait(w.size);
     weight_grad_.add(inputs_, d_x_, count, static_cast<T*>(dir.d_w_ih), start, w.rank, w.size);
@@ -329,14 +280,14 @@ class Backward {
     for (int64_t p = w.units.begin; p < w.units.end; ++p) {
       for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
         const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
-        gather(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
+        w_hh_.multiply(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
         for (int64_t i = 0; i < count; ++i) {
           for (int v = 0; v < panels_.registers(p); ++v) {
             const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
             const Vec<T> sum =
                 Vec<T>::load(carry(w, 0, b + i) + j, left) +
                 Vec<T>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
-            sum.store(static_cast<T*>(w.dir().d_state0[0]) + (b + i) * s_.H + j, left);
+            sum.store(rows_.state(w.dir().d_state0[0], b + i) + j, left);
           }
         }
       }
@@ -344,19 +295,20 @@ class Backward {
     const Range u = columns(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       for (int k = 1; k < S; ++k) {
-        T* to = static_cast<T*>(w.dir().d_state0[k]) + b * s_.H;
-        memcpy(to + u.begin, carry(w, k, b) + u.begin, (u.end - u.begin) * sizeof(T));
+        memcpy(rows_.state(w.dir().d_state0[k], b) + u.begin, carry(w, k, b) + u.begin, (u.end - u.begin) * sizeof(T));
       }
     }
     w.barrier.wait(w.size);
   }
 
   const ScanParams& s_;
-  const Panels<T> panels_, inputs_;  // of units, of input features: columns of W_hh and W_ih
+  const Rows<T> rows_;
   Arena arena_;
   const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
+  Matrix<T> w_hh_, w_ih_;
+  const Panels<T>&panels_, &inputs_;  // of units, of input features: columns of W_hh and W_ih
   WeightGrad<T> weight_grad_;
-  T *w_hh_, *w_ih_, *zeros_;  // packed weights; [G*H] zeros
+  T* zeros_;                  // [G*H]
   T* carry_[S];               // dL/dstate passed on directly [chunk, H]
   T* last_;                   // gate gradients kept from the block before [chunk, G*H]
   T *d_x_, *d_r_;             // gate gradients of the block [rows, ld]: dL/dx and dL/dr

@@ -4,7 +4,7 @@
 // projection never leaves the cache.
 #pragma once
 #include "direct.h"
-#include "team.h"
+#include "rows.h"
 #include "workspace.h"
 
 namespace fastrnn {
@@ -57,7 +57,7 @@ class Forward {
   };
 
   Forward(const ScanParams& s, void* memory)
-      : s_(s), panels_(s.H, G), direct_(s.T <= kDirectSteps) {
+      : s_(s), rows_{s}, panels_(s.H, G), direct_(s.T <= kDirectSteps) {
     const int64_t row_bytes = panels_.width() * sizeof(T);
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
@@ -111,54 +111,39 @@ class Forward {
     const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
     memset(w.zeros, 0, s_.H * sizeof(T));
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      w.h[b - rows.begin] = static_cast<const T*>(dir.state0[0]) + b * s_.H;
+      w.h[b - rows.begin] = rows_.state(dir.state0[0], b);
       for (int i = 1; i < S; ++i) {  // carried states live in the final state's memory
-        copy(static_cast<const T*>(dir.state0[i]), static_cast<T*>(dir.state_n[i]), b, first, last);
+        memcpy(rows_.state(dir.state_n[i], b) + first, rows_.state(dir.state0[i], b) + first,
+               (last - first) * sizeof(T));
       }
     }
     for (int64_t step = 0; step < s_.T;) {
       const int64_t begin = step;
       int64_t count = 0;
       for (; step < s_.T; ++step) {
-        const int64_t t = time(dir, step), active = active_rows(t, rows);
+        const int64_t t = rows_.time(d, step), active = rows_.active(t, rows);
         if (count > 0 && count + active > block_rows_) break;
-        for (int64_t b = 0; b < active; ++b) w.input[count++] = input_row(t, rows.begin + b);
+        for (int64_t b = 0; b < active; ++b) w.input[count++] = rows_.input(t, rows.begin + b);
       }
       project(d, count, panels, w);
       const T* gates = w.gates;
       for (int64_t i = begin; i < step; ++i) {
-        const int64_t t = time(dir, i);
+        const int64_t t = rows_.time(d, i);
         time_step(d, t, rows, panels, gates, w);
-        gates += active_rows(t, rows) * columns(panels);
+        gates += rows_.active(t, rows) * columns(panels);
         if (barrier) barrier->wait(size);
       }
     }
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      T* to = static_cast<T*>(dir.state_n[0]) + b * s_.H;
-      memcpy(to + first, w.h[b - rows.begin] + first, (last - first) * sizeof(T));
+      memcpy(rows_.state(dir.state_n[0], b) + first, w.h[b - rows.begin] + first,
+             (last - first) * sizeof(T));
     }
   }
 
-  int64_t time(const Direction& dir, int64_t step) const {
-    return dir.reverse ? s_.T - 1 - step : step;
-  }
   int64_t columns(Range panels) const {
     const int64_t end = panels.end == panels_.count() ? panels_.width() : panels_.column(panels.end);
     return end - panels_.column(panels.begin);
   }
-  int64_t active_rows(int64_t t, Range rows) const {
-    const int64_t end = s_.rows(t) < rows.end ? s_.rows(t) : rows.end;
-    return end > rows.begin ? end - rows.begin : 0;
-  }
-  const T* input_row(int64_t t, int64_t b) const {
-    const T* x = static_cast<const T*>(s_.input);
-    return s_.step_begin ? x + (s_.step_begin[t] + b) * s_.input_b
-                         : x + t * s_.input_t + b * s_.input_b;
-  }
-  void copy(const T* from, T* to, int64_t b, int64_t first, int64_t last) const {
-    memcpy(to + b * s_.H + first, from + b * s_.H + first, (last - first) * sizeof(T));
-  }
-
   // gates[row] = W_ih x + b_ih for the block's rows, in the order of the panels' columns.
   void project(int d, int64_t count, Range panels, Scratch& w) {
     const int64_t ld = columns(panels);
@@ -170,7 +155,7 @@ class Forward {
                     weights_[d].b_ih + column, out, ld);
       } else {
         panel_gemm(panels_.vectors(p), w.input, count, s_.I, weights_[d].w_ih + column * s_.I,
-                   weights_[d].b_ih + column, out, ld);
+                   panels_.vectors(p) * W, weights_[d].b_ih + column, out, ld);
       }
     }
     for (int64_t r = 0; !s_.dir[d].w_ih && r < count; ++r) {
@@ -179,7 +164,7 @@ class Forward {
   }
 
   void time_step(int d, int64_t t, Range rows, Range panels, const T* gates, Scratch& w) {
-    const int64_t active = active_rows(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
     for (int64_t b = 0; b < active; ++b) {
       w.h_in[b] = s_.resets && s_.resets[n + b] ? w.zeros : w.h[b];
     }
@@ -201,7 +186,7 @@ class Forward {
               width, w, w.h_in + r);
       }
     }
-    for (int64_t b = 0; b < active; ++b) w.h[b] = output_row(d, n + b);
+    for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);
   }
 
   // r = W_hh h + b_hh for one row and all of the thread's panels.
@@ -224,13 +209,9 @@ class Forward {
     if (direct_) {
       direct_gemm(panels_, p, static_cast<const T*>(s_.dir[d].w_hh), s_.H, h, count, bias, out, ld);
     } else {
-      panel_gemm(panels_.vectors(p), h, count, s_.H, weights_[d].w_hh + column * s_.H, bias, out,
-                 ld);
+      panel_gemm(panels_.vectors(p), h, count, s_.H, weights_[d].w_hh + column * s_.H,
+                 panels_.vectors(p) * W, bias, out, ld);
     }
-  }
-
-  T* output_row(int d, int64_t n) const {
-    return static_cast<T*>(s_.output) + (n * s_.directions + d) * s_.H;
   }
 
   void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x, int64_t x_ld,
@@ -251,7 +232,7 @@ class Forward {
     const int nu = panels_.registers(p);
     for (int64_t i = 0; i < count; ++i) {
       const bool reset = s_.resets && s_.resets[n + i];
-      T* out = output_row(d, n + i);
+      T* out = rows_.output(d, n + i);
       T* saved = static_cast<T*>(dir.saved) + (kSave ? (n + i) * kStored * s_.H : 0);
       for (int v = 0; v < nu; ++v) {
         const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
@@ -262,13 +243,13 @@ class Forward {
         }
         prev[0] = V::load(h[i] + j, left);
         for (int k = 1; k < S; ++k) {
-          const T* state = static_cast<T*>(dir.state_n[k]) + (b + i) * s_.H;
+          const T* state = rows_.state(dir.state_n[k], b + i);
           prev[k] = V::load((reset ? w.zeros : state) + j, left);
         }
         Cell::forward(xs, rs, prev, next, keep);
         next[0].store(out + j, left);
         for (int k = 1; k < S; ++k) {
-          next[k].store(static_cast<T*>(dir.state_n[k]) + (b + i) * s_.H + j, left);
+          next[k].store(rows_.state(dir.state_n[k], b + i) + j, left);
           if (kSave) next[k].store(saved + (K + k - 1) * s_.H + j, left);
         }
         for (int k = 0; kSave && k < K; ++k) keep[k].store(saved + k * s_.H + j, left);
@@ -277,6 +258,7 @@ class Forward {
   }
 
   const ScanParams& s_;
+  const Rows<T> rows_;
   const Panels<T> panels_;
   const bool direct_;  // weights are used as they lie
   int64_t block_rows_ = 0, bytes_ = 0;

@@ -26,19 +26,19 @@ struct RowPointers {
   }
   FASTRNN_INLINE T at(int r, int64_t k) const { return p[r][k]; }
 };
-// A packed as [K][stride]: columns of the other operand of a weight gradient.
+// A^T as it lies, k outermost: the gate gradients of a weight gradient.
 template <class T, int MR>
-struct PackedRows {
+struct Transposed {
   const T* p;
   int64_t stride;
   FASTRNN_INLINE T at(int r, int64_t k) const { return p[k * stride + r]; }
 };
 
-// out[r][0:NV*W] (+)= init + sum_k A[r][k] panel[k]; init [NV*W] or null. `panels` neighbours lie
-// panel_step apart, in the panel as in out: with one row they are needed to hide the FMA's latency.
+// out[r][0:NV*W] (+)= init + sum_k A[r][k] panel[k]; init [NV*W] or null; panel rows lie panel_ld
+// apart. NP neighbouring panels lie panel_step apart: one row needs them to hide the FMA's latency.
 template <class T, int MR, int NV, int NP, class A>
-FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_step, const T* init,
-                         T* out, int64_t ld, bool accumulate) {
+FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_ld,
+                         int64_t panel_step, const T* init, T* out, int64_t ld, bool accumulate) {
   using V = Vec<T>;
   constexpr int W = V::W, C = NV * NP;
   typename V::N acc[MR][C];
@@ -55,7 +55,7 @@ FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_st
     typename V::N w[C];
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c)
-      w[c] = V::load(panel + (c / NV) * panel_step + k * NV * W + (c % NV) * W).v;
+      w[c] = V::load(panel + (c / NV) * panel_step + k * panel_ld + (c % NV) * W).v;
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r) {
       const typename V::N b = typename V::N{} + a.at(r, k);
@@ -71,15 +71,16 @@ FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_st
 
 template <class T>
 using TileRows = void (*)(const T* const* rows, int64_t k0, int64_t K, const T* panel,
-                          const T* init, T* out, int64_t ld, bool accumulate);
+                          int64_t panel_ld, const T* init, T* out, int64_t ld, bool accumulate);
 template <class T, int MR, int NV>
-void tile_rows(const T* const* rows, int64_t k0, int64_t K, const T* panel, const T* init, T* out,
-               int64_t ld, bool accumulate) {
-  tile<T, MR, NV, 1>(RowPointers<T, MR>(rows, k0), K, panel, 0, init, out, ld, accumulate);
+void tile_rows(const T* const* rows, int64_t k0, int64_t K, const T* panel, int64_t panel_ld,
+               const T* init, T* out, int64_t ld, bool accumulate) {
+  tile<T, MR, NV, 1>(RowPointers<T, MR>(rows, k0), K, panel, panel_ld, 0, init, out, ld,
+                     accumulate);
 }
 template <class T, int MR, int NV>
-void tile_packed(const T* a, int64_t stride, int64_t K, const T* panel, T* out, int64_t ld) {
-  tile<T, MR, NV, 1>(PackedRows<T, MR>{a, stride}, K, panel, 0, static_cast<const T*>(nullptr),
+void tile_transposed(const T* a, int64_t stride, int64_t K, const T* panel, T* out, int64_t ld) {
+  tile<T, MR, NV, 1>(Transposed<T, MR>{a, stride}, K, panel, NV * Vec<T>::W, 0, static_cast<const T*>(nullptr),
                      out, ld, false);
 }
 
@@ -108,36 +109,36 @@ void row_gemm(const T* row, int64_t K, const T* panel, int64_t panel_step, int64
   constexpr int C = NV * Vec<T>::W;
   int64_t p = 0;
   for (; p + 2 <= count; p += 2)
-    tile<T, 1, NV, 2>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, panel_step,
+    tile<T, 1, NV, 2>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, C, panel_step,
                       init ? init + p * C : nullptr, out + p * C, 0, false);
   for (; p < count; ++p)
-    tile<T, 1, NV, 1>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, 0,
+    tile<T, 1, NV, 1>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, C, 0,
                       init ? init + p * C : nullptr, out + p * C, 0, false);
 }
 
-// out[r][0:NV*W] = init + rows[r] . panel for `count` rows; out rows lie ld apart.
+// out[r][0:NV*W] = init + rows[r] . panel for `count` rows; panel rows lie panel_ld apart, out's ld.
 template <class T, int NV>
-void panel_gemm(const T* const* rows, int64_t count, int64_t K, const T* panel, const T* init,
-                T* out, int64_t ld) {
-  constexpr int W = Vec<T>::W;
+void panel_gemm(const T* const* rows, int64_t count, int64_t K, const T* panel, int64_t panel_ld,
+                const T* init, T* out, int64_t ld) {
   const int64_t tiles = (count + max_rows(NV) - 1) / max_rows(NV);
   for (int64_t k0 = 0; k0 == 0 || k0 < K; k0 += kBlockK) {
     const int64_t kn = K - k0 < kBlockK ? K - k0 : kBlockK;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t r0 = count * i / tiles, r1 = count * (i + 1) / tiles;
-      pick_tile<T, NV>(int(r1 - r0))(rows + r0, k0, kn, panel + k0 * NV * W, init, out + r0 * ld,
-                                     ld, k0 > 0);
+      pick_tile<T, NV>(int(r1 - r0))(rows + r0, k0, kn, panel + k0 * panel_ld, panel_ld, init,
+                                     out + r0 * ld, ld, k0 > 0);
     }
   }
 }
 template <class T>
 FASTRNN_INLINE void panel_gemm(int nv, const T* const* rows, int64_t count, int64_t K,
-                               const T* panel, const T* init, T* out, int64_t ld) {
+                               const T* panel, int64_t panel_ld, const T* init, T* out,
+                               int64_t ld) {
   switch (nv) {
-    case 1: return panel_gemm<T, 1>(rows, count, K, panel, init, out, ld);
-    case 2: return panel_gemm<T, 2>(rows, count, K, panel, init, out, ld);
-    case 3: return panel_gemm<T, 3>(rows, count, K, panel, init, out, ld);
-    default: return panel_gemm<T, 4>(rows, count, K, panel, init, out, ld);
+    case 1: return panel_gemm<T, 1>(rows, count, K, panel, panel_ld, init, out, ld);
+    case 2: return panel_gemm<T, 2>(rows, count, K, panel, panel_ld, init, out, ld);
+    case 3: return panel_gemm<T, 3>(rows, count, K, panel, panel_ld, init, out, ld);
+    default: return panel_gemm<T, 4>(rows, count, K, panel, panel_ld, init, out, ld);
   }
 }
 

@@ -105,8 +105,7 @@ FASTRNN_INLINE void pack_columns_of(const Panels<T>& panels, int64_t p, Row row,
   }
 }
 template <class T>
-void pack_columns(const Panels<T>& panels, int64_t p, const T* const* rows, int64_t count,
-                  T* out) {
+void pack_columns(const Panels<T>& panels, int64_t p, T* const* rows, int64_t count, T* out) {
   pack_columns_of(panels, p, [&](int64_t k) { return rows[k]; }, count, out);
 }
 template <class T>

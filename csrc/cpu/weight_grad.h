@@ -26,7 +26,7 @@ class WeightGrad {
   static int64_t row_length(int64_t gates) { return (gates + 15) / 16 * 16 + 16; }
 
   // Packs this rank's share of the columns of X; all ranks must meet before add().
-  void pack(const Panels<T>& panels, const T* const* x, int64_t count, int rank, int size) {
+  void pack(const Panels<T>& panels, T* const* x, int64_t count, int rank, int size) {
     for (int64_t p = rank; p < panels.count(); p += size) {
       pack_columns(panels, p, x, count, columns_ + panels.column(p) * count);
     }
@@ -74,10 +74,10 @@ class WeightGrad {
       }
     }
     switch (nv) {
-      case 1: tile_packed<T, kTile, 1>(a, ld_, count, x, sum, W); break;
-      case 2: tile_packed<T, kTile, 2>(a, ld_, count, x, sum, 2 * W); break;
-      case 3: tile_packed<T, kTile, 3>(a, ld_, count, x, sum, 3 * W); break;
-      default: tile_packed<T, kTile, 4>(a, ld_, count, x, sum, 4 * W);
+      case 1: tile_transposed<T, kTile, 1>(a, ld_, count, x, sum, W); break;
+      case 2: tile_transposed<T, kTile, 2>(a, ld_, count, x, sum, 2 * W); break;
+      case 3: tile_transposed<T, kTile, 3>(a, ld_, count, x, sum, 3 * W); break;
+      default: tile_transposed<T, kTile, 4>(a, ld_, count, x, sum, 4 * W);
     }
     for (int64_t g = 0; g < gates; ++g) {
       for (int v = 0; v < nv; ++v) {

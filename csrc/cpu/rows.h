@@ -1,0 +1,45 @@
+// Where the rows of a scan lie: time step t of batch row b, for every layout the op accepts.
+#pragma once
+#include "simd.h"
+#include "team.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class T>
+struct Rows {
+  const ScanParams& s;
+
+  // The i-th step of a walk from the direction's first step on, or from its last.
+  FASTRNN_INLINE int64_t time(int d, int64_t i) const { return s.dir[d].reverse ? s.T - 1 - i : i; }
+  FASTRNN_INLINE int64_t time_backward(int d, int64_t i) const { return time(d, s.T - 1 - i); }
+
+  // How many of these batch rows step t has: they are the first ones.
+  FASTRNN_INLINE int64_t active(int64_t t, Range rows) const {
+    const int64_t end = s.rows(t) < rows.end ? s.rows(t) : rows.end;
+    return end > rows.begin ? end - rows.begin : 0;
+  }
+  // Row index of the step before (t, b) in the direction's order, or -1 where state0 comes before.
+  FASTRNN_INLINE int64_t before(int d, int64_t t, int64_t b) const {
+    if (!s.dir[d].reverse) return t > 0 ? s.row(t - 1) + b : -1;
+    return t + 1 < s.T && b < s.rows(t + 1) ? s.row(t + 1) + b : -1;
+  }
+  FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
+    const T* x = static_cast<const T*>(s.input);
+    return s.step_begin ? x + (s.step_begin[t] + b) * s.input_b
+                        : x + t * s.input_t + b * s.input_b;
+  }
+  FASTRNN_INLINE T* output(int d, int64_t n) const {
+    return static_cast<T*>(s.output) + (n * s.directions + d) * s.H;
+  }
+  // [H] of one direction and batch row in a tensor [D, B, H] given by its direction's pointer.
+  FASTRNN_INLINE const T* state(const void* states, int64_t b) const {
+    return static_cast<const T*>(states) + b * s.H;
+  }
+  FASTRNN_INLINE T* state(void* states, int64_t b) const {
+    return static_cast<T*>(states) + b * s.H;
+  }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
