@@ -40,10 +40,12 @@ class Budget:
     the remaining cases end in time; a large case takes its least number of rounds and no more.
     """
 
-    def __init__(self, cases: list[Case], names, gflops, allowance, least, limit=None):
+    def __init__(
+        self, cases: list[Case], names, gflops, allowance, least, limit=None, device="cpu"
+    ):
         """names: the contestants' names of each case; limit: seconds for all cases, or None."""
         known = [[CONTESTANTS[n] for n in row] for row in names]
-        served = [[k for k in row if not k.cannot(c, "cpu")] for c, row in zip(cases, known)]
+        served = [[k for k in row if not k.cannot(c, device)] for c, row in zip(cases, known)]
         gates = np.array([min(GATE_SECONDS, exact_seconds(c, gflops)) for c in cases])
         calls = np.array([call_seconds(c, gflops) for c in cases]) * [len(row) for row in served]
         self._fixed = np.array([sum(k.setup for k in row) for row in served]) + gates + calls

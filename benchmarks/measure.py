@@ -156,10 +156,10 @@ def run_memory(case: Case, names: list[str], setting: Setting) -> list[Record]:
     """Peak memory of a training step for torch.nn and fastrnn, each in a process of its own."""
     found, baseline = [], None
     for name in names:
-        if CONTESTANTS[name].cannot(case, "cpu"):
+        if CONTESTANTS[name].cannot(case, setting.machine.device):
             continue
         try:
-            peak, growth = memory.peak_mib(case, name)
+            peak, growth = memory.peak_mib(case, name, setting.machine.device)
         except RuntimeError as failure:
             note = _failure(failure)
             found.append(record(case, name, setting, metric=MEMORY, status="failed", note=note))

@@ -17,8 +17,32 @@ def _status(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def _measure(case: Case, name: str) -> dict[str, float]:
-    """In the child: peak MiB of the process over one training step, and its growth in that step.
+def _host_growth(step) -> tuple[float, float]:
+    """(peak, growth) of the resident set over a call, MiB."""
+    before = _status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")  # VmHWM starts anew from the present size
+    held = step()
+    peak = _status("VmHWM")
+    del held
+    return peak, peak - before
+
+
+def _device_growth(step) -> tuple[float, float]:
+    """(peak, growth) of what torch has allocated on the GPU over a call, MiB."""
+    import torch
+
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    held = step()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated()
+    del held
+    return peak / 2**20, (peak - before) / 2**20
+
+
+def _measure(case: Case, name: str, device: str) -> tuple[float, float]:
+    """In the child: (peak, growth) of one training step.
 
     The same layer runs three steps in one row first, so that libraries and code are loaded.
     """
@@ -27,31 +51,25 @@ def _measure(case: Case, name: str) -> dict[str, float]:
     from . import peers, problem
 
     torch.set_num_threads(1)
-    contestant = peers.CONTESTANTS[name]
-    small = contestant.build(problem.make(replace(case, B=1, T=3)), 1)
-    small.call()
-    runner = contestant.build(problem.make(case), 1)
-    before = _status("VmRSS")
-    with open("/proc/self/clear_refs", "w") as reset:
-        reset.write("5")  # VmHWM starts anew from the present size
-    result = runner.call()
-    peak = _status("VmHWM")
-    return {"peak": peak, "growth": peak - before, "results": len(result)}
+    build = peers.CONTESTANTS[name].build
+    build(problem.make(replace(case, B=1, T=3), device), 1).call()
+    step = build(problem.make(case, device), 1).call
+    return _host_growth(step) if device == "cpu" else _device_growth(step)
 
 
-def peak_mib(case: Case, name: str) -> tuple[float, float]:
+def peak_mib(case: Case, name: str, device: str = "cpu") -> tuple[float, float]:
     """(peak of the process, growth during the step) in MiB, measured in a process of its own."""
-    request = json.dumps({"case": asdict(case), "name": name})
+    request = json.dumps({"case": asdict(case), "name": name, "device": device})
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", request], capture_output=True, text=True
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise RuntimeError(f"the memory process failed: {last}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found["peak"], found["growth"]
+    peak, growth = json.loads(done.stdout.splitlines()[-1])
+    return peak, growth
 
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    print(json.dumps(_measure(Case(**asked["case"]), asked["name"])))
+    print(json.dumps(_measure(Case(**asked["case"]), asked["name"], asked["device"])))

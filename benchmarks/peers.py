@@ -118,7 +118,7 @@ def _fastrnn_serves(backend: str):
         try:
             ops.choose(case.cell, device, getattr(torch, case.dtype), backend)
         except (RuntimeError, ImportError) as refusal:
-            return str(refusal)
+            return str(refusal).split(": ", 1)[-1]
         return None
 
     return cannot
@@ -191,6 +191,11 @@ def onnxruntime(problem: Problem, threads: int) -> Runner:
 
 
 def _jax_serves(case: Case, device: str) -> str | None:
+    if device == "cuda":
+        import jax
+
+        if jax.default_backend() != "gpu":
+            return "this jax has no GPU support"
     if case.ragged:
         return "lax.scan has no ragged form"
     return "float64 is off by default" if case.dtype == "float64" else None

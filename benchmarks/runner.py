@@ -91,7 +91,7 @@ def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
         plans.append(
             worker.Plan(
                 cases=tuple(cases.shuffled(left) if options.budget else left),
-                memory=tuple(memory if machine.device == "cpu" else ()),
+                memory=tuple(memory),
                 names=tuple(names),
                 threads=count,
                 machine=machine,

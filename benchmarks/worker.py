@@ -40,7 +40,8 @@ class Plan:
     def budget(self, gflops: float) -> Budget:
         """The plan's time, on a machine of that sgemm rate."""
         names = [self.contestants(k) for k in range(len(self.cases))]
-        return Budget(list(self.cases), names, gflops, self.allowance, self.least, self.limit)
+        spread = (self.allowance, self.least, self.limit)
+        return Budget(list(self.cases), names, gflops, *spread, self.machine.device)
 
 
 def run(plan: Plan, current) -> None:
