@@ -71,10 +71,12 @@ std::tuple<Tensor, Tensors, Tensor> forward_cpu(std::string cell, Tensor input, 
   return {output, final, saved};
 }
 
-std::tuple<Tensor, Tensors, Tensors> backward_cpu(
-    std::string cell, Tensor grad_output, Tensors grad_final, Tensor input, Tensors weights,
-    Tensors state, Tensor output, Tensor saved, MaybeTensor batch_sizes, MaybeTensor resets,
-    int64_t directions, bool project, bool need_input) {
+std::tuple<Tensor, Tensors, Tensors> backward_cpu(std::string cell, Tensor grad_output,
+                                                  Tensors grad_final, Tensor input, Tensors weights,
+                                                  Tensors state, Tensor output, Tensor saved,
+                                                  MaybeTensor batch_sizes, MaybeTensor resets,
+                                                  int64_t directions, bool project,
+                                                  bool need_input) {
   Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;
   const int64_t D = s.directions, H = s.H;

@@ -19,7 +19,8 @@ namespace fastrnn {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// A shim returns a code; ATen's message stays in libtorch, where 2.13 and newer can be asked for it.
+// A shim returns a code; ATen's message stays in libtorch, where 2.13 and newer can be asked for
+// it.
 [[noreturn, gnu::cold, gnu::noinline]] inline void shim_failed(const char* call) {
   using What = const char* (*)();
   const auto what =
@@ -27,9 +28,9 @@ using torch::stable::Tensor;
   const char* message = what ? what() : nullptr;
   throw std::runtime_error(message ? std::string(message) : std::string(call) + " failed");
 }
-#define FASTRNN_SHIM(call)                            \
-  do {                                                \
-    if ((call) != 0) ::fastrnn::shim_failed(#call);   \
+#define FASTRNN_SHIM(call)                          \
+  do {                                              \
+    if ((call) != 0) ::fastrnn::shim_failed(#call); \
   } while (0)
 
 // An uninitialised contiguous tensor with the dtype and device of `like`.
@@ -60,7 +61,8 @@ inline std::string shape(const Tensor& t) {
   return text + "]";
 }
 
-inline void check_shape(const char* name, const Tensor& t, std::initializer_list<int64_t> expected) {
+inline void check_shape(const char* name, const Tensor& t,
+                        std::initializer_list<int64_t> expected) {
   bool same = t.dim() == int64_t(expected.size());
   for (size_t i = 0; same && i < expected.size(); ++i) same = t.size(i) == expected.begin()[i];
   if (same) return;

@@ -30,22 +30,26 @@ using ParallelFor = void (*)(int64_t n, void (*fn)(void* ctx, int64_t begin, int
 // step_begin[t] + b; a step has batch_sizes[t] rows, falling with t.
 struct ScanParams {
   int64_t T, B, I, H, N;
-  const int64_t* batch_sizes;         // [T] or null: B rows a step
-  const int64_t* step_begin;          // [T] or null: t * B
-  const bool* resets;                 // [N] or null
-  const void* input;                  // row (t, b) at input + t*input_t + b*input_b, or packed
-  int64_t input_t, input_b;           // strides in elements; packed rows: step_begin[t]*input_b
-  void* output;                       // [N, D*H]
-  const void* d_output;               // [N, D*H]
-  void* d_input;                      // [N, I], or null: not wanted
-  int directions;                     // D
+  const int64_t* batch_sizes;  // [T] or null: B rows a step
+  const int64_t* step_begin;   // [T] or null: t * B
+  const bool* resets;          // [N] or null
+  const void* input;           // row (t, b) at input + t*input_t + b*input_b, or packed
+  int64_t input_t, input_b;    // strides in elements; packed rows: step_begin[t]*input_b
+  void* output;                // [N, D*H]
+  const void* d_output;        // [N, D*H]
+  void* d_input;               // [N, I], or null: not wanted
+  int directions;              // D
   Direction dir[2];
   void* workspace;
   int threads;
   ParallelFor parallel;
 
-  __attribute__((always_inline)) int64_t rows(int64_t t) const { return batch_sizes ? batch_sizes[t] : B; }
-  __attribute__((always_inline)) int64_t row(int64_t t) const { return step_begin ? step_begin[t] : t * B; }
+  __attribute__((always_inline)) int64_t rows(int64_t t) const {
+    return batch_sizes ? batch_sizes[t] : B;
+  }
+  __attribute__((always_inline)) int64_t row(int64_t t) const {
+    return step_begin ? step_begin[t] : t * B;
+  }
 };
 
 }  // namespace fastrnn

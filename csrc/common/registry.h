@@ -12,12 +12,12 @@
 #define FASTRNN_EXTRA_CELL_LIST(F)
 #endif
 
-#define FASTRNN_CELLS(F)            \
-  F(rnn_tanh, Elman<Tanh>)          \
-  F(rnn_relu, Elman<Relu>)          \
-  F(rnn_identity, Elman<Identity>)  \
-  F(lstm, Lstm)                     \
-  F(gru, Gru)                       \
+#define FASTRNN_CELLS(F)           \
+  F(rnn_tanh, Elman<Tanh>)         \
+  F(rnn_relu, Elman<Relu>)         \
+  F(rnn_identity, Elman<Identity>) \
+  F(lstm, Lstm)                    \
+  F(gru, Gru)                      \
   FASTRNN_EXTRA_CELL_LIST(F)
 
 namespace fastrnn {

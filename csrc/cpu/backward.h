@@ -1,11 +1,9 @@
 // The backward engine: the steps of the forward engine in opposite order. Each step first gathers
 // dL/dh from the output, from the step after it (its gate gradients times W_hh, fused into the same
-// tile loop) and from what the cell passes on directly; then runs the cell's backward. After a block
-// of steps, while its gate gradients are in cache, come the input and the weight gradients.
+// tile loop) and from what the cell passes on directly; then runs the cell's backward. After a
+// block of steps, while its gate gradients are in cache, come the input and the weight gradients.
 #pragma once
-#include "matrix.h"
-#include "rows.h"
-#include "weight_grad.h"
+#include "block_grad.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -24,14 +22,20 @@ class Backward {
     const int64_t chunk = size * kMaxRows;
     for (int d = 0; d < s_.directions; ++d) {
       w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size);
-      if (s_.d_input && s_.dir[d].w_ih) {
-        w_ih_.set(static_cast<const T*>(s_.dir[d].w_ih), rank, size);
-      }
+      block_grad_.set(d, rank, size);
       barrier.wait(size);
       for (int64_t b = 0; b < s_.B; b += chunk) {
         const Range rows{b, s_.B - b < chunk ? s_.B : b + chunk};
-        Worker w{*this, d, rank, size, barrier, rows, share(rows, rank, size),
-                 {0, panels_.count()}, scratch_[rank], s_.B < size};
+        Worker w{*this,
+                 d,
+                 rank,
+                 size,
+                 barrier,
+                 rows,
+                 share(rows, rank, size),
+                 {0, panels_.count()},
+                 scratch_[rank],
+                 s_.B < size};
         if (w.by_units) {
           w.mine = rows;
           w.units = part(panels_.count(), rank, size);
@@ -44,14 +48,13 @@ class Backward {
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int kStored = K + S - 1, W = Vec<T>::W;
-  static constexpr int64_t kMaxRows = 96;         // rows a thread walks through time together
+  static constexpr int64_t kMaxRows = 96;          // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 8 << 20;  // of gate gradients
   static constexpr int64_t kDirectSteps = 2;       // up to here packing weights does not pay
 
-  struct Scratch {  // one thread's
+  struct Scratch {   // one thread's
     T* tile;         // dL/dh of one group of rows and one panel
     const T** next;  // gate gradients of the step after, of each batch row
-    T** rows;        // rows of the block
   };
   struct Worker {  // one thread's share of one direction of a chunk of batch rows
     Backward& engine;
@@ -65,12 +68,14 @@ class Backward {
   };
 
   Backward(const ScanParams& s, void* memory)
-      : s_(s), rows_{s}, arena_(memory), block_rows_(rows_of_block(s)),
-        ld_(WeightGrad<T>::row_length(G * s.H)), w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps),
-        w_ih_(arena_, s.d_input && s.dir[0].w_ih ? G * s.H : 0, s.I, s.T > kDirectSteps),
-        panels_(w_hh_.panels), inputs_(w_ih_.panels),
-        weight_grad_(arena_, G * s.H, block_rows_,
-                     s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
+      : s_(s),
+        rows_{s},
+        arena_(memory),
+        block_rows_(rows_of_block(s)),
+        ld_(WeightGrad<T>::row_length(G * s.H)),
+        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps),
+        panels_(w_hh_.panels),
+        block_grad_(arena_, s, G * s.H, block_rows_, s.T > kDirectSteps) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
     zeros_ = arena_.take<T>(gates);
@@ -81,8 +86,7 @@ class Backward {
     d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
-      Scratch w{arena_.take<T>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk),
-                arena_.take<T*>(block_rows_)};
+      Scratch w{arena_.take<T>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
       if (memory) scratch_[i] = w;
     }
   }
@@ -118,8 +122,9 @@ class Backward {
         if (w.by_units) w.barrier.wait(w.size);
       }
       w.barrier.wait(w.size);
-      input_grad(w, first, step, count);
-      weight_grads(w, first, step, count, first == 0 && w.rows.begin == 0);
+      const bool start = first == 0 && w.rows.begin == 0;
+      block_grad_.run({w.d, first, step, count, w.rows, d_x_, d_r_, start}, zeros_, w.scratch.tile,
+                      w.rank, w.size, w.barrier);
       keep_last(w);
       w.barrier.wait(w.size);
     }
@@ -131,10 +136,10 @@ class Backward {
   }
   // State k that (t, b) started from.
   const T* state_before(const Worker& w, int64_t t, int64_t b, int k) const {
-    if (s_.resets && s_.resets[s_.row(t) + b]) return zeros_;
+    if (k == 0) return rows_.hidden_before(w.d, t, b, zeros_);
+    if (rows_.reset(t, b)) return zeros_;
     const int64_t n = rows_.before(w.d, t, b);
-    if (n < 0) return rows_.state(w.dir().state0[k], b);
-    return k == 0 ? rows_.output(w.d, n) : saved(w, n) + (K + k - 1) * s_.H;
+    return n < 0 ? rows_.state(w.dir().state0[k], b) : saved(w, n) + (K + k - 1) * s_.H;
   }
   const T* saved(const Worker& w, int64_t n) const {
     return static_cast<const T*>(w.dir().saved) + n * kStored * s_.H;
@@ -210,57 +215,6 @@ class Backward {
     }
   }
 
-  // Pointers to the block's rows, in its order: f(t, b) for every valid row of the chunk.
-  template <class F>
-  T* const* block_rows(Worker& w, int64_t first, int64_t last, F f) {
-    int64_t at = 0;
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t t = rows_.time_backward(w.d, i), active = rows_.active(t, w.rows);
-      for (int64_t b = 0; b < active; ++b) {
-        w.scratch.rows[at++] = const_cast<T*>(f(t, w.rows.begin + b));
-      }
-    }
-    return w.scratch.rows;
-  }
-
-  // dL/dx of the block's rows: gate gradients times W_ih, or they themselves where gx was given.
-  void input_grad(Worker& w, int64_t first, int64_t last, int64_t count) {
-    if (!s_.d_input) return;
-    const Range mine = part(count, w.rank, w.size);
-    T* const* to = block_rows(w, first, last, [&](int64_t t, int64_t b) {
-      return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
-    });
-    if (w.dir().w_ih) {  // the directions come one after the other
-      w_ih_.multiply_rows(d_x_, ld_, to, mine, w.d > 0, w.scratch.tile);
-    } else {
-      for (int64_t i = mine.begin; i < mine.end; ++i) {
-        memcpy(to[i], d_x_ + i * ld_, s_.I * sizeof(T));
-      }
-    }
-  }
-
-  void weight_grads(Worker& w, int64_t first, int64_t last, int64_t count, bool start) {
-    const Direction& dir = w.dir();
-    if (dir.d_b_ih) {
-      weight_grad_.add_bias(d_x_, count, static_cast<T*>(dir.d_b_ih), start, w.rank, w.size);
-    }
-    if (dir.d_b_hh) {
-      weight_grad_.add_bias(d_r_, count, static_cast<T*>(dir.d_b_hh), start, w.rank, w.size);
-    }
-    T* const* h = block_rows(
-        w, first, last, [&](int64_t t, int64_t b) { return state_before(w, t, b, 0); });
-    weight_grad_.pack(panels_, h, count, w.rank, w.size);
-    w.barrier.wait(w.size);
-    weight_grad_.add(panels_, d_r_, count, static_cast<T*>(dir.d_w_hh), start, w.rank, w.size);
-    if (!dir.d_w_ih) return;
-    w.barrier.wait(w.size);
-    T* const* x = block_rows(
-        w, first, last, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
-    weight_grad_.pack(inputs_, x, count, w.rank, w.size);
-    w.barrier.wait(w.size);
-    weight_grad_.add(inputs_, d_x_, count, static_cast<T*>(dir.d_w_ih), start, w.rank, w.size);
-  }
-
   // The block's memory is about to be written again: save what the next step still needs of it.
   void keep_last(Worker& w) {
     const Range copied = w.by_units ? part(w.mine.end - w.mine.begin, w.rank, w.size)
@@ -284,9 +238,8 @@ class Backward {
         for (int64_t i = 0; i < count; ++i) {
           for (int v = 0; v < panels_.registers(p); ++v) {
             const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
-            const Vec<T> sum =
-                Vec<T>::load(carry(w, 0, b + i) + j, left) +
-                Vec<T>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
+            const Vec<T> sum = Vec<T>::load(carry(w, 0, b + i) + j, left) +
+                               Vec<T>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
             sum.store(rows_.state(w.dir().d_state0[0], b + i) + j, left);
           }
         }
@@ -295,7 +248,8 @@ class Backward {
     const Range u = columns(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       for (int k = 1; k < S; ++k) {
-        memcpy(rows_.state(w.dir().d_state0[k], b) + u.begin, carry(w, k, b) + u.begin, (u.end - u.begin) * sizeof(T));
+        memcpy(rows_.state(w.dir().d_state0[k], b) + u.begin, carry(w, k, b) + u.begin,
+               (u.end - u.begin) * sizeof(T));
       }
     }
     w.barrier.wait(w.size);
@@ -305,13 +259,13 @@ class Backward {
   const Rows<T> rows_;
   Arena arena_;
   const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
-  Matrix<T> w_hh_, w_ih_;
-  const Panels<T>&panels_, &inputs_;  // of units, of input features: columns of W_hh and W_ih
-  WeightGrad<T> weight_grad_;
-  T* zeros_;                  // [G*H]
-  T* carry_[S];               // dL/dstate passed on directly [chunk, H]
-  T* last_;                   // gate gradients kept from the block before [chunk, G*H]
-  T *d_x_, *d_r_;             // gate gradients of the block [rows, ld]: dL/dx and dL/dr
+  Matrix<T> w_hh_;
+  const Panels<T>& panels_;  // of units: the columns of W_hh
+  BlockGrad<T> block_grad_;
+  T* zeros_;       // [G*H]
+  T* carry_[S];    // dL/dstate passed on directly [chunk, H]
+  T* last_;        // gate gradients kept from the block before [chunk, G*H]
+  T *d_x_, *d_r_;  // gate gradients of the block [rows, ld]: dL/dx and dL/dr
   Scratch* scratch_;
 };
 

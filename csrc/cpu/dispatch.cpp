@@ -6,10 +6,10 @@
 
 namespace fastrnn {
 
-#define FASTRNN_DECLARE(isa)                     \
-  namespace isa {                                \
-  extern const CellKernels float32_kernels[];    \
-  extern const CellKernels float64_kernels[];    \
+#define FASTRNN_DECLARE(isa)                  \
+  namespace isa {                             \
+  extern const CellKernels float32_kernels[]; \
+  extern const CellKernels float64_kernels[]; \
   }
 FASTRNN_DECLARE(base)
 #ifdef FASTRNN_HAVE_AVX2
@@ -27,7 +27,8 @@ struct Built {
   bool runs_here;
 };
 
-const Built built[] = {  // narrowest first
+const Built built[] = {
+    // narrowest first
     {{"base", base::float32_kernels, base::float64_kernels}, true},
 #ifdef FASTRNN_HAVE_AVX2
     {{"avx2", avx2::float32_kernels, avx2::float64_kernels},

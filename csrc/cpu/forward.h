@@ -1,6 +1,6 @@
 // The forward engine: T steps of any cell. A thread owns some batch rows, all units, and walks all
-// steps with no barrier; or, with fewer rows than threads, all rows and some units, with a barrier a
-// step. Time goes in blocks: the block's input projection first, then its steps, so that the
+// steps with no barrier; or, with fewer rows than threads, all rows and some units, with a barrier
+// a step. Time goes in blocks: the block's input projection first, then its steps, so that the
 // projection never leaves the cache.
 #pragma once
 #include "direct.h"
@@ -50,9 +50,10 @@ class Forward {
     T *w_ih, *w_hh, *b_ih, *b_hh;
   };
   struct Scratch {  // one thread's
-    T *gates;       // projected input of a block [rows][columns of the thread's panels]
-    T *recurrent;   // r = W_hh h + b_hh of one group of rows and one panel, or one row and all panels
-    T *zeros;       // [H]
+    T* gates;       // projected input of a block [rows][columns of the thread's panels]
+    T* recurrent;   // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
+                    // panels
+    T* zeros;       // [H]
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
   };
 
@@ -141,7 +142,8 @@ class Forward {
   }
 
   int64_t columns(Range panels) const {
-    const int64_t end = panels.end == panels_.count() ? panels_.width() : panels_.column(panels.end);
+    const int64_t end =
+        panels.end == panels_.count() ? panels_.width() : panels_.column(panels.end);
     return end - panels_.column(panels.begin);
   }
   // gates[row] = W_ih x + b_ih for the block's rows, in the order of the panels' columns.

@@ -14,7 +14,7 @@ constexpr int kMaxVectors = 4;  // registers a panel is wide
 constexpr int max_rows(int nv) {
   return kRegisters == 32 ? (nv == 4 ? 6 : 8) : (nv == 4 ? 3 : nv == 3 ? 4 : nv == 2 ? 6 : 8);
 }
-constexpr int kGroupRows = 48;   // rows whose tiles share one pass over a panel
+constexpr int kGroupRows = 48;    // rows whose tiles share one pass over a panel
 constexpr int64_t kBlockK = 768;  // k steps of a panel that stay in L2 between tiles
 
 // A's rows by pointer: rows of a scan lie where time, ragged lengths and resets put them.
@@ -80,22 +80,20 @@ void tile_rows(const T* const* rows, int64_t k0, int64_t K, const T* panel, int6
 }
 template <class T, int MR, int NV>
 void tile_transposed(const T* a, int64_t stride, int64_t K, const T* panel, T* out, int64_t ld) {
-  tile<T, MR, NV, 1>(Transposed<T, MR>{a, stride}, K, panel, NV * Vec<T>::W, 0, static_cast<const T*>(nullptr),
-                     out, ld, false);
+  tile<T, MR, NV, 1>(Transposed<T, MR>{a, stride}, K, panel, NV * Vec<T>::W, 0,
+                     static_cast<const T*>(nullptr), out, ld, false);
 }
 
 template <class T, int NV>
 FASTRNN_INLINE TileRows<T> pick_tile(int rows) {
   constexpr int M = max_rows(NV);
   static constexpr TileRows<T> table[] = {
-      tile_rows<T, 1, NV>,
-      tile_rows<T, 2, NV>,
-      tile_rows<T, 3, NV>,
-      tile_rows<T, M >= 4 ? 4 : 1, NV>,
-      tile_rows<T, M >= 5 ? 5 : 1, NV>,
-      tile_rows<T, M >= 6 ? 6 : 1, NV>,
-      tile_rows<T, M >= 7 ? 7 : 1, NV>,
-      tile_rows<T, M >= 8 ? 8 : 1, NV>,
+      tile_rows<T, 1, NV>, tile_rows<T, 2, NV>, tile_rows<T, 3, NV>,
+      tile_rows < T,       M >= 4 ? 4 : 1,      NV >,
+      tile_rows < T,       M >= 5 ? 5 : 1,      NV >,
+      tile_rows < T,       M >= 6 ? 6 : 1,      NV >,
+      tile_rows < T,       M >= 7 ? 7 : 1,      NV >,
+      tile_rows < T,       M >= 8 ? 8 : 1,      NV >,
   };
   return table[rows - 1];
 }
@@ -116,7 +114,8 @@ void row_gemm(const T* row, int64_t K, const T* panel, int64_t panel_step, int64
                       init ? init + p * C : nullptr, out + p * C, 0, false);
 }
 
-// out[r][0:NV*W] = init + rows[r] . panel for `count` rows; panel rows lie panel_ld apart, out's ld.
+// out[r][0:NV*W] = init + rows[r] . panel for `count` rows; panel rows lie panel_ld apart, out's
+// ld.
 template <class T, int NV>
 void panel_gemm(const T* const* rows, int64_t count, int64_t K, const T* panel, int64_t panel_ld,
                 const T* init, T* out, int64_t ld) {
@@ -135,10 +134,14 @@ FASTRNN_INLINE void panel_gemm(int nv, const T* const* rows, int64_t count, int6
                                const T* panel, int64_t panel_ld, const T* init, T* out,
                                int64_t ld) {
   switch (nv) {
-    case 1: return panel_gemm<T, 1>(rows, count, K, panel, panel_ld, init, out, ld);
-    case 2: return panel_gemm<T, 2>(rows, count, K, panel, panel_ld, init, out, ld);
-    case 3: return panel_gemm<T, 3>(rows, count, K, panel, panel_ld, init, out, ld);
-    default: return panel_gemm<T, 4>(rows, count, K, panel, panel_ld, init, out, ld);
+    case 1:
+      return panel_gemm<T, 1>(rows, count, K, panel, panel_ld, init, out, ld);
+    case 2:
+      return panel_gemm<T, 2>(rows, count, K, panel, panel_ld, init, out, ld);
+    case 3:
+      return panel_gemm<T, 3>(rows, count, K, panel, panel_ld, init, out, ld);
+    default:
+      return panel_gemm<T, 4>(rows, count, K, panel, panel_ld, init, out, ld);
   }
 }
 

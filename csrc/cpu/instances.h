@@ -6,7 +6,7 @@
 #include "forward.h"
 #include "kernels.h"
 
-#define FASTRNN_CELL_KERNELS(name, ...)                                                       \
-  {Forward<__VA_ARGS__, FASTRNN_DTYPE>::run, Backward<__VA_ARGS__, FASTRNN_DTYPE>::run,       \
-   Forward<__VA_ARGS__, FASTRNN_DTYPE>::workspace,                                            \
+#define FASTRNN_CELL_KERNELS(name, ...)                                                 \
+  {Forward<__VA_ARGS__, FASTRNN_DTYPE>::run, Backward<__VA_ARGS__, FASTRNN_DTYPE>::run, \
+   Forward<__VA_ARGS__, FASTRNN_DTYPE>::workspace,                                      \
    Backward<__VA_ARGS__, FASTRNN_DTYPE>::workspace},

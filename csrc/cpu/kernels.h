@@ -8,7 +8,7 @@ namespace fastrnn {
 struct CellKernels {
   void (*forward)(const ScanParams&);
   void (*backward)(const ScanParams&);
-  int64_t (*forward_workspace)(const ScanParams&);   // bytes that forward needs, 64-byte aligned
+  int64_t (*forward_workspace)(const ScanParams&);  // bytes that forward needs, 64-byte aligned
   int64_t (*backward_workspace)(const ScanParams&);
 };
 

@@ -1,5 +1,5 @@
-// The right operand M [K, n] of rows . M, as torch keeps it: in panels, packed where there are steps
-// enough to pay for it, else read where it lies.
+// The right operand M [K, n] of rows . M, as torch keeps it: in panels, packed where there are
+// steps enough to pay for it, else read where it lies.
 #pragma once
 #include "pack.h"
 #include "team.h"
@@ -11,8 +11,7 @@ namespace FASTRNN_ISA {
 template <class T>
 class Matrix {
  public:
-  Matrix(Arena& arena, int64_t K, int64_t n, bool packed)
-      : panels(n, 1), K_(K), packed_(packed) {
+  Matrix(Arena& arena, int64_t K, int64_t n, bool packed) : panels(n, 1), K_(K), packed_(packed) {
     const int64_t whole = n / (kMaxVectors * W) * (kMaxVectors * W);
     memory_ = arena.take<T>((panels.width() - (packed ? 0 : whole)) * K);
   }

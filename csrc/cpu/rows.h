@@ -26,11 +26,19 @@ struct Rows {
   }
   FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
     const T* x = static_cast<const T*>(s.input);
-    return s.step_begin ? x + (s.step_begin[t] + b) * s.input_b
-                        : x + t * s.input_t + b * s.input_b;
+    return s.step_begin ? x + (s.step_begin[t] + b) * s.input_b : x + t * s.input_t + b * s.input_b;
   }
   FASTRNN_INLINE T* output(int d, int64_t n) const {
     return static_cast<T*>(s.output) + (n * s.directions + d) * s.H;
+  }
+  FASTRNN_INLINE bool reset(int64_t t, int64_t b) const {
+    return s.resets && s.resets[s.row(t) + b];
+  }
+  // [H]: the hidden state that (t, b) started from; zeros [H] where it was reset.
+  FASTRNN_INLINE const T* hidden_before(int d, int64_t t, int64_t b, const T* zeros) const {
+    if (reset(t, b)) return zeros;
+    const int64_t n = before(d, t, b);
+    return n < 0 ? state(s.dir[d].state0[0], b) : output(d, n);
   }
   // [H] of one direction and batch row in a tensor [D, B, H] given by its direction's pointer.
   FASTRNN_INLINE const T* state(const void* states, int64_t b) const {

@@ -1,6 +1,6 @@
 // One register of numbers, for the instruction set this file is compiled for. Built on the vector
-// extension of g++ and clang; each instruction set has a namespace of its own (FASTRNN_ISA), so that
-// the same templates compiled under different flags never merge at link time.
+// extension of g++ and clang; each instruction set has a namespace of its own (FASTRNN_ISA), so
+// that the same templates compiled under different flags never merge at link time.
 #pragma once
 #include <cstdint>
 #include <cstring>

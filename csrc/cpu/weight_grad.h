@@ -21,8 +21,8 @@ class WeightGrad {
     columns_ = arena.take<T>(rows * Panels<T>(widest, 1).width());
   }
 
-  // Numbers from one row of dG to the next: no power of two, whose rows would share a cache set, and
-  // room for a tile that reaches past the last gate.
+  // Numbers from one row of dG to the next: no power of two, whose rows would share a cache set,
+  // and room for a tile that reaches past the last gate.
   static int64_t row_length(int64_t gates) { return (gates + 15) / 16 * 16 + 16; }
 
   // Packs this rank's share of the columns of X; all ranks must meet before add().
@@ -74,10 +74,17 @@ class WeightGrad {
       }
     }
     switch (nv) {
-      case 1: tile_transposed<T, kTile, 1>(a, ld_, count, x, sum, W); break;
-      case 2: tile_transposed<T, kTile, 2>(a, ld_, count, x, sum, 2 * W); break;
-      case 3: tile_transposed<T, kTile, 3>(a, ld_, count, x, sum, 3 * W); break;
-      default: tile_transposed<T, kTile, 4>(a, ld_, count, x, sum, 4 * W);
+      case 1:
+        tile_transposed<T, kTile, 1>(a, ld_, count, x, sum, W);
+        break;
+      case 2:
+        tile_transposed<T, kTile, 2>(a, ld_, count, x, sum, 2 * W);
+        break;
+      case 3:
+        tile_transposed<T, kTile, 3>(a, ld_, count, x, sum, 3 * W);
+        break;
+      default:
+        tile_transposed<T, kTile, 4>(a, ld_, count, x, sum, 4 * W);
     }
     for (int64_t g = 0; g < gates; ++g) {
       for (int v = 0; v < nv; ++v) {

@@ -1,0 +1,117 @@
+// What a block of steps gives while its gate gradients are in cache: the input's gradient, and its
+// share of the weights' gradients. Knows no cell.
+#pragma once
+#include "matrix.h"
+#include "rows.h"
+#include "weight_grad.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// The gate gradients of a block [count, ld] and which rows they belong to: the steps first .. last
+// of a backward walk in direction d, of some batch rows.
+template <class T>
+struct Block {
+  int d;
+  int64_t first, last, count;
+  Range rows;
+  const T *d_x, *d_r;  // dL/dx and dL/dr
+  bool start;          // the first block of its direction: gradients are written, not added to
+};
+
+template <class T>
+class BlockGrad {
+ public:
+  // gates: G*H; most: rows of a block, at most; packed: are there steps enough to pack weights for?
+  BlockGrad(Arena& arena, const ScanParams& s, int64_t gates, int64_t most, bool packed)
+      : s_(s),
+        rows_{s},
+        ld_(WeightGrad<T>::row_length(gates)),
+        hidden_(s.H, 1),
+        w_ih_(arena, s.d_input && s.dir[0].w_ih ? gates : 0, s.I, packed),
+        weight_grad_(arena, gates, most, s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
+    pointers_ = arena.take<T*>(s.threads * most);
+    most_ = most;
+  }
+
+  // Before the first block of a direction; all ranks must meet after it.
+  void set(int d, int rank, int size) {
+    if (s_.d_input && s_.dir[d].w_ih) {
+      w_ih_.set(static_cast<const T*>(s_.dir[d].w_ih), rank, size);
+    }
+  }
+
+  // All ranks together, once the block's gate gradients are written. zeros: [H]; tile: memory of a
+  // row group.
+  void run(const Block<T>& block, const T* zeros, T* tile, int rank, int size, Barrier& barrier) {
+    const Direction& dir = s_.dir[block.d];
+    input_grad(block, tile, rank, size);
+    if (dir.d_b_ih) {
+      weight_grad_.add_bias(block.d_x, block.count, static_cast<T*>(dir.d_b_ih), block.start, rank,
+                            size);
+    }
+    if (dir.d_b_hh) {
+      weight_grad_.add_bias(block.d_r, block.count, static_cast<T*>(dir.d_b_hh), block.start, rank,
+                            size);
+    }
+    T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
+      return rows_.hidden_before(block.d, t, b, zeros);
+    });
+    weight_grad(block, hidden_, h, block.d_r, dir.d_w_hh, rank, size, barrier);
+    if (!dir.d_w_ih) return;
+    barrier.wait(size);
+    T* const* x = pointers(block, rank, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
+    weight_grad(block, Panels<T>(s_.I, 1), x, block.d_x, dir.d_w_ih, rank, size, barrier);
+  }
+
+ private:
+  void weight_grad(const Block<T>& block, const Panels<T>& panels, T* const* x, const T* d_gates,
+                   void* d_weight, int rank, int size, Barrier& barrier) {
+    weight_grad_.pack(panels, x, block.count, rank, size);
+    barrier.wait(size);
+    weight_grad_.add(panels, d_gates, block.count, static_cast<T*>(d_weight), block.start, rank,
+                     size);
+  }
+
+  // f(t, b) for every row of the block, in its order.
+  template <class F>
+  T* const* pointers(const Block<T>& block, int rank, F f) {
+    T** list = pointers_ + rank * most_;
+    int64_t at = 0;
+    for (int64_t i = block.first; i < block.last; ++i) {
+      const int64_t t = rows_.time_backward(block.d, i), active = rows_.active(t, block.rows);
+      for (int64_t b = 0; b < active; ++b) {
+        list[at++] = const_cast<T*>(f(t, block.rows.begin + b));
+      }
+    }
+    return list;
+  }
+
+  // Gate gradients times W_ih, or they themselves where the projection was given.
+  void input_grad(const Block<T>& block, T* tile, int rank, int size) {
+    if (!s_.d_input) return;
+    const Range mine = part(block.count, rank, size);
+    T* const* to = pointers(block, rank, [&](int64_t t, int64_t b) {
+      return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
+    });
+    if (s_.dir[block.d].w_ih) {  // the directions come one after the other
+      w_ih_.multiply_rows(block.d_x, ld_, to, mine, block.d > 0, tile);
+    } else {
+      for (int64_t i = mine.begin; i < mine.end; ++i) {
+        memcpy(to[i], block.d_x + i * ld_, s_.I * sizeof(T));
+      }
+    }
+  }
+
+  const ScanParams& s_;
+  const Rows<T> rows_;
+  const int64_t ld_;
+  const Panels<T> hidden_;  // of the columns of W_hh
+  Matrix<T> w_ih_;
+  WeightGrad<T> weight_grad_;
+  T** pointers_;
+  int64_t most_;
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
