@@ -71,6 +71,26 @@ def test_validation_bits_of_a_model_that_knows_nothing(program):
     assert program.bits_per_character(model, rows, window=10) == pytest.approx(3.0)
 
 
+def test_validation_carries_the_state_over_its_windows(program):
+    torch.manual_seed(0)
+    model, rows = program.CharModel(8, "torch", "gru", 4, 1, 4, 0.0), torch.randint(8, (33, 3))
+    whole = program.bits_per_character(model, rows, window=32)
+    assert program.bits_per_character(model, rows, window=5) == pytest.approx(whole, rel=1e-6)
+
+
+def test_training_carries_the_state_but_not_the_graph(program, capsys):
+    args = program.parse(["--text", "text.txt", *SMALL.split(), "--layer", "torch"])
+    trainer = program.Trainer(args, *program.load_data(args))
+    windows = (len(trainer.train_rows) - 1) // args.window
+    for step in range(windows + 2):
+        first = trainer.train_rows[step % windows * args.window :][: args.window]
+        before = trainer.state if step % windows else None  # each pass starts from zeros
+        _, expected = trainer.model(first, before)
+        trainer.train_step()
+        torch.testing.assert_close(trainer.state, expected)
+        assert not any(part.requires_grad for part in trainer.state)
+
+
 def test_draws_the_curve(program, capsys):
     pytest.importorskip("matplotlib")
     run(program, capsys, "--steps 4 --plot curve.png")
