@@ -36,12 +36,12 @@ from . import cells
 BACKENDS = ("auto", "native", "triton", "reference")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
-NATIVE_CELLS = ("rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru")
 NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None
 if NATIVE_BUILT:
     import fastrnn._C  # noqa: F401  defines the ops
 
 BUILD_INFO: dict[str, Any] = json.loads(torch.ops.fastrnn.build_info()) if NATIVE_BUILT else {}
+NATIVE_CELLS: tuple[str, ...] = tuple(BUILD_INFO.get("cells", ()))
 
 
 def _fake_forward(
@@ -116,7 +116,7 @@ def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | 
     """Why the native kernels cannot serve this, or None if they can."""
     if not NATIVE_BUILT:
         return "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
-    if cell not in NATIVE_CELLS:
+    if cell not in BUILD_INFO.get("cells", NATIVE_CELLS):  # a build may bring cells of its own
         return f"the native library has no kernel for the cell {cell!r}"
     if proj:
         return "the native kernels have no proj_size"

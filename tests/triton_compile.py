@@ -5,7 +5,8 @@
 The host code of the backend runs as it would on a GPU of that architecture, on CPU tensors, with
 every launch turned into a compilation: so the kernels are those that a GPU would get, with the same
 specialisation. One JSON object a line: registers, stack bytes, spilling instructions inside loops,
-shared memory, and which dot instructions there are. Must run without TRITON_INTERPRET.
+shared memory, explicit barriers, and which kinds of tensor core instructions there are. Must run
+without TRITON_INTERPRET.
 """
 
 import argparse
@@ -77,6 +78,7 @@ def resources(compiled) -> dict:
         stack=int(stack),
         spills=spills_in_loops(sass.stdout),
         shared=compiled.metadata.shared,
+        barriers=len(re.findall(r"\b(?:gpu|ttg)\.barrier", compiled.asm["ttir"])),
         dots=sorted(set(re.findall(r"(?:w?g?mma)\S*\.(tf32|bf16|f16)\.", compiled.asm["ptx"]))),
     )
 

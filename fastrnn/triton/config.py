@@ -54,7 +54,7 @@ def multiply_of(dtype: torch.dtype) -> str:
 def candidates(
     direction: str, gates: int, H: int, multiply: str, tiles: int, shared: int
 ) -> tuple[Config, ...]:
-    """A few configurations for a layer, the likely best first; none spills registers in its loop.
+    """A few configurations for a layer, the likely best first, chosen so as not to spill.
 
     direction: "forward" or "backward"; tiles: batch rows that one program must serve so that no
     more programs are started than run at once; shared: bytes of shared memory a program may have.
@@ -78,8 +78,11 @@ def candidates(
     if found:
         return tuple(found[:3])
     rows = _rows(tiles, 16, 64)
-    tiles_of_r = ((64, 64, 3), (128, 32, 3), (64, 128, 2))
-    return tuple(Config(rows, u, k, "streamed", 8, stages) for u, k, stages in tiles_of_r)
+    return (
+        Config(rows, 64, 64, "streamed", warps=8, stages=3),
+        Config(rows, 64, 32, "streamed", warps=8, stages=4),
+        Config(rows, 128, 32, "streamed", warps=16, stages=3),
+    )
 
 
 def _exact(gates: int, width: int, tiles: int) -> tuple[Config, ...]:
@@ -89,9 +92,9 @@ def _exact(gates: int, width: int, tiles: int) -> tuple[Config, ...]:
         return tuple(Config(rows, width, width, "shared", warps, 1) for warps in (4, 8))
     units = min(width, 64)
     return (
-        Config(rows, units, 16, "streamed", 8, 1),
-        Config(rows, units, 16, "streamed", 8, 2),
-        Config(rows, units, 16, "streamed", 4, 2),
+        Config(rows, units, 16, "streamed", warps=8, stages=2),
+        Config(rows, units, 16, "streamed", warps=4, stages=2),
+        Config(rows, units // 2, 16, "streamed", warps=4, stages=2),
     )
 
 

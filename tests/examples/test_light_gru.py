@@ -14,7 +14,8 @@ from fastrnn import cells, functional, ops
 ROOT = PROGRAMS.parent
 HARNESS = """
 #include "common/registry.h"
-extern "C" void forward(const double* x, const double* r, const double* h, double* next, double* k) {
+extern "C" void forward(const double* x, const double* r, const double* h, double* next,
+                        double* k) {
   fastrnn::LightGru::forward(x, r, h, next, k);
 }
 extern "C" void backward(const double* k, const double* h, const double* next, double* d,
