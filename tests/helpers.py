@@ -1,6 +1,9 @@
 """What the tests share: the axes they are parametrised over, and makers of layers and tensors."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,3 +152,17 @@ def oracle(cell, input, weights, state, batch_sizes=None, resets=None, direction
         cell, input, weights, state, batch_sizes, resets, directions, project
     )
     return [output, *final]
+
+
+def run_python(*arguments: str, cwd, **environment: str) -> subprocess.CompletedProcess:
+    """Runs Python in another process, with the fastrnn that this one has imported."""
+    here = str(Path(fastrnn.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

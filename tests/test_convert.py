@@ -1,13 +1,10 @@
 """accelerate and restore on models of all shapes; explain and the choice of a backend."""
 
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
-from helpers import DEVICE, TORCH_CELLS, assert_same, each_cell, flat, plain, randn
+from helpers import DEVICE, TORCH_CELLS, assert_same, each_cell, flat, plain, randn, run_python
 from torch import nn
 
 import fastrnn
@@ -188,13 +185,10 @@ def test_backend_by_name_never_falls_back():
         ops.choose("gru", "cpu", torch.float32, "cuda")
 
 
-def test_environment_chooses_the_backend():
+def test_environment_chooses_the_backend(tmp_path):
     code = "import torch, fastrnn; print(fastrnn.ops.choose('gru', 'cpu', torch.float32))"
     for value, expected in (("reference", "('reference'"), ("cudnn", "ValueError")):
-        run = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "FASTRNN_BACKEND": value},
-            capture_output=True, text=True,
-        )  # fmt: skip
+        run = run_python("-c", code, cwd=tmp_path, FASTRNN_BACKEND=value)
         assert expected in run.stdout + run.stderr
 
 

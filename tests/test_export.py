@@ -1,12 +1,8 @@
 """torch.export with dynamic T and B, loaded in a fresh process; ONNX through restore."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
-from helpers import DEVICE, assert_same, backends, each_cell, fast, randn
+from helpers import DEVICE, assert_same, backends, each_cell, fast, randn, run_python
 from torch.export import Dim
 
 import fastrnn
@@ -57,10 +53,8 @@ def test_loads_in_a_fresh_process(backend, tmp_path):
         output, (_, c) = layer(x)
     torch.export.save(exported(layer), tmp_path / "layer.pt2")
     torch.save({"x": x, "output": output, "c": c}, tmp_path / "saved.pt")
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path / "layer.pt2"), str(tmp_path / "saved.pt")],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    files = (str(tmp_path / "layer.pt2"), str(tmp_path / "saved.pt"))
+    run = run_python("-c", LOAD, *files, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert run.stdout.strip() == "same", run.stderr
 
 
