@@ -231,14 +231,14 @@ def draw_lines(path: str, series: dict, title: str, xlabel: str, ylabel: str, **
         axes.plot(xs, ys, style, label=label, linewidth=1.2)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, **scales)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(series))
     save_figure(figure, path)
 
 
 def save_figure(figure, path: str) -> None:
     """Writes the picture in the format that the name's ending says."""
     try:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=90)
     except (OSError, ValueError) as error:
         fail(f"cannot draw {path}: {error}")
     print(f"picture: {path}")
