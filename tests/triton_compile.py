@@ -68,15 +68,18 @@ def resources(compiled) -> dict:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        usage, sass = (
-            subprocess.run([cuobjdump, flag, file.name], capture_output=True, text=True, check=True)
-            for flag in ("-res-usage", "-sass")
-        )
-    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout).groups()
+
+        def show(flag: str) -> str:
+            command = [cuobjdump, flag, file.name]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", show("-res-usage")).groups()
+        # Without a stack there is nothing to spill to, and listing the machine code takes a while.
+        spills = spills_in_loops(show("-sass")) if int(stack) else 0
     return dict(
         registers=int(registers),
         stack=int(stack),
-        spills=spills_in_loops(sass.stdout),
+        spills=spills,
         shared=compiled.metadata.shared,
         barriers=len(re.findall(r"\b(?:gpu|ttg)\.barrier", compiled.asm["ttir"])),
         dots=sorted(set(re.findall(r"(?:w?g?mma)\S*\.(tf32|bf16|f16)\.", compiled.asm["ptx"]))),
