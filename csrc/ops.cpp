@@ -115,14 +115,20 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(std::string cell, Tensor grad_
   return {d_input, d_weights, d_state};
 }
 
+// "a,b" -> ["a", "b"]
+std::string json_list(const std::string& names) {
+  std::string list;
+  for (const char c : names) list += c == ',' ? std::string("\", \"") : std::string(1, c);
+  return "[\"" + list + "\"]";
+}
+
 // JSON: what this library was built with and which of it runs.
 std::string build_info() {
-  std::string isas;
-  for (const char c : std::string(cpu_isas_built())) {
-    isas += c == ',' ? std::string("\", \"") : std::string(1, c);
-  }
-  return std::string("{\"isa\": \"") + cpu_kernels().isa + "\", \"isas\": [\"" + isas +
-         "\"], \"cuda_archs\": [], \"torch_target\": \"2.11\"}";
+  std::string cells;
+  for (const CellInfo& c : kCells) cells += (cells.empty() ? "" : ",") + std::string(c.name);
+  return std::string("{\"isa\": \"") + cpu_kernels().isa +
+         "\", \"isas\": " + json_list(cpu_isas_built()) + ", \"cells\": " + json_list(cells) +
+         ", \"cuda_archs\": [], \"torch_target\": \"2.11\"}";
 }
 
 }  // namespace

@@ -1,0 +1,42 @@
+"""Runs the native kernels of one instruction set (FASTRNN_ISA) against float64, for test_native."""
+
+import itertools
+
+import torch
+from helpers import CELLS, flat, gradients, oracle, problem
+
+from fastrnn import ops
+from fastrnn.autograd import recurrent_scan
+
+SIZES = ((2, 1, 3, 5), (9, 3, 17, 33), (6, 19, 70, 65))  # T, B, I, H
+
+
+def leaf(t: torch.Tensor) -> torch.Tensor:
+    return t.detach().double().requires_grad_()
+
+
+def relative_error(ours, exact) -> float:
+    return max(
+        ((a - b).abs().max() / (1 + b.abs().max())).item() for a, b in zip(flat(ours), flat(exact))
+    )
+
+
+def error(cell: str, size: tuple[int, ...], directions: int, dtype: torch.dtype) -> float:
+    """The largest relative error of values and gradients."""
+    input, weights, state = problem(cell, *size, directions, True, True, dtype)
+    ours = recurrent_scan(cell, input, weights, state, None, None, directions, True, "native")
+    doubles = leaf(input), [leaf(w) for w in weights], [leaf(s) for s in state]
+    exact = oracle(cell, *doubles, directions=directions)
+    grads = gradients(ours, [input, *weights, *state])
+    exact_grads = gradients(exact, [doubles[0], *doubles[1], *doubles[2]])
+    return max(relative_error(ours, exact), relative_error(grads, exact_grads))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    errors = {
+        dtype: max(error(*case, dtype) for case in itertools.product(CELLS, SIZES, (1, 3)))
+        for dtype in (torch.float32, torch.float64)
+    }
+    print(ops.BUILD_INFO["isa"], *errors.values())

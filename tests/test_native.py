@@ -1,0 +1,164 @@
+"""What only the native CPU kernels promise: instruction sets, vectorised cells, threads, strides."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import CELLS, each_cell, fast, flat, gradients, randn, run_python
+
+from buildtools import native, toolchain
+from fastrnn import ops
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
+
+ISAS = ops.BUILD_INFO.get("isas", [])
+X86 = "avx2" in native.isas()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set_is_right(isa):
+    flags = Path("/proc/cpuinfo").read_text()
+    if {"avx2": "avx2", "avx512": "avx512vl"}.get(isa, "") not in flags:
+        pytest.skip(f"this CPU has no {isa}")
+    run = run_python("native_worker.py", cwd=ROOT / "tests", FASTRNN_ISA=isa)
+    assert run.returncode == 0, run.stderr
+    ran, float32_error, float64_error = run.stdout.split()
+    assert ran == isa
+    assert float(float32_error) < 3e-6
+    assert float(float64_error) < 3e-15
+
+
+def test_an_unknown_instruction_set_is_refused():
+    run = run_python("-c", "import fastrnn", cwd=ROOT, FASTRNN_ISA="avx1024")
+    assert run.returncode != 0
+    assert "FASTRNN_ISA must be one of base" in run.stderr and "avx1024" in run.stderr
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> Path:
+    """float32.cpp as it is compiled for AVX2."""
+    if not X86 or not all(map(shutil.which, ("objdump", "nm"))):
+        pytest.skip("needs an x86-64 compiler, objdump and nm")
+    target = tmp_path_factory.mktemp("objects") / "float32.o"
+    flags = [*native.OPTIMISE, *native.FLAGS, *native.ISAS_X86_64["avx2"], "-DFASTRNN_ISA=avx2"]
+    source = ROOT / "csrc/cpu/isa/float32.cpp"
+    command = [*toolchain.find_compiler(), *flags, f"-I{ROOT / 'csrc'}"]
+    subprocess.run([*command, "-c", source, "-o", target], check=True)
+    return target
+
+
+# The work of one register of units, beside loads and stores: at least so many packed
+# multiplications, additions and FMAs, and exactly so many divisions (one a sigmoid or tanh).
+PACKED = {
+    "Elman<fastrnn::Tanh>": (10, 1),
+    "Elman<fastrnn::Relu>": (0, 0),
+    "Elman<fastrnn::Identity>": (0, 0),
+    "Lstm": (50, 5),
+    "Gru": (30, 3),
+}
+
+
+@pytest.mark.parametrize("cell", PACKED)
+def test_cell_loops_are_vectorised(cell, compiled):
+    """The forward cell loop of a cell has packed arithmetic on 256-bit registers and no calls to
+    libm; a scalar fallback would show as vmulss, vdivss or a call of expf."""
+    listing = subprocess.run(
+        ["objdump", "-d", "-C", "--no-show-raw-insn", compiled],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    name = re.escape(f"fastrnn::avx2::Forward<fastrnn::{cell}, float>::cells<true>")
+    bodies = re.findall(rf"^[0-9a-f]+ <void {name}.*?>:\n(.*?)(?:\n\n|\Z)", listing, re.M | re.S)
+    assert len(bodies) == 1
+    kinds = ("mulps", "addps", "subps", "divps", r"fn?m(?:add|sub)\d+ps")
+    count = {kind: len(re.findall(rf"\bv{kind}\b.*ymm", bodies[0])) for kind in kinds}
+    arithmetic, divisions = PACKED[cell]
+    assert count.pop("divps") == divisions
+    assert sum(count.values()) >= arithmetic + 1  # and the addition of x and r
+    assert not re.search(r"\bv(mul|add|sub|div|fmadd\d+)ss\b", bodies[0])
+    assert not re.search(r"call.*(exp|tanh)", bodies[0])
+
+
+def test_instruction_sets_cannot_merge_at_link_time(compiled):
+    """Every symbol that the linker may merge is in the instruction set's own namespace."""
+    symbols = subprocess.run(["nm", "-C", compiled], capture_output=True, text=True, check=True)
+    weak = re.findall(r"^[0-9a-f]+ [WVu] (.*)$", symbols.stdout, re.M)
+    assert weak and all("fastrnn::avx2::" in symbol for symbol in weak), weak
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16], ids="B{}".format)
+@each_cell()
+def test_threads_change_no_bit_of_the_forward_pass(cell, batch):
+    """Rows are shared among threads, or units where rows are too few (H is large enough for that):
+    each number is computed by one thread in one order. Gradients agree to rounding."""
+    layer = fast(cell, 24, 272, bidirectional=True, backend="native")
+    x = randn(40, batch, 24, grad=True)
+    runs = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        result = layer(x)
+        runs.append((flat(result), gradients(result, [x, *layer.parameters()])))
+    for outputs, grads in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(outputs, runs[0][0]))
+        for a, b in zip(grads, runs[0][1]):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+
+
+@each_cell()
+def test_ragged_rows_are_shared_by_work(cell):
+    layer = fast(cell, 8, 40, bidirectional=True, backend="native")
+    x = randn(60, 9, 8)
+    lengths = [60, 1, 0, 3, 2, 41, 1, 1, 0]
+    with torch.no_grad():
+        torch.set_num_threads(1)
+        alone = flat(layer(x, lengths=lengths))
+        torch.set_num_threads(3)
+        shared = flat(layer(x, lengths=lengths))
+    assert all(torch.equal(a, b) for a, b in zip(alone, shared))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 40], ids="T{}".format)
+@each_cell()
+def test_batch_invariance(cell, steps):
+    """A row's result is the same to the last bit alone and among others, however short the call."""
+    layer = fast(cell, 19, 70, backend="native")
+    x = randn(steps, 60, 19)
+    with torch.no_grad():
+        whole = layer(x)[0]
+        for row in (0, 7, 59):
+            assert torch.equal(layer(x[:, row : row + 1])[0], whole[:, row : row + 1])
+
+
+@each_cell()
+def test_batch_first_input_is_read_where_it_lies(cell):
+    """A transposed input and its copy give the same bits, in values and gradients."""
+    layer = fast(cell, 9, 20, backend="native")
+    x = randn(6, 13, 9).transpose(0, 1).detach().requires_grad_()
+    y = x.detach().contiguous().requires_grad_()
+    a, b = layer(x), layer(y)
+    assert all(torch.equal(p, q) for p, q in zip(flat(a), flat(b)))
+    ours, theirs = gradients(a, [x, *layer.parameters()]), gradients(b, [y, *layer.parameters()])
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs))
+
+
+def test_blocks_of_time_join_without_a_seam():
+    """More rows than a block of steps holds, in both passes, against one step at a time."""
+    layer = fast("lstm", 3, 200, backend="native")
+    x = randn(700, 3, 3)
+    with torch.no_grad():
+        whole, (h, c) = layer(x)
+        state, parts = None, []
+        for chunk in x.split(100):
+            part, state = layer(chunk, state)
+            parts.append(part)
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(state[0], h) and torch.equal(state[1], c)
+
+
+def test_the_cell_list_is_the_libraries():
+    assert set(ops.NATIVE_CELLS) >= {"rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru"}
+    assert set(CELLS) <= set(ops.NATIVE_CELLS) or os.environ.get("FASTRNN_EXTRA_CELLS") is None
