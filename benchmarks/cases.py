@@ -141,7 +141,8 @@ def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
 @dataclass(frozen=True)
 class Preset:
     """allowance: seconds of timed rounds a case; least: rounds at the least; aa_every: the A/A
-    check runs in one case of so many; peers: default contestants, empty for all."""
+    check runs in one case of so many; peers: default contestants, empty for all; minutes: a bound
+    for its timed cases, met on a busy machine by leaving cases to --resume."""
 
     cases: Callable[[], list[Case]]
     allowance: float
@@ -149,12 +150,13 @@ class Preset:
     aa_every: int
     memory: tuple[Case, ...]
     peers: tuple[str, ...] = ()
+    minutes: float | None = None
 
 
 CPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax")
 QUICK_PEERS = (*CPU_PEERS, "torch.compile", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
-    "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS),
+    "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS, 1.5),
     "full": Preset(full, 1.5, 7, 1, memory_cases((16, 500, 256), (64, 100, 512), (1, 2000, 128))),
     "cpu-grid": Preset(
         cpu_grid,

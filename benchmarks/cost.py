@@ -36,7 +36,7 @@ def exact_seconds(case: Case, gflops: float) -> float:
 class Budget:
     """Spreads seconds over cases: a fixed cost each, and rounds within one common allowance.
 
-    Without a limit the allowance stays what the preset says. With one it is the largest that lets
+    Without a limit a case gets the allowance it was given. With one it gets as much of that as lets
     the remaining cases end in time; a large case takes its least number of rounds and no more.
     """
 
@@ -79,7 +79,7 @@ class Budget:
         if self._limit is None:
             return self._allowance
         left = (self._limit - self._spent) / max(self.pace, 0.05)
-        low, high = 0.0, LONGEST_ALLOWANCE
+        low, high = 0.0, self._allowance
         for _ in range(30):
             middle = (low + high) / 2
             low, high = (middle, high) if self._total(middle) <= left else (low, middle)

@@ -48,7 +48,7 @@ class HasteLSTM(_Haste):
 
         def igfo(w: Tensor) -> Tensor:  # [G*H, ...]: haste orders the gates i g f o
             i, f, g, o = w.chunk(4)
-            return torch.cat((i, g, f, o)).T.contiguous()
+            return torch.cat((i, g, f, o)).t().contiguous()
 
         zero = x.new_zeros(x.shape[1], self.hidden_size)
         h, c = LSTMFunction.apply(
@@ -67,7 +67,7 @@ class HasteGRU(_Haste):
 
         def zrn(w: Tensor) -> Tensor:  # [G*H, ...]: haste orders the gates z r n
             r, z, n = w.chunk(3)
-            return torch.cat((z, r, n)).T.contiguous()
+            return torch.cat((z, r, n)).t().contiguous()
 
         zero = x.new_zeros(x.shape[1], self.hidden_size)
         h = GRUFunction.apply(

@@ -21,6 +21,7 @@ from .errors import UsageError
 
 SCHEMA = 1
 REPOSITORY = Path(__file__).parent.parent
+CODE = ("csrc", "fastrnn", "benchmarks")  # what a measurement depends on
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,19 @@ def _git(*args: str) -> str:
 
 
 def commit() -> str:
-    """The short commit, with + where the tree has changes; "unknown" outside a git checkout."""
+    """The short commit, with + where measured code has changes; "unknown" outside a git checkout."""
     head = _git("rev-parse", "--short=10", "HEAD")
-    return (head or "unknown") + ("+" if _git("status", "--porcelain", "-uno") else "")
+    return (head or "unknown") + ("+" if _git("status", "--porcelain", "-uno", "--", *CODE) else "")
+
+
+def same_code(one: str, other: str) -> bool:
+    """Whether two values of `commit` stand for the same measured code."""
+    if one == other:
+        return True
+    if "unknown" in one + other or "+" in one + other:
+        return False
+    diff = ["git", "-C", str(REPOSITORY), "diff", "--quiet", one, other, "--", *CODE]
+    return subprocess.run(diff, capture_output=True, check=False).returncode == 0
 
 
 def cpu_name() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import cases, records, report, worker
-from .cost import spoken
+from .cost import LONGEST_ALLOWANCE, spoken
 from .errors import UsageError
 from .measure import check_writable
 from .peers import CONTESTANTS
@@ -60,8 +60,8 @@ def _results_file(options: Namespace, machine: records.Machine) -> tuple[Path, s
         raise UsageError(f"{path} exists: --resume goes on with it, another --out leaves it alone")
     found = records.read(path)
     for field in ("machine", "device", "torch", "commit"):
-        here = getattr(machine, field)
-        there = [v for v in found[field].unique() if v != here]
+        here, same = getattr(machine, field), records.same_code if field == "commit" else str.__eq__
+        there = [v for v in found[field].unique() if not same(v, here)]
         if there:
             raise UsageError(f"--resume: {path} has {field} {there[0]}, this run has {here}")
     return path, records.measured(found)
@@ -83,6 +83,7 @@ def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
     preset = cases.PRESETS[options.preset]
     chosen = cases.select(options.preset, options.cells, options.modes, options.only)
     counts = thread_counts(options.threads)
+    minutes = options.budget or preset.minutes
     plans = []
     for index, count in enumerate(counts):
         left = [c for c in chosen if (c, count, records.TIME) not in done]
@@ -95,9 +96,9 @@ def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
                 names=tuple(names),
                 threads=count,
                 machine=machine,
-                allowance=preset.allowance,
+                allowance=LONGEST_ALLOWANCE if options.budget else preset.allowance,
                 least=preset.least,
-                limit=options.budget * 60 / len(counts) if options.budget else None,
+                limit=minutes * 60 / len(counts) if minutes else None,
                 aa_every=preset.aa_every,
                 results=path,
             )
@@ -127,8 +128,8 @@ def _announce(plans: list[worker.Plan], missing: dict[str, str]) -> None:
     print(f"in all about {spoken(total)}", flush=True)
     if least > total:
         print(
-            f"every case with its least rounds would take about {spoken(least)}: cases come in a "
-            "shuffled order, what does not fit is left for --resume",
+            f"every case with its least rounds would take about {spoken(least)}: what does not fit "
+            "is left for --resume",
             flush=True,
         )
 

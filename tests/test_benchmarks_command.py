@@ -96,7 +96,8 @@ def test_dry_run_says_how_long_and_names_the_cases(capsys, tmp_path):
     assert "lstm-stream-B1-T1-I48-H48" in said and not (tmp_path / "none").exists()
 
 
-def test_resume_measures_only_what_is_left(capsys, tmp_path):
+def test_resume_measures_only_what_is_left(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "commit", lambda: "abc")
     out = ["--out", str(tmp_path)]
     assert main([*TINY, *out, "--cells", "lstm"]) == 0
     first = records.read(tmp_path / "results.csv")
@@ -108,6 +109,9 @@ def test_resume_measures_only_what_is_left(capsys, tmp_path):
     text = (tmp_path / "results.csv").read_text()
     (tmp_path / "results.csv").write_text(text.replace(both["machine"][0], "another machine"))
     assert "has machine another machine" in refused(capsys, *TINY, *out, "--resume")
+    (tmp_path / "results.csv").write_text(text)
+    monkeypatch.setattr(records, "commit", lambda: "def+")
+    assert "has commit abc, this run has def+" in refused(capsys, *TINY, *out, "--resume")
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
