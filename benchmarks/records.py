@@ -90,7 +90,7 @@ def _git(*args: str) -> str:
 
 
 def commit() -> str:
-    """The short commit, with + where measured code has changes; "unknown" outside a git checkout."""
+    """The short commit, + where measured code has changes; "unknown" outside a git checkout."""
     head = _git("rev-parse", "--short=10", "HEAD")
     return (head or "unknown") + ("+" if _git("status", "--porcelain", "-uno", "--", *CODE) else "")
 
