@@ -20,8 +20,6 @@ LAYERS = ("rnn", "lstm", "gru")
 
 def _refusal(backend: str, dtype: torch.dtype) -> str | None:
     """Why a backend cannot run here, or None."""
-    if backend == "triton" and DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        return "Triton needs a GPU, or TRITON_INTERPRET=1"
     try:
         ops.choose("lstm", DEVICE, dtype, backend)
     except RuntimeError as refusal:
@@ -29,17 +27,21 @@ def _refusal(backend: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def backends(dtype: torch.dtype = torch.float32, *, kernels: bool = False):
+def backends(
+    dtype: torch.dtype = torch.float32, *, kernels: bool = False, interpreted: bool = False
+):
     """Decorator: the test runs once on every backend that serves the dtype.
 
-    kernels=True leaves the reference out. Triton takes part on a GPU and, with TRITON_INTERPRET=1,
-    on the CPU. A native library that is not built is a skip, with the reason.
+    kernels=True leaves the reference out. Triton takes part on a GPU. On a CPU, where its
+    interpreter takes milliseconds a step, it takes part in the tests that say interpreted=True, and
+    with FASTRNN_TEST_TRITON=all in every one. A native library that is not built is a skip.
     """
     marked = [] if kernels else ["reference"]
     refusal = _refusal("native", dtype)
     skip = [pytest.mark.skip(reason=refusal)] if refusal else []
     marked.insert(0, pytest.param("native", marks=skip))
-    if _refusal("triton", dtype) is None:
+    everywhere = DEVICE != "cpu" or os.environ.get("FASTRNN_TEST_TRITON") == "all"
+    if (interpreted or everywhere) and _refusal("triton", dtype) is None:
         marked.append("triton")
     return pytest.mark.parametrize("backend", marked)
 

@@ -84,7 +84,7 @@ def test_ragged_compiles_around_the_packing(backend):
         assert_same(compiled(x, lengths=lengths), layer(x, lengths=lengths), 0.0)
 
 
-@backends(kernels=True)
+@backends(kernels=True, interpreted=True)
 def test_autocast_in_one_graph(backend):
     layer = fast("gru", 4, 6, backend=backend)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")

@@ -44,7 +44,7 @@ def test_recompute_keeps_less(cell, share, backend):
     assert kept(saving, x) <= share * kept(plain, x)
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 @pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
 def test_recompute_changes_rounding_at_most(cell, backend, ragged):

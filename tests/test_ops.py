@@ -44,7 +44,7 @@ def test_opcheck(cell, kind, backend):
     torch.library.opcheck(backward, (*grads, directions, project, kind != "ready_gx"))
 
 
-@backends(kernels=True)
+@backends(kernels=True, interpreted=True)
 @each_cell()
 def test_saved_values(cell, backend):
     """saved is [D, N, K+S-1, H]: the cell's values, then the carried states after the step."""
@@ -59,7 +59,7 @@ def test_saved_values(cell, backend):
         assert_same(final[1], torch.stack([c[0, -1], c[1, 0]]), 0.0)
 
 
-@backends(kernels=True)
+@backends(kernels=True, interpreted=True)
 @each_cell()
 def test_results_are_fresh(cell, backend):
     """No result shares memory with an argument, so callers may change it in place."""
@@ -71,7 +71,7 @@ def test_results_are_fresh(cell, backend):
         assert tensor.untyped_storage().data_ptr() not in given
 
 
-@backends(kernels=True)
+@backends(kernels=True, interpreted=True)
 @each_cell()
 def test_backward_changes_nothing_it_reads(cell, backend):
     forward, backward = ops.kernels(backend)
@@ -92,7 +92,7 @@ def test_backward_changes_nothing_it_reads(cell, backend):
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[2][1]))
 
 
-@backends(kernels=True)
+@backends(kernels=True, interpreted=True)
 @each_cell()
 def test_any_strides(cell, backend):
     """Nothing is required to be contiguous, not even the gradient that comes in."""

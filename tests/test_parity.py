@@ -73,7 +73,7 @@ def compare(cell, backend, dtype, t, b, i, h, **configuration):
     assert_as_exact(*results, FLOOR[dtype])
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell(TORCH_CELLS)
 @pytest.mark.parametrize("size", SIZES)
 def test_float32_sizes(cell, backend, size):
@@ -88,7 +88,7 @@ def test_float32_configurations(cell, backend, configuration):
     compare(cell, backend, torch.float32, **sizes, **CONFIGURATIONS[configuration])
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell(TORCH_CELLS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 def test_low_precision(cell, backend, dtype):
@@ -123,7 +123,7 @@ def test_identity_against_the_reference(backend):
     assert_same(ours, exact, 1e-5)
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell(TORCH_CELLS)
 def test_non_contiguous_input_and_hx(cell, backend):
     ours, theirs = twins(cell, 6, 10, backend=backend)
@@ -135,7 +135,7 @@ def test_non_contiguous_input_and_hx(cell, backend):
     assert_same(ours(x, state), theirs(x, state), 1e-5)
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_results_are_written_whole(cell, backend, poisoned):
     """No result, gradient or saved value keeps memory that no kernel wrote: it would be NaN."""

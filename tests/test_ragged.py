@@ -73,7 +73,7 @@ def test_lengths_equal_a_packed_sequence(cell, backend, batch_first):
     )
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_rows_of_any_length_equal_the_rows_alone(cell, backend):
     """Zero lengths too: their outputs are zeros, their final state is the initial one."""
@@ -120,7 +120,7 @@ def test_full_lengths_equal_no_lengths(cell, backend):
     assert_same(layer(x, lengths=[6] * 5), layer(x), 1e-6)
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_all_lengths_zero(cell, backend):
     layer = fast(cell, 4, 7, backend=backend)
@@ -141,7 +141,7 @@ def test_unbatched_length(backend):
     assert (output[4:] == 0).all()
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_padding_is_never_read(cell, backend):
     """Whatever lies past a length reaches neither result nor gradient, NaN included."""

@@ -33,7 +33,7 @@ def test_equals_the_pieces_run_apart(cell, backend, cuts):
     assert_same(gradients(a, inputs), gradients(b, inputs), 1e-5)
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_no_gradient_crosses(cell, backend):
     layer = fast(cell, 4, 7, backend=backend)
@@ -48,7 +48,7 @@ def test_no_gradient_crosses(cell, backend):
         assert (g[:, 1] == 0).all() and (g[:, [0, 2]] != 0).any()
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_nan_does_not_cross(cell, backend):
     layer = fast(cell, 4, 7, backend=backend)
@@ -61,7 +61,7 @@ def test_nan_does_not_cross(cell, backend):
     assert output[3:].isfinite().all() and all(s.isfinite().all() for s in flat(final))
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_reverse_direction_drops_the_state_from_the_next_step(cell, backend):
     """In reverse too, the step where resets is true is the one entered with zero state."""
@@ -98,7 +98,7 @@ def test_layouts_agree(cell, backend):
     assert_same(padded, ragged[:, rows], 1e-6)
 
 
-@backends()
+@backends(interpreted=True)
 @each_cell()
 def test_no_reset_changes_nothing(cell, backend):
     layer = fast(cell, 4, 7, bidirectional=True, backend=backend)
