@@ -6,7 +6,6 @@ it sinks the load from shared memory. So the same step runs in either.
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
 from .tiles import (
@@ -18,6 +17,7 @@ from .tiles import (
     load_tiles,
     load_weights,
     locate,
+    part,
     select,
     store_tiles,
     widen,
@@ -25,7 +25,7 @@ from .tiles import (
 )
 
 
-@triton.jit
+@part
 def _fetch_forward(
     j, tile, gx, resets, units,
     H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
@@ -37,7 +37,7 @@ def _fetch_forward(
     return lines, valid, entering, x
 
 
-@triton.jit
+@part
 def _forward_step(
     fetched, current, weights, bias, out, saved, units, CELL: tl.constexpr,
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
@@ -55,7 +55,7 @@ def _forward_step(
     return select(valid, next, current, S)
 
 
-@triton.jit
+@part
 def forward_resident(
     tile, owned, stride, gx, w_hh, b_hh, resets, carry, out, saved, CELL: tl.constexpr,
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
@@ -90,7 +90,7 @@ def forward_resident(
     store_tiles(carry + owned, tile[1] > 0, units, stride, current, H, S)
 
 
-@triton.jit
+@part
 def _backward_step(
     fetched, grad, weights, dx, dr, units, CELL: tl.constexpr,
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
@@ -108,7 +108,7 @@ def _backward_step(
     return select(valid, zero_unless(entering, (d_h,) + d_prev[1:], S), grad, S)
 
 
-@triton.jit
+@part
 def backward_resident(
     tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,

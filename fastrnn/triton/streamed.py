@@ -7,7 +7,6 @@ the program stands between those writes and the reads.
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
 from .tiles import (
@@ -19,13 +18,14 @@ from .tiles import (
     load_tiles,
     load_weights,
     locate,
+    part,
     store_tiles,
     widen,
     zero_unless,
 )
 
 
-@triton.jit
+@part
 def forward_streamed(
     tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, out, saved, CELL: tl.constexpr,
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
@@ -57,7 +57,7 @@ def forward_streamed(
         tl.debug_barrier()
 
 
-@triton.jit
+@part
 def backward_streamed(
     tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,

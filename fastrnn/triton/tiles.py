@@ -9,8 +9,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .cells import INTERPRET
 
-@triton.jit
+
+def part(function):
+    """triton.jit, for parts of a kernel; the interpreter takes a millisecond for each jit call."""
+    return function if INTERPRET else triton.jit(function)
+
+
+@part
 def batch_tile(T, B, offsets, lengths, reverse, ROWS: tl.constexpr, RAGGED: tl.constexpr):
     """The batch rows of this program, as what `locate` reads: (batch, length, steps, ..).
 
@@ -28,7 +35,7 @@ def batch_tile(T, B, offsets, lengths, reverse, ROWS: tl.constexpr, RAGGED: tl.c
     return batch, length, steps, B, offsets, reverse
 
 
-@triton.jit
+@part
 def locate(j, tile, RAGGED: tl.constexpr):
     """Scan step j -> (packed rows [ROWS] int64, which rows of the tile take part in the step)."""
     batch, length, steps, B, offsets, reverse = tile
@@ -43,7 +50,7 @@ def locate(j, tile, RAGGED: tl.constexpr):
     return first + batch, tl.where(inside, t, 1 << 62) < length
 
 
-@triton.jit
+@part
 def entering_rows(resets, rows, valid, RESETS: tl.constexpr):
     """The rows that enter their step with the state of the step before: valid and not reset."""
     if RESETS:
@@ -51,7 +58,7 @@ def entering_rows(resets, rows, valid, RESETS: tl.constexpr):
     return valid
 
 
-@triton.jit
+@part
 def load_tiles(lines, mask_rows, units, stride, H: tl.constexpr, COUNT: tl.constexpr):
     """COUNT tiles [ROWS, UNITS], `stride` elements apart, of the lines that start at `lines`."""
     mask = mask_rows[:, None] & (units < H)[None, :]
@@ -62,7 +69,7 @@ def load_tiles(lines, mask_rows, units, stride, H: tl.constexpr, COUNT: tl.const
     return tiles
 
 
-@triton.jit
+@part
 def store_tiles(lines, mask_rows, units, stride, tiles, H: tl.constexpr, COUNT: tl.constexpr):
     mask = mask_rows[:, None] & (units < H)[None, :]
     for i in tl.static_range(COUNT):
@@ -70,7 +77,7 @@ def store_tiles(lines, mask_rows, units, stride, tiles, H: tl.constexpr, COUNT: 
         tl.store(at, tiles[i].to(lines.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@part
 def widen(tiles, COUNT: tl.constexpr):
     """The tiles in float32."""
     wide = ()
@@ -79,7 +86,7 @@ def widen(tiles, COUNT: tl.constexpr):
     return wide
 
 
-@triton.jit
+@part
 def select(mask_rows, tiles, others, COUNT: tl.constexpr):
     """Tiles in the rows of the mask, others elsewhere."""
     chosen = ()
@@ -88,7 +95,7 @@ def select(mask_rows, tiles, others, COUNT: tl.constexpr):
     return chosen
 
 
-@triton.jit
+@part
 def zero_unless(mask_rows, tiles, COUNT: tl.constexpr):
     """Tiles in the rows of the mask, zero elsewhere; where, not a product, so that NaN stops."""
     chosen = ()
@@ -97,7 +104,7 @@ def zero_unless(mask_rows, tiles, COUNT: tl.constexpr):
     return chosen
 
 
-@triton.jit
+@part
 def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD: tl.constexpr):
     """G tiles [INNER, UNITS] of w_hh [G*H, H]: W_g^T for h W_g^T, or W_g for dr_g W_g."""
     mask = (inner < H)[:, None] & (units < H)[None, :]
@@ -112,7 +119,7 @@ def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD:
     return tiles
 
 
-@triton.jit
+@part
 def load_bias(
     b_hh, units, ROWS: tl.constexpr, H: tl.constexpr, G: tl.constexpr, BIAS: tl.constexpr
 ):
@@ -124,11 +131,11 @@ def load_bias(
             b = tl.load(b_hh + g * H + units, mask=units < H, other=0.0).to(tl.float32)
             tiles = tiles + (tl.broadcast_to(b[None, :], shape),)
         else:
-            tiles = tiles + (tl.zeros(shape, tl.float32),)
+            tiles = tiles + (tl.full(shape, 0.0, tl.float32),)
     return tiles
 
 
-@triton.jit
+@part
 def dot(a, b, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     if UPCAST:  # the interpreter would multiply the bit patterns of bfloat16
         a = a.to(tl.float32)
@@ -136,7 +143,7 @@ def dot(a, b, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     return tl.dot(a, b, acc, input_precision=PRECISION)
 
 
-@triton.jit
+@part
 def dot_gates(h, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     """acc_g + h W_g^T of every gate."""
     r = ()
@@ -145,7 +152,7 @@ def dot_gates(h, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST:
     return r
 
 
-@triton.jit
+@part
 def dot_back(dr, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     """acc + the sum over the gates of dr_g W_g."""
     for g in tl.static_range(G):
@@ -153,7 +160,7 @@ def dot_back(dr, weights, acc, G: tl.constexpr, PRECISION: tl.constexpr, UPCAST:
     return acc
 
 
-@triton.jit
+@part
 def load_step(
     j, tile, owned, stride, grad_out, resets, state, out, saved, units,
     H: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
