@@ -67,6 +67,7 @@ def text(found: pd.DataFrame, pictures: list[Path] = ()) -> str:
     ]
     if summary.OURS in set(summary.timed(rows)["contestant"]):
         parts += ["### Targets of the CPU kernels", summary.targets(rows)]
+        parts += ["### fastrnn by region", summary.regions(rows)]
         parts += ["### Cases that fastrnn loses", summary.losing(rows)]
     parts += ["### Wrong or failed", summary.mistakes(rows)]
     parts += [f"![{p.stem}]({p.name})" for p in pictures]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .peers import AGAIN, CONTESTANTS
+from .peers import AGAIN, BASELINE, CONTESTANTS
 from .tables import markdown, number, ordered
 
 OURS = "fastrnn"
@@ -26,14 +26,19 @@ def timed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["status"] == "ok"]
 
 
+def to_torch(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose ratio refers to torch.nn, not to the reference scan."""
+    return rows[rows["baseline"] == BASELINE]
+
+
 def against_baseline(rows: pd.DataFrame) -> str:
-    """Each contestant's ratio to the baseline, by mode and thread count."""
+    """Each contestant's ratio to torch.nn, by mode and thread count, for the cells torch.nn has."""
     lines = []
-    for (threads, mode), group in timed(rows).groupby(["threads", "mode"]):
+    compared = to_torch(timed(rows))
+    compared = compared[~compared["contestant"].isin((BASELINE, AGAIN))]
+    for (threads, mode), group in compared.groupby(["threads", "mode"]):
         for name in ordered(group["contestant"]):
-            ratios = group[group["contestant"] == name].dropna(subset="ratio")
-            if name == ratios["baseline"].iloc[0] or name == AGAIN:
-                continue
+            ratios = group[group["contestant"] == name]
             worst = ratios.loc[ratios["ratio"].idxmin()]
             lines.append(
                 [
@@ -62,6 +67,29 @@ def against_best(rows: pd.DataFrame) -> pd.DataFrame:
     best = best.rename(columns={"contestant": "best", "ratio": "best_of"})
     ours = good[good["contestant"] == OURS].merge(best, on=keys)
     return ours.assign(best_ratio=ours["ratio"] / ours["best_of"])
+
+
+def _region(row) -> str:
+    if row.T == 1:
+        return "one step (T=1)"
+    batch = "B<=16" if row.B <= 16 else "B>16"
+    return f"{batch} H<=256" if row.H <= 256 else f"{batch} H>256"
+
+
+def regions(rows: pd.DataFrame) -> str:
+    """fastrnn against torch.nn and against the best contestant, by region of the grid, float32."""
+    ours = against_best(to_torch(rows[rows["dtype"] == "float32"]))
+    ours = ours.assign(region=[_region(r) for r in ours.itertuples()])
+    lines = []
+    for (threads, mode, region, cell), group in ours.groupby(["threads", "mode", "region", "cell"]):
+        columns = [group["ratio"], group["best_ratio"]]
+        figures = [f"{f(c):.2f}x" for c in columns for f in (geomean, min)]
+        lost = str(int((group["best_ratio"] < 1).sum()))
+        lines.append(
+            [f"{mode}, {region}, {cell}, {threads} thread(s)", str(len(group)), *figures, lost]
+        )
+    header = ["region", "cases", "torch.nn geomean", "worst", "best peer geomean", "worst", "lost"]
+    return markdown(header, lines)
 
 
 def losing(rows: pd.DataFrame, limit: int = 60) -> str:
@@ -147,7 +175,7 @@ STREAM_MICROSECONDS = {"rnn_tanh": 13.0, "lstm": 15.0, "gru": 15.0}
 
 def targets(rows: pd.DataFrame) -> str:
     """The goals of the CPU kernels against what was measured, float32, for each thread count."""
-    ours = against_best(rows[rows["dtype"] == "float32"])
+    ours = against_best(to_torch(rows[rows["dtype"] == "float32"]))
     lines = []
     for threads, group in ours.groupby("threads"):
         for target in TARGETS:

@@ -205,7 +205,7 @@ def test_peak_memory_sees_what_a_training_step_keeps():
     assert 2 * output < growth < 20 * output and peak > growth
 
 
-def synthetic(ratios, case=SMALL, **more):
+def synthetic(ratios, case=SMALL, baseline=BASELINE):
     """Rows as a run would have written them: {contestant: ratio}, 100 µs for the baseline."""
     rows = []
     for name, ratio in ratios.items():
@@ -213,9 +213,9 @@ def synthetic(ratios, case=SMALL, **more):
         if ratio is not None:
             times = {k: 100 / ratio for k in ("p20", "p50", "p80")}
             rates = {k: ratio for k in ("ratio_p20", "ratio", "ratio_p80")}
-            values |= times | rates | {"baseline": BASELINE, "sgemm_gflops": 100.0}
+            values |= times | rates | {"baseline": baseline, "sgemm_gflops": 100.0}
         common = asdict(MACHINE) | asdict(case) | {"threads": 1, "version": "1", "metric": "time"}
-        rows.append(records.Record(**common | more, contestant=name, **values))
+        rows.append(records.Record(**common, contestant=name, **values))
     return rows
 
 
@@ -225,7 +225,10 @@ def test_report_shows_losses_wrongs_and_the_same_twice(tmp_path):
     sink.write(synthetic({BASELINE: 1.0, AGAIN: 1.01, "fastrnn": 2.0, "jax": 4.0}))
     won = replace(SMALL, H=8)
     sink.write(synthetic({BASELINE: 1.0, "fastrnn": 2.0, "jax": None}, won))
+    unknown_to_torch = {"reference": 1.0, "fastrnn": 90.0}
+    sink.write(synthetic(unknown_to_torch, replace(SMALL, cell="rnn_identity"), "reference"))
     shown = report.write(records.read(path), tmp_path)
+    assert "| fastrnn, training, 1 thread(s) | 2 | 2.00x |" in shown
     lost = shown.split("### Cases that fastrnn loses")[1].split("###")[0]
     assert SMALL.id in lost and "0.50x" in lost and won.id not in lost
     wrong = shown.split("### Wrong or failed")[1].split("##")[0]
