@@ -1,4 +1,4 @@
-"""What only the native CPU kernels promise: instruction sets, vectorised cells, threads, strides."""
+"""What only native CPU kernels promise: instruction sets, vectorised cells, threads, strides."""
 
 import os
 import re

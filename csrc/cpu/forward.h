@@ -227,8 +227,9 @@ class Forward {
 
   // The cell on the units of panel p, for `count` rows of a step from row index n, batch row b on.
   template <bool kSave>
-  [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x, int64_t x_ld,
-             const T* r, int64_t r_ld, Scratch& w, const T* const* h) {
+  [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x,
+                               int64_t x_ld, const T* r, int64_t r_ld, Scratch& w,
+                               const T* const* h) {
     using V = Vec<T>;
     const Direction& dir = s_.dir[d];
     const int nu = panels_.registers(p);
