@@ -6,6 +6,16 @@
 
 #include "../common/params.h"
 
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+// The pool's fork and join, which ThreadSanitizer cannot see into.
+#define FASTRNN_RELEASE(address) __tsan_release(address)
+#define FASTRNN_ACQUIRE(address) __tsan_acquire(address)
+#else
+#define FASTRNN_RELEASE(address)
+#define FASTRNN_ACQUIRE(address)
+#endif
+
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
@@ -48,7 +58,9 @@ class Team {
     if (threads == 1) {
       body(0, 1, team.barrier_);
     } else {
+      FASTRNN_RELEASE(&team);
       parallel(threads, &Team::enter, &team);
+      FASTRNN_ACQUIRE(&team);
     }
   }
 
@@ -59,10 +71,12 @@ class Team {
   // which rank is a race, what a rank does is not.
   static void enter(void* self, int64_t begin, int64_t end) {
     Team& team = *static_cast<Team*>(self);
+    FASTRNN_ACQUIRE(self);
     const int rank = __atomic_fetch_add(&team.members_, 1, __ATOMIC_ACQ_REL);
     __atomic_add_fetch(&team.shares_, int(end - begin), __ATOMIC_ACQ_REL);
     while (__atomic_load_n(&team.shares_, __ATOMIC_ACQUIRE) < team.wanted_) sched_yield();
     team.body_(rank, __atomic_load_n(&team.members_, __ATOMIC_ACQUIRE), team.barrier_);
+    FASTRNN_RELEASE(self);
   }
 
   const int wanted_;
