@@ -44,7 +44,7 @@ def scan(
         x_steps = x_steps.unbind(0)
         reset_steps = [None] * len(x_steps) if resets is None else resets.unbind(0)
     else:
-        sizes = batch_sizes.tolist()
+        sizes = batch_sizes.tolist() or [0]  # a step without rows: results that can be derived
         x_steps = x_steps.split(sizes)
         reset_steps = [None] * len(x_steps) if resets is None else resets.split(sizes)
 
