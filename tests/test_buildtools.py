@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,17 @@ def test_no_nvcc(monkeypatch, capfd):
     monkeypatch.setenv("FASTRNN_CUDA", "1")
     with pytest.raises(BuildError, match="no nvcc of CUDA 13 found"):
         cuda.find_cuda(torch)
+
+
+def test_max_jobs(tree, monkeypatch):
+    commands = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(
+        ninja.subprocess, "run", lambda command, **_: commands.append(command) or done
+    )
+    monkeypatch.setenv("MAX_JOBS", "3")
+    ninja.run(Path("build.ninja"), tree)
+    assert commands[-1][-2:] == ["-j", "3"]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
