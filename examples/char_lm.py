@@ -209,9 +209,9 @@ def train(args) -> Trainer:
                         bar.write(f"no better for {trainer.waited} evaluations: stopped")
                         break
     except KeyboardInterrupt:
-        print(f"\ninterrupted; --resume goes on from the last evaluation in {args.checkpoint}")
         if trainer.best_model is None:
-            raise SystemExit(130) from None
+            common.fail("interrupted before the first evaluation, nothing saved")
+        print(f"\ninterrupted; --resume goes on from the last evaluation in {args.checkpoint}")
     seconds = time.perf_counter() - began
     done = (trainer.step - first) * characters
     speed = f"{done:,} characters in {seconds:.1f} s ({done / seconds:,.0f} characters/s)"
