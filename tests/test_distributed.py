@@ -29,3 +29,16 @@ def test_two_processes_learn_as_one(kind, tmp_path):
     assert alone[-1] < 0.95 * alone[0], "nothing was learned"
     both = losses(kind, tmp_path)
     assert torch.allclose(torch.tensor(both), torch.tensor(alone), rtol=1e-4, atol=1e-6)
+
+
+def test_the_documented_program_and_command(tmp_path):
+    """The program of docs/beyond_one_machine.md, started by its own first command."""
+    page = (WORKER.parents[1] / "docs" / "beyond_one_machine.md").read_text()
+    program, command = (
+        page.split(f"```{language}\n")[1].split("```")[0] for language in ("python", "sh")
+    )
+    (tmp_path / "train.py").write_text(program)
+    launcher, *arguments = command.split()
+    assert launcher == "torchrun"
+    run = run_python("-m", "torch.distributed.run", *arguments, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert "on 2 processes" in run.stdout, run.stderr[-3000:]
