@@ -69,7 +69,8 @@ def candidates(
     found = []
     for hold, warps in (("registers", 8), ("registers", 4), ("shared", 8), ("shared", 4)):
         registers = matrix // (4 * 32 * warps)
-        if hold == "registers" and (registers > most or rows > 16):
+        # With one gate and four warps ptxas aims at more programs a multiprocessor, and spills.
+        if hold == "registers" and (registers > most or rows > 16 or gates * warps == 4):
             continue
         if hold == "shared" and registers > (256 if warps == 8 else 128):
             continue

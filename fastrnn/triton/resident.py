@@ -100,7 +100,6 @@ def _backward_step(
     lines, valid, entering, grad_out, kept, next, prev = fetched
     arriving = (grad[0] + grad_out.to(tl.float32),) + grad[1:]
     d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
-    d_r = zero_unless(valid, d_r, G)
     store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
     if SPLIT:
         store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
