@@ -18,8 +18,8 @@ const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
   return (dtype == ScalarType::Float ? kernels.float32 : kernels.float64)[layer.cell];
 }
 
-void parallel_for(int64_t n, void (*fn)(void*, int64_t, int64_t), void* ctx) {
-  torch::stable::parallel_for(0, n, 1, [=](int64_t begin, int64_t end) { fn(ctx, begin, end); });
+void parallel_for(int64_t n, void (*fn)(int64_t, int64_t, void*), void* ctx) {
+  FASTRNN_SHIM(torch_parallel_for(0, n, 1, fn, ctx));
 }
 
 // Threads that the work is worth: rows are split among them, or units where rows are too few, which

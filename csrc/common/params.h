@@ -22,8 +22,8 @@ struct Direction {
   void *d_b_ih, *d_b_hh;              // [G*H] or null
 };
 
-// Runs fn(ctx, begin, end) over a partition of [0, n), a part a thread, all at the same time.
-using ParallelFor = void (*)(int64_t n, void (*fn)(void* ctx, int64_t begin, int64_t end),
+// Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, all at the same time.
+using ParallelFor = void (*)(int64_t n, void (*fn)(int64_t begin, int64_t end, void* ctx),
                              void* ctx);
 
 // A layer of one or two directions over T steps. Row (t, b) of N valid rows has the index

@@ -69,7 +69,7 @@ class Team {
 
   // Shares of the pool's range count towards `wanted`; the calls are the team's members. Who gets
   // which rank is a race, what a rank does is not.
-  static void enter(void* self, int64_t begin, int64_t end) {
+  static void enter(int64_t begin, int64_t end, void* self) {
     Team& team = *static_cast<Team*>(self);
     FASTRNN_ACQUIRE(self);
     const int rank = __atomic_fetch_add(&team.members_, 1, __ATOMIC_ACQ_REL);
