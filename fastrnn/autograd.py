@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import cells, ops, recompute, reference
+from . import cells, ops, reference
 
 
 class Plan(NamedTuple):
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     directions: int
     project: bool
     states: int  # S: the last S of the differentiable tensors are the initial states
-    recompute_gates: bool  # backward computes the cell's saved values again
+    recompute_gates: bool  # forward saves nothing; backward runs it again
 
 
 def recurrent_scan(
@@ -61,7 +61,7 @@ def recurrent_scan(
         or any([s.requires_grad for s in state])
         or function is TransformableScan
     ):
-        again = recompute_gates and cells.get(cell).keep is not None
+        again = recompute_gates and cells.get(cell).saved > 0
         plan = Plan(cell, backend, directions, project, len(state), again)
         tensors = (input, *weights, *state)
         if torch.compiler.is_compiling():
@@ -92,10 +92,9 @@ def _under_jvp() -> bool:
 def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple[Tensor, ...]:
     weights, state = tensors[: -plan.states], tensors[-plan.states :]
     output, final, saved = ops.kernels(plan.backend)[0](
-        plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project, True
-    )
-    if plan.recompute_gates:
-        saved = saved[:, :, cells.get(plan.cell).saved :].clone()  # the carried states alone
+        plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
+        not plan.recompute_gates,
+    )  # fmt: skip
     return output, *final, saved
 
 
@@ -120,9 +119,9 @@ def _kernel_gradient(
     grad_final, (input, *primals) = rest[: plan.states], rest[plan.states :]
     weights, state = primals[: -plan.states], primals[-plan.states :]
     if plan.recompute_gates:
-        saved = recompute.saved_values(
-            plan.cell, input, weights, state, output, saved, batch_sizes, resets,
-            plan.directions, plan.project,
+        _, _, saved = ops.kernels(plan.backend)[0](
+            plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
+            True,
         )  # fmt: skip
     grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
         plan.cell, grad_output, grad_final, input, weights, state, output, saved,

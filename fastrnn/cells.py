@@ -28,7 +28,6 @@ class CellSpec:
     gates G, states S (carried from step to step; the first is the output h), saved K (values that a
     kernel keeps per unit and step for backward, besides the states).
     step: (x [.., G, H], r [.., G, H], S states [.., H]) -> S next states [.., H]
-    keep: the same arguments -> the K values [.., H], for backward with recompute; None if K is 0
     """
 
     name: str
@@ -36,7 +35,6 @@ class CellSpec:
     states: int
     saved: int
     step: Callable[[Tensor, Tensor, States], States]
-    keep: Callable[[Tensor, Tensor, States], States] | None = None
 
 
 def _elman(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, States], States]:
@@ -59,11 +57,6 @@ def _lstm(x: Tensor, r: Tensor, state: States) -> States:
     return o.sigmoid() * c.tanh(), c
 
 
-def _lstm_keep(x: Tensor, r: Tensor, state: States) -> States:
-    i, f, g, o = (x + r).unbind(-2)
-    return i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-
-
 def _gru(x: Tensor, r: Tensor, state: States) -> States:
     """n = tanh(x_n + reset r_n),  h' = n + z (h - n)   (Cho et al. 2014; as in torch.nn.GRU)."""
     x_r, x_z, x_n = x.unbind(-2)
@@ -73,21 +66,14 @@ def _gru(x: Tensor, r: Tensor, state: States) -> States:
     return (n + z * (state[0] - n),)
 
 
-def _gru_keep(x: Tensor, r: Tensor, state: States) -> States:
-    x_r, x_z, x_n = x.unbind(-2)
-    r_r, r_z, r_n = r.unbind(-2)
-    reset, z = (x_r + r_r).sigmoid(), (x_z + r_z).sigmoid()
-    return reset, z, (x_n + reset * r_n).tanh(), r_n
-
-
 CELLS: dict[str, CellSpec] = {
     spec.name: spec
     for spec in (
         CellSpec("rnn_tanh", gates=1, states=1, saved=0, step=_elman(torch.tanh)),
         CellSpec("rnn_relu", gates=1, states=1, saved=0, step=_elman(torch.relu)),
         CellSpec("rnn_identity", gates=1, states=1, saved=0, step=_elman(_identity)),
-        CellSpec("lstm", gates=4, states=2, saved=4, step=_lstm, keep=_lstm_keep),
-        CellSpec("gru", gates=3, states=1, saved=4, step=_gru, keep=_gru_keep),
+        CellSpec("lstm", gates=4, states=2, saved=4, step=_lstm),
+        CellSpec("gru", gates=3, states=1, saved=4, step=_gru),
     )
 }
 

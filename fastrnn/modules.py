@@ -23,9 +23,9 @@ __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
 class _FastBase(nn.RNNBase):
     """What the three layers share; a layer adds its constructor and the name of its cell.
 
-    recompute_gates: keep only the states for backward, and compute the gates there again, by two
-    GEMMs over the whole sequence: less than half of LSTM's memory between forward and backward, a
-    fifth of GRU's. FastRNN keeps nothing else anyway. The reference backend ignores it.
+    recompute_gates: keep nothing but input and output for backward, which runs the forward scan
+    again: no memory for LSTM's and GRU's gates, about a third more time in training. FastRNN has no
+    gates to keep. The reference backend ignores it.
     """
 
     cell: str

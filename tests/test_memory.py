@@ -13,11 +13,10 @@ from helpers import (
     fast,
     gradients,
     hx,
-    problem,
     randn,
 )
 
-from fastrnn import cells, ops, recompute
+from fastrnn import cells
 
 
 def kept(layer, x) -> int:
@@ -36,18 +35,18 @@ def kept(layer, x) -> int:
 
 
 @backends(kernels=True)
-@pytest.mark.parametrize("cell, share", [("lstm", 0.5), ("gru", 0.05)])
-def test_recompute_keeps_less(cell, share, backend):
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recompute_keeps_less(cell, backend):
     plain = fast(cell, 32, 32, backend=backend)
     saving = fast(cell, 32, 32, backend=backend, recompute_gates=True)
     x = randn(50, 8, 32)
-    assert kept(saving, x) <= share * kept(plain, x)
+    assert kept(saving, x) <= 0.05 * kept(plain, x)
 
 
 @backends(interpreted=True)
 @each_cell()
 @pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
-def test_recompute_changes_rounding_at_most(cell, backend, ragged):
+def test_recompute_changes_nothing(cell, backend, ragged):
     options = dict(num_layers=2, bidirectional=True, backend=backend)
     saving = fast(cell, 5, 9, **options, recompute_gates=True)
     plain = fast(cell, 5, 9, **options)
@@ -59,25 +58,7 @@ def test_recompute_changes_rounding_at_most(cell, backend, ragged):
     a, b = saving(x, state, **call), plain(x, state, **call)
     assert_same(a, b, 0.0)
     grads = [gradients(r, [x, *layer.parameters()]) for r, layer in ((a, saving), (b, plain))]
-    assert_same(*grads, 1e-5)
-
-
-@backends(torch.float64, kernels=True)
-@each_cell(tuple(c for c in cells.CELLS if cells.get(c).keep))
-@pytest.mark.parametrize("project", [True, False], ids=["project", "ready_gx"])
-def test_recomputed_values_equal_the_saved_ones(cell, backend, project):
-    """Also holds the kernels' saved values to the cell table."""
-    for directions in (1, 2, 3) if project else (1, 2):
-        input, weights, state = problem(cell, directions=directions, project=project)
-        resets = (torch.rand(input.shape[:2]) < 0.3).to(DEVICE)
-        arguments = (cell, input, weights, state, None, resets, directions, project)
-        with torch.no_grad():
-            output, _, saved = ops.kernels(backend)[0](*arguments, True)
-            again = recompute.saved_values(
-                cell, input, weights, state, output, saved[:, :, cells.get(cell).saved :],
-                None, resets, directions, project,
-            )  # fmt: skip
-        assert_same(again, saved, 1e-12)
+    assert_same(*grads, 0.0)
 
 
 @backends(torch.float64)
