@@ -14,8 +14,10 @@ constexpr int kMaxVectors = 4;  // registers a panel is wide
 constexpr int max_rows(int nv) {
   return kRegisters == 32 ? (nv == 4 ? 6 : 8) : (nv == 4 ? 3 : nv == 3 ? 4 : nv == 2 ? 6 : 8);
 }
-constexpr int kGroupRows = 48;    // rows whose tiles share one pass over a panel
-constexpr int64_t kBlockK = 768;  // k steps of a panel that stay in L2 between tiles
+constexpr int kGroupRows = 48;  // rows whose tiles share one pass over a panel
+// k steps summed before they are added to the rest: the rounding error of a long sum stays that of
+// a short one, and a panel's steps stay in L1 or L2 between tiles.
+constexpr int64_t kBlockK = 256;
 
 // A's rows by pointer: rows of a scan lie where time, ragged lengths and resets put them.
 template <class T, int MR>
@@ -45,12 +47,7 @@ FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_ld
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      const int64_t at = c * W;
-      acc[r][c] = accumulate ? V::load(out + r * ld + at).v
-                  : init     ? V::load(init + at).v
-                             : typename V::N{};
-    }
+    for (int c = 0; c < C; ++c) acc[r][c] = init ? V::load(init + c * W).v : typename V::N{};
   for (int64_t k = 0; k < K; ++k) {
     typename V::N w[C];
 #pragma GCC unroll 8
@@ -66,7 +63,11 @@ FASTRNN_INLINE void tile(const A& a, int64_t K, const T* panel, int64_t panel_ld
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) V(acc[r][c]).store(out + r * ld + c * W);
+    for (int c = 0; c < C; ++c) {
+      T* to = out + r * ld + c * W;
+      if (accumulate) acc[r][c] += V::load(to).v;
+      V(acc[r][c]).store(to);
+    }
 }
 
 template <class T>
@@ -79,21 +80,27 @@ void tile_rows(const T* const* rows, int64_t k0, int64_t K, const T* panel, int6
                      accumulate);
 }
 template <class T, int MR, int NV>
-void tile_transposed(const T* a, int64_t stride, int64_t K, const T* panel, T* out, int64_t ld) {
-  tile<T, MR, NV, 1>(Transposed<T, MR>{a, stride}, K, panel, NV * Vec<T>::W, 0,
-                     static_cast<const T*>(nullptr), out, ld, false);
+void tile_transposed(const T* a, int64_t stride, int64_t K, const T* panel, T* out) {
+  constexpr int C = NV * Vec<T>::W;
+  for (int64_t k = 0; k == 0 || k < K; k += kBlockK) {
+    const int64_t count = K - k < kBlockK ? K - k : kBlockK;
+    tile<T, MR, NV, 1>(Transposed<T, MR>{a + k * stride, stride}, count, panel + k * C, C, 0,
+                       static_cast<const T*>(nullptr), out, C, k > 0);
+  }
 }
 
+constexpr int fitting(int rows, int nv) { return rows <= max_rows(nv) ? rows : 1; }
 template <class T, int NV>
 FASTRNN_INLINE TileRows<T> pick_tile(int rows) {
-  constexpr int M = max_rows(NV);
   static constexpr TileRows<T> table[] = {
-      tile_rows<T, 1, NV>, tile_rows<T, 2, NV>, tile_rows<T, 3, NV>,
-      tile_rows < T,       M >= 4 ? 4 : 1,      NV >,
-      tile_rows < T,       M >= 5 ? 5 : 1,      NV >,
-      tile_rows < T,       M >= 6 ? 6 : 1,      NV >,
-      tile_rows < T,       M >= 7 ? 7 : 1,      NV >,
-      tile_rows < T,       M >= 8 ? 8 : 1,      NV >,
+      tile_rows<T, 1, NV>,
+      tile_rows<T, 2, NV>,
+      tile_rows<T, 3, NV>,
+      tile_rows<T, fitting(4, NV), NV>,
+      tile_rows<T, fitting(5, NV), NV>,
+      tile_rows<T, fitting(6, NV), NV>,
+      tile_rows<T, fitting(7, NV), NV>,
+      tile_rows<T, fitting(8, NV), NV>,
   };
   return table[rows - 1];
 }
@@ -105,13 +112,20 @@ template <class T, int NV>
 void row_gemm(const T* row, int64_t K, const T* panel, int64_t panel_step, int64_t count,
               const T* init, T* out) {
   constexpr int C = NV * Vec<T>::W;
-  int64_t p = 0;
-  for (; p + 2 <= count; p += 2)
-    tile<T, 1, NV, 2>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, C, panel_step,
-                      init ? init + p * C : nullptr, out + p * C, 0, false);
-  for (; p < count; ++p)
-    tile<T, 1, NV, 1>(RowPointers<T, 1>(&row, 0), K, panel + p * panel_step, C, 0,
-                      init ? init + p * C : nullptr, out + p * C, 0, false);
+  for (int64_t k = 0; k < K; k += kBlockK) {
+    const RowPointers<T, 1> a(&row, k);
+    const int64_t kn = K - k < kBlockK ? K - k : kBlockK;
+    const T *at = panel + k * C, *from = k == 0 ? init : nullptr;
+    int64_t p = 0;
+    for (; p + 2 <= count; p += 2) {
+      tile<T, 1, NV, 2>(a, kn, at + p * panel_step, C, panel_step, from ? from + p * C : nullptr,
+                        out + p * C, 0, k > 0);
+    }
+    if (p < count) {
+      tile<T, 1, NV, 1>(a, kn, at + p * panel_step, C, 0, from ? from + p * C : nullptr,
+                        out + p * C, 0, k > 0);
+    }
+  }
 }
 
 // out[r][0:NV*W] = init + rows[r] . panel for `count` rows; panel rows lie panel_ld apart, out's
@@ -124,8 +138,8 @@ void panel_gemm(const T* const* rows, int64_t count, int64_t K, const T* panel, 
     const int64_t kn = K - k0 < kBlockK ? K - k0 : kBlockK;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t r0 = count * i / tiles, r1 = count * (i + 1) / tiles;
-      pick_tile<T, NV>(int(r1 - r0))(rows + r0, k0, kn, panel + k0 * panel_ld, panel_ld, init,
-                                     out + r0 * ld, ld, k0 > 0);
+      pick_tile<T, NV>(int(r1 - r0))(rows + r0, k0, kn, panel + k0 * panel_ld, panel_ld,
+                                     k0 == 0 ? init : nullptr, out + r0 * ld, ld, k0 > 0);
     }
   }
 }

@@ -75,16 +75,16 @@ class WeightGrad {
     }
     switch (nv) {
       case 1:
-        tile_transposed<T, kTile, 1>(a, ld_, count, x, sum, W);
+        tile_transposed<T, kTile, 1>(a, ld_, count, x, sum);
         break;
       case 2:
-        tile_transposed<T, kTile, 2>(a, ld_, count, x, sum, 2 * W);
+        tile_transposed<T, kTile, 2>(a, ld_, count, x, sum);
         break;
       case 3:
-        tile_transposed<T, kTile, 3>(a, ld_, count, x, sum, 3 * W);
+        tile_transposed<T, kTile, 3>(a, ld_, count, x, sum);
         break;
       default:
-        tile_transposed<T, kTile, 4>(a, ld_, count, x, sum, 4 * W);
+        tile_transposed<T, kTile, 4>(a, ld_, count, x, sum);
     }
     for (int64_t g = 0; g < gates; ++g) {
       for (int v = 0; v < nv; ++v) {
