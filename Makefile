@@ -1,7 +1,7 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test lint format bench bench-compare clean
+.PHONY: build test lint format bench bench-compare sanitize clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
@@ -24,6 +24,9 @@ bench: build
 
 bench-compare: build  ## this tree against another revision: make bench-compare BASE=<rev>
 	$(PYTHON) -m benchmarks compare $(BASE)
+
+sanitize:  ## the CPU kernels under AddressSanitizer, UBSan and ThreadSanitizer
+	.ci/sanitize
 
 clean:
 	rm -rf build dist fastrnn/_C.abi3.so *.egg-info
