@@ -15,6 +15,8 @@ class WeightGrad {
   static constexpr int kTile = max_rows(kMaxVectors);  // gates of a register tile
   static constexpr int64_t kGates = 16 * kTile;        // gates that stay in L2 for all of X
 
+  static constexpr int64_t kBiasRows = 32;  // summed before they are added to the rest
+
   // gates: G*H; rows: at most so many a block; widest: the most columns of any X.
   WeightGrad(Arena& arena, int64_t gates, int64_t rows, int64_t widest)
       : gates_(gates), ld_(row_length(gates)) {
@@ -54,8 +56,13 @@ class WeightGrad {
     const Range mine = part((gates_ + W - 1) / W, rank, size);
     for (int64_t g = mine.begin * W; g < mine.end * W && g < gates_; g += W) {
       Vec<T> sum(T(0));
-      for (int64_t n = 0; n < count; ++n) {
-        sum = sum + Vec<T>::load(d_gates + n * ld_ + g, gates_ - g);
+      for (int64_t n = 0; n < count; n += kBiasRows) {
+        const int64_t end = count - n < kBiasRows ? count : n + kBiasRows;
+        Vec<T> part(T(0));
+        for (int64_t i = n; i < end; ++i) {
+          part = part + Vec<T>::load(d_gates + i * ld_ + g, gates_ - g);
+        }
+        sum = sum + part;
       }
       if (!first) sum = sum + Vec<T>::load(d_bias + g, gates_ - g);
       sum.store(d_bias + g, gates_ - g);
