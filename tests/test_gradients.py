@@ -72,6 +72,14 @@ def test_second_derivatives(cell, backend, case):
 
 @backends(torch.float64)
 @each_cell()
+def test_second_derivatives_of_the_weights_alone(cell, backend):
+    """The first layer of a model: its input needs no gradient."""
+    scan, (input, *rest) = scan_of(cell, backend, t=2, b=2, i=2, h=2)
+    assert gradgradcheck(lambda *tensors: scan(input.detach(), *tensors), rest)
+
+
+@backends(torch.float64)
+@each_cell()
 def test_gradient_of_a_part(cell, backend):
     """Inputs that need no gradient get none, and change nothing for the others."""
     scan, inputs = scan_of(cell, backend)
