@@ -161,3 +161,36 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
     if s.device != input.device:
         raise RuntimeError(f"{name} must be on the input's device {input.device}, got {s.device}")
     return s
+
+
+def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
+    """The arguments of functional.scan; the kernels check dtypes and devices."""
+    gates, h = spec.gates, weight_hh.shape[-1]
+    _expect(len(states) == spec.states, "state", f"{spec.states} tensors", len(states))
+    square = weight_hh.shape == (gates * h, h)
+    _expect(square, "weight_hh", f"shape [G*H, H] with G = {gates}", [*weight_hh.shape])
+    axes = "T, B" if batch_sizes is None else "N"
+    fits = gx.dim() == (3 if batch_sizes is None else 2) and gx.shape[-1] == gates * h
+    _expect(fits, "gx", f"shape [{axes}, {gates * h}]", [*gx.shape])
+    if bias_hh is not None:
+        fits = bias_hh.shape == (gates * h,)
+        _expect(fits, "bias_hh", f"shape [{gates * h}]", [*bias_hh.shape])
+    if batch_sizes is not None:
+        fits = batch_sizes.dtype == torch.int64 and batch_sizes.is_cpu and batch_sizes.dim() == 1
+        got = f"{batch_sizes.dtype} on {batch_sizes.device}"
+        _expect(fits, "batch_sizes", "one axis of torch.int64 on cpu", got)
+        falling = bool((batch_sizes.diff() <= 0).all()) and int(batch_sizes.sum()) == len(gx)
+        got = batch_sizes.tolist()
+        _expect(falling, "batch_sizes", f"falling numbers that sum to N = {len(gx)}", got)
+    b = states[0].shape[0] if batch_sizes is not None else gx.shape[1]
+    for s in states:
+        _expect(s.shape == (b, h), "state", f"tensors of shape [B, {h}]", [*s.shape])
+    if resets is not None:
+        _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
+        shape = gx.shape[:-1]
+        _expect(resets.shape == shape, "resets", f"shape {[*shape]}", [*resets.shape])
+
+
+def _expect(holds: bool, name: str, expected: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must have {expected}, got {got}")

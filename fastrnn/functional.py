@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cells, ops
+from . import cells, checks, ops
 from .autograd import recurrent_scan
 from .reference import BOTH, FORWARD, REVERSE
 
@@ -106,38 +106,7 @@ def scan(
     spec = cells.get(cell)
     bare = isinstance(state, Tensor)
     states = (state,) if bare else tuple(state)
-    h = weight_hh.shape[-1]
-    rows = 3 if batch_sizes is None else 2
-    _expect(len(states) == spec.states, "state", f"{spec.states} tensors ({cell})", len(states))
-    _expect(
-        tuple(weight_hh.shape) == (spec.gates * h, h),
-        "weight_hh",
-        f"shape [G*H, H] with G = {spec.gates} ({cell})",
-        list(weight_hh.shape),
-    )
-    _expect(
-        gx.dim() == rows and gx.shape[-1] == spec.gates * h,
-        "gx",
-        f"shape [{'T, B' if batch_sizes is None else 'N'}, {spec.gates * h}]",
-        list(gx.shape),
-    )
-    if bias_hh is not None:
-        _expect(
-            tuple(bias_hh.shape) == (spec.gates * h,),
-            "bias_hh",
-            f"shape [{spec.gates * h}]",
-            list(bias_hh.shape),
-        )
-    b = states[0].shape[0]
-    for s in states:
-        fits = tuple(s.shape) == (gx.shape[1] if batch_sizes is None else b, h)
-        _expect(fits, "state", f"tensors of shape [B, {h}]", list(s.shape))
-    if resets is not None:
-        _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
-        _expect(
-            resets.shape == gx.shape[:-1], "resets", f"shape {list(gx.shape[:-1])}", [*resets.shape]
-        )
-
+    checks.scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets)
     device = gx.device.type
     backend, _ = ops.choose(cell, device, gx.dtype, backend)
     compute = ops.compute_dtype(gx.dtype, device, backend)
@@ -155,11 +124,6 @@ def scan(
     )
     finals = tuple(s[0].to(gx.dtype) for s in final)
     return output.to(gx.dtype), finals[0] if bare else finals
-
-
-def _expect(holds: bool, name: str, expected: str, got: object) -> None:
-    if not holds:
-        raise ValueError(f"{name} must have {expected}, got {got}")
 
 
 class Packing:

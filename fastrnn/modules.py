@@ -84,17 +84,15 @@ class _FastBase(nn.RNNBase):
         Args:
             input: [T, B, I] ([B, T, I] with batch_first), [T, I] unbatched, or a PackedSequence
             hx: [L*D, B, H] ([L*D, H] unbatched); FastLSTM: (h_0, c_0); None: zeros
-            lengths: [B] integers, any order and device, zeros allowed: row b has lengths[b] valid
-                steps. Outputs past them are zeros, h_n is the state at the length
+            lengths: [B] integers, any order and device, zeros allowed: the valid steps of each row.
+                Outputs past them are zeros, h_n is the state at the length
             resets: [T, B] bool ([B, T] with batch_first, [T] unbatched): the row enters that step
                 with zero state, and no gradient passes
 
-        Returns:
-            output [T, B, D*H] in the layout of input, and h_n [L*D, B, H] (FastLSTM: (h_n, c_n)),
-            as torch.nn's layers do.
+        Returns output [T, B, D*H] in the layout of input, and h_n [L*D, B, H] (FastLSTM: (h_n,
+        c_n)), as torch.nn's layers do.
 
-        Raises ValueError, RuntimeError or TypeError that names the argument, what was expected and
-        what was given, where torch.nn raises.
+        Raises what torch.nn raises, with the argument's name, what was expected and what was given.
         """
         if torch._C._get_tracing_state() is not None:
             checks.no_torchscript()

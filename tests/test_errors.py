@@ -180,6 +180,9 @@ SCANS = {
     "bias": (("gru", GX, R, R[0], H0), {}, r"bias_hh must have shape \[12\]"),
     "state": (("gru", GX, R, None, torch.zeros(3, 4)), {}, r"\[B, 4\], got \[3, 4\]"),
     "resets": (("gru", GX, R, None, H0), {"resets": torch.zeros(5, 2)}, "torch.bool"),
+    "rising": (("gru", GX[0], R, None, H0), {"batch_sizes": torch.tensor([0, 2])}, "falling"),
+    "sum": (("gru", GX[0], R, None, H0), {"batch_sizes": torch.tensor([2, 1])}, "sum to N = 2"),
+    "sizes": (("gru", GX[0], R, None, H0), {"batch_sizes": torch.ones(2)}, "torch.int64 on cpu"),
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_first_derivatives(cell, backend, case):
     assert gradcheck(scan, inputs)
 
 
-@backends(torch.float64)
+@backends(torch.float64, kernels=True)
 @each_cell()
 @pytest.mark.parametrize("case", ["dense", "both", "ragged_reverse", "resets", "ready_gx"])
 def test_second_derivatives(cell, backend, case):

@@ -43,7 +43,7 @@ def test_recompute_keeps_less(cell, backend):
     assert kept(saving, x) <= 0.05 * kept(plain, x)
 
 
-@backends(interpreted=True)
+@backends(kernels=True)
 @each_cell()
 @pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
 def test_recompute_changes_nothing(cell, backend, ragged):
