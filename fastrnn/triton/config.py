@@ -35,13 +35,16 @@ class Config:
     hold: str  # "registers", "shared" or "streamed"
     warps: int
     stages: int
+    # Registers that a thread may have. Where this is None, ptxas aims at several programs a
+    # multiprocessor, and may spill a little for it; where it is too many, ptxas lifts operands out
+    # of loops until it spills again. What stands here is what tests/triton_compile.py found good.
+    registers: int | None = None
 
     def options(self) -> dict[str, int | str]:
         """As keyword arguments of a kernel launch."""
         options = {name.upper(): value for name, value in asdict(self).items()}
         options["num_warps"], options["num_stages"] = options.pop("WARPS"), options.pop("STAGES")
-        # All registers to one program: left alone, ptxas aims at several, and spills a few for it.
-        return options | {"enable_fp_fusion": True, "maxnreg": min(255, 2048 // self.warps)}
+        return options | {"enable_fp_fusion": True, "maxnreg": options.pop("REGISTERS")}
 
 
 def multiply_of(dtype: torch.dtype) -> str:
@@ -69,20 +72,21 @@ def candidates(
     most = 64 if multiply == "tf32" else 96 if gates > 1 else 128  # registers of a thread for R
     found = []
     for hold, warps in (("registers", 8), ("registers", 4), ("shared", 8), ("shared", 4)):
-        registers = matrix // (4 * 32 * warps)
+        registers = matrix // (4 * 32 * warps)  # of a thread, for R
         if hold == "registers" and (registers > most or rows > 16):
             continue
-        if hold == "shared" and registers > (256 if warps == 8 else 128):
+        if hold == "shared" and (registers > 32 * warps or gates * rows * width > 1024 * warps):
             continue
         if matrix + 2 * rows * width * 4 <= shared:
-            found.append(Config(rows, width, width, hold, warps, stages=1))
+            allowed = 255 if hold == "registers" else None
+            found.append(Config(rows, width, width, hold, warps, 1, allowed))
     if found:
         return tuple(found[:3])
-    rows = _rows(tiles, 16, 64)
+    rows = _rows(tiles, 16, 32)
     return (
-        Config(rows, 64, 64, "streamed", warps=8, stages=3),
-        Config(rows, 64, 32, "streamed", warps=8, stages=4),
-        Config(rows, 128, 32, "streamed", warps=16, stages=3),
+        Config(rows, 64, 64, "streamed", warps=8, stages=3, registers=255),
+        Config(rows, 64, 32, "streamed", warps=8, stages=4, registers=255),
+        Config(rows, 64, 32, "streamed", warps=8, stages=3, registers=255),
     )
 
 
@@ -93,9 +97,8 @@ def _exact(gates: int, width: int, tiles: int) -> tuple[Config, ...]:
         return tuple(Config(rows, width, width, "shared", warps, 1) for warps in (4, 8))
     units = min(width, 64)
     return (
-        Config(rows, units, 16, "streamed", warps=8, stages=2),
-        Config(rows, units, 16, "streamed", warps=4, stages=2),
-        Config(rows, units // 2, 16, "streamed", warps=4, stages=2),
+        Config(rows, units, 16, "streamed", warps=8, stages=2, registers=128),
+        Config(rows, units // 2, 16, "streamed", warps=8, stages=2, registers=128),
     )
 
 
