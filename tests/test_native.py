@@ -162,3 +162,45 @@ def test_blocks_of_time_join_without_a_seam():
 def test_the_cell_list_is_the_libraries():
     assert set(ops.NATIVE_CELLS) >= {"rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru"}
     assert set(CELLS) <= set(ops.NATIVE_CELLS) or os.environ.get("FASTRNN_EXTRA_CELLS") is None
+
+
+ADDRESSES = """
+#include <cassert>
+#include "cpu/rows.h"
+using namespace fastrnn;
+using namespace fastrnn::base;
+
+// Bytes from a base pointer, without touching memory: what a kernel would add to it.
+template <class P> int64_t offset(const P* p) { return reinterpret_cast<int64_t>(p); }
+
+int main() {
+  ScanParams s{};
+  s.T = 1000000, s.B = 20000, s.I = 4096, s.H = 4096, s.N = s.T * s.B, s.directions = 2;
+  s.input_t = s.B * s.I, s.input_b = s.I;
+  const Rows<float> rows{s};
+  const void* nothing = nullptr;
+  assert(offset(rows.input(999999, 19999)) == (999999LL * 20000 + 19999) * 4096 * 4);
+  assert(offset(rows.output(1, s.N - 1)) == ((s.N - 1) * 2 + 1) * 4096 * 4);
+  assert(offset(rows.state(nothing, 19999)) == 19999LL * 4096 * 4);
+  assert(rows.before(0, 999999, 19999) == 999998LL * 20000 + 19999);
+  const int64_t begin[] = {0, 3000000000}, sizes[] = {3000000000, 2500000000};
+  s.T = 2, s.batch_sizes = sizes, s.step_begin = begin, s.B = 3000000000;
+  assert(offset(rows.input(1, 2499999999)) == 5499999999 * 4096 * 4);
+  assert(rows.active(1, {0, s.B}) == 2500000000);
+  assert(row_part(s, 1, 2).begin > 1000000000);
+  const Panels<float> panels(3000000000, 4);
+  assert(panels.column(panels.count()) >= 12000000000 && panels.unit(panels.count() - 1) < panels.H);
+}
+"""
+
+
+def test_indices_are_64_bits_wide(tmp_path):
+    """The kernels' addresses where T * B * G * H passes 2^31 many times over."""
+    compiler = toolchain.find_compiler()
+    source = tmp_path / "addresses.cpp"
+    source.write_text(ADDRESSES)
+    flags = [*native.FLAGS, "-O1", "-fno-delete-null-pointer-checks", "-DFASTRNN_ISA=base"]
+    flags += [f"-I{ROOT / 'csrc'}", "-include", "cpu/pack.h"]
+    subprocess.run([*compiler, *flags, source, "-o", tmp_path / "addresses"], check=True)
+    run = subprocess.run([tmp_path / "addresses"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
