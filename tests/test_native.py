@@ -189,7 +189,8 @@ int main() {
   assert(rows.active(1, {0, s.B}) == 2500000000);
   assert(row_part(s, 1, 2).begin > 1000000000);
   const Panels<float> panels(3000000000, 4);
-  assert(panels.column(panels.count()) >= 12000000000 && panels.unit(panels.count() - 1) < panels.H);
+  assert(panels.column(panels.count()) >= 12000000000);
+  assert(panels.unit(panels.count() - 1) < panels.H);
 }
 """
 
