@@ -1,7 +1,7 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test lint format bench bench-compare sanitize clean
+.PHONY: build test lint format bench bench-compare sanitize gpu clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
@@ -27,6 +27,11 @@ bench-compare: build  ## this tree against another revision: make bench-compare 
 
 sanitize:  ## the CPU kernels under AddressSanitizer, UBSan and ThreadSanitizer
 	.ci/sanitize
+
+gpu: build  ## all checks that need a GPU, then its benchmark
+	FASTRNN_TEST_DEVICE=cuda $(PYTHON) -m pytest tests/gpu tests/test_ops.py tests/test_parity.py \
+	  tests/test_gradients.py tests/test_ragged.py tests/test_resets.py
+	$(PYTHON) -m benchmarks --quick --device cuda --out benchmarks/out/gpu
 
 clean:
 	rm -rf build dist fastrnn/_C.abi3.so *.egg-info

@@ -41,6 +41,7 @@ if NATIVE_BUILT:
     import fastrnn._C  # noqa: F401  defines the ops
 
 BUILD_INFO: dict[str, Any] = json.loads(torch.ops.fastrnn.build_info()) if NATIVE_BUILT else {}
+# A build may bring cells of its own.
 NATIVE_CELLS: tuple[str, ...] = tuple(BUILD_INFO.get("cells", ()))
 
 
@@ -116,7 +117,7 @@ def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | 
     """Why the native kernels cannot serve this, or None if they can."""
     if not NATIVE_BUILT:
         return "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
-    if cell not in BUILD_INFO.get("cells", NATIVE_CELLS):  # a build may bring cells of its own
+    if cell not in NATIVE_CELLS:
         return f"the native library has no kernel for the cell {cell!r}"
     if proj:
         return "the native kernels have no proj_size"
