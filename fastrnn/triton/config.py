@@ -19,7 +19,7 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 if TYPE_CHECKING:
-    from .engine import Layer
+    from ..gpu.layer import Layer
 
 # What the interpreter stands for: the shared memory of sm_80, but one program at a time.
 INTERPRETED = dict(shared=166_912, programs=1)
@@ -45,13 +45,6 @@ class Config:
         options = {name.upper(): value for name, value in asdict(self).items()}
         options["num_warps"], options["num_stages"] = options.pop("WARPS"), options.pop("STAGES")
         return options | {"enable_fp_fusion": True, "maxnreg": options.pop("REGISTERS")}
-
-
-def multiply_of(dtype: torch.dtype) -> str:
-    """How dots of that dtype multiply; tf32 only where torch's own matmuls may use it."""
-    if dtype == torch.float32:
-        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-    return str(dtype).removeprefix("torch.")
 
 
 @functools.cache

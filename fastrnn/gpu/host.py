@@ -1,0 +1,172 @@
+"""The ops `fastrnn::forward` and `fastrnn::backward` of a GPU backend, around its scan.
+
+Whole-sequence GEMMs stand around the two scans: the input projection before the one, the gradients
+of weights and input after the other. All of it is the same for every backend.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import layer as layers
+from .layer import Layer
+
+
+class Scan(Protocol):
+    """What a backend brings: the walk over the steps of a layer with N > 0 lines."""
+
+    def forward(self, layer: Layer, gx: Tensor, save: bool) -> tuple[Tensor, list[Tensor], Tensor]:
+        """gx [N, D*G*H] -> output [N, D*H], S final states [D, B, H], saved [D, N, K+S-1, H]."""
+        ...
+
+    def backward(
+        self,
+        layer: Layer,
+        grad_output: Tensor,  # [N, D*H]
+        grad_final: Sequence[Tensor],  # S tensors [D, B, H]
+        output: Tensor,  # [N, D*H]
+        saved: Tensor,  # [D, N, K+S-1, H]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """-> dx, dr [N, D*G*H] (dr is dx where the cell does not tell them apart), dstate."""
+        ...
+
+
+def _without_autocast(function: Callable) -> Callable:
+    """The caller has cast already; GEMMs here keep to the dtype of their tensors."""
+
+    @functools.wraps(function)
+    def guarded(*args, **kwargs):
+        if not torch._C._is_any_autocast_enabled():
+            return function(*args, **kwargs)
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return guarded
+
+
+@_without_autocast
+def forward(
+    scan: Scan,
+    cell: str,
+    input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx [.., G*H], D = 1
+    weights: Sequence[Tensor],  # of each direction in torch.nn's order
+    state: Sequence[Tensor],  # S tensors [D, B, H]
+    batch_sizes: Tensor | None,  # [T] int64 on the CPU, falling
+    resets: Tensor | None,  # [T, B] or [N] bool
+    directions: int,
+    project: bool,
+    save: bool,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """`fastrnn::forward`: (output [.., D*H], S final states [D, B, H], saved [D, N, K+S-1, H])."""
+    layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
+    shape = (*input.shape[:-1], layer.D * layer.H)
+    if layer.N == 0:
+        spec = layer.spec
+        kept = (layer.D, 0, spec.saved + spec.states - 1, layer.H) if save else 0
+        return input.new_empty(shape), [_own(s) for s in state], input.new_empty(kept)
+    lines = input.reshape(layer.N, -1)
+    if project:
+        gx = F.linear(lines, _join(layer.w_ih), _join(layer.b_ih))  # [N, D*G*H]
+    else:
+        gx = lines.contiguous()
+    output, final, saved = scan.forward(layer, gx, save)
+    return output.view(shape), final, saved
+
+
+@_without_autocast
+def backward(
+    scan: Scan,
+    cell: str,
+    grad_output: Tensor,  # [.., D*H]
+    grad_final: Sequence[Tensor],  # S tensors [D, B, H]
+    input: Tensor,
+    weights: Sequence[Tensor],
+    state: Sequence[Tensor],
+    output: Tensor,
+    saved: Tensor,
+    batch_sizes: Tensor | None,
+    resets: Tensor | None,
+    directions: int,
+    project: bool,
+    need_input: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """`fastrnn::backward`: gradients of (input, weights, S initial states)."""
+    layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
+    if layer.N == 0:
+        grad_input = torch.zeros_like(input) if need_input else input.new_empty(0)
+        return grad_input, [torch.zeros_like(w) for w in weights], [_own(g) for g in grad_final]
+    output = output.reshape(layer.N, -1).contiguous()
+    grads = grad_output.reshape(layer.N, -1).contiguous(), [g.contiguous() for g in grad_final]
+    dx, dr, grad_state = scan.backward(layer, *grads, output, saved.contiguous())
+    lines = input.reshape(layer.N, -1)
+    grad_weights = _weight_gradients(layer, lines if project else None, output, dx, dr)
+    if not need_input:
+        grad_input = input.new_empty(0)
+    elif project:
+        grad_input = (dx @ _join(layer.w_ih)).view(input.shape)
+    else:
+        grad_input = dx.view(input.shape)
+    return grad_input, grad_weights, grad_state
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor | None:
+    """torch.cat, without a copy of a single tensor; None for none."""
+    if len(tensors) < 2:
+        return tensors[0] if tensors else None
+    return torch.cat(tensors)
+
+
+def _weight_gradients(
+    layer: Layer,
+    lines: Tensor | None,  # [N, I], or None without projection
+    output: Tensor,  # [N, D*H]
+    dx: Tensor,  # [N, D*G*H]
+    dr: Tensor,  # [N, D*G*H]
+) -> list[Tensor]:
+    """One GEMM or sum over all lines for each weight, in torch.nn's order."""
+    gates = layer.spec.gates * layer.H
+    gradients = []
+    for d in range(layer.D):
+        dx_d, dr_d = dx[:, d * gates : (d + 1) * gates], dr[:, d * gates : (d + 1) * gates]
+        if lines is not None:
+            gradients.append(dx_d.t() @ lines)
+        h = output[:, d * layer.H : (d + 1) * layer.H]
+        h = _entering_h(layer, h, layer.state[0][d], reverse=layer.reverse or d == 1)
+        gradients.append(dr_d.t() @ h)
+        if layer.b_ih:
+            gradients.append(dx_d.sum(0))
+        if layer.b_hh is not None:
+            gradients.append(gradients[-1].clone() if dr is dx and layer.b_ih else dr_d.sum(0))
+    return gradients
+
+
+def _entering_h(layer: Layer, h: Tensor, initial: Tensor, reverse: bool) -> Tensor:
+    """The h with which each line [N, H] enters its step, from the h [N, H] after the steps."""
+    if layer.offsets is None:
+        ordered = (h[layer.B :], initial) if reverse else (initial, h[: -layer.B])
+        entering = torch.cat(ordered)
+    else:
+        entering = torch.cat((h, initial))[_line_before(layer, reverse)]
+    if layer.resets is not None:
+        entering.masked_fill_(layer.resets.unsqueeze(-1), 0)
+    return entering
+
+
+def _line_before(layer: Layer, reverse: bool) -> Tensor:
+    """For each packed line [N] the line of the step before in scan order, or N + b at the start."""
+    line = torch.arange(layer.N, device=layer.device)
+    t = torch.searchsorted(layer.offsets, line, right=True) - 1
+    b = line - layer.offsets[t]
+    before = t + 1 if reverse else t - 1
+    inside = (before >= 0) & (before < layer.lengths[b])
+    return torch.where(inside, layer.offsets[before.clamp(0, layer.T - 1)] + b, layer.N + b)
