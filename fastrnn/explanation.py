@@ -22,11 +22,22 @@ def explain(module: nn.Module, input: Tensor | PackedSequence) -> str:
     if not names:
         raise TypeError(f"module must hold a fastrnn layer, got {type(module).__name__}")
     return "\n".join(
-        _explain_one(f"{name}: " if name else "", layer, data) for name, layer in names
+        _explain_one(f"{name}: " if name else "", layer, data, _rows(layer, input))
+        for name, layer in names
     )
 
 
-def _explain_one(prefix: str, layer: nn.Module, data: Tensor) -> str:
+def _rows(layer: nn.Module, input: Tensor | PackedSequence) -> int:
+    """The batch rows B that the layer gets if it gets an input of that shape."""
+    if isinstance(input, PackedSequence):
+        return int(input.batch_sizes[0])
+    recurs = isinstance(layer, nn.RNNBase)
+    if input.dim() < 2 + recurs:
+        return 1
+    return input.shape[0 if not recurs or layer.batch_first else 1]
+
+
+def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     device, dtype = data.device.type, data.dtype
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
@@ -36,6 +47,13 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor) -> str:
     if device == "cpu" and "isa" in info:
         threads = torch.get_num_threads()
         lines.append(f"  instruction set: {info['isa']} (FASTRNN_ISA chooses), {threads} threads")
+    if device == "cuda" and backend == "native":
+        from .gpu import native
+
+        d = 2 if getattr(layer, "bidirectional", False) else 1
+        engines = native.explain(layer.cell, rows, layer.hidden_size, d, dtype, data.device)
+        lines += [f"  engine, {engine}" for engine in engines]
+        lines.append("  FASTRNN_CUDA_ENGINE asks for another engine")
     compute = ops.compute_dtype(dtype, device, backend)
     if compute != dtype:
         lines.append(f"  computes in {compute}, weights too, and returns {dtype}")

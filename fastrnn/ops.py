@@ -207,3 +207,7 @@ def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
 _KERNELS: dict[str, tuple[Callable, Callable]] = {}
 if NATIVE_BUILT:
     _KERNELS["native"] = register_rules("fastrnn::forward", "fastrnn::backward")
+    if BUILD_INFO["cuda_archs"]:
+        from .gpu import native
+
+        native.register()

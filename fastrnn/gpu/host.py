@@ -120,9 +120,9 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def _join(tensors: Sequence[Tensor]) -> Tensor | None:
-    """torch.cat, without a copy of a single tensor; None for none."""
+    """torch.cat, without a copy of a single contiguous tensor; None for none."""
     if len(tensors) < 2:
-        return tensors[0] if tensors else None
+        return tensors[0].contiguous() if tensors else None
     return torch.cat(tensors)
 
 
