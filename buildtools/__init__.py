@@ -9,5 +9,6 @@ backend    PEP 517 hooks: what pip must install before a build (torch only where
 toolchain  finds torch, the C++ compiler and ninja
 cuda       finds nvcc, chooses the GPU architectures
 native     which source is compiled how often and with which flags
+simulator  the CUDA sources once more, for a CPU: the tests' library
 ninja      writes build.ninja and runs it
 """

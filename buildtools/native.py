@@ -5,6 +5,7 @@ csrc/cpu/*.cpp      once, without torch
 csrc/cpu/isa/*.cpp  once for each instruction set of isas(), without torch; each object lives in its
                     own namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
 csrc/cuda/*.cu      by nvcc where CUDA kernels are built
+csrc/cuda/*.cpp     there too, with torch's headers
 """
 
 import os
@@ -124,11 +125,7 @@ def compile_steps(
     # the user's flags may change the optimisation, never the language or the instruction set
     base = [*compiler, *OPTIMISE, *user_flags, *FLAGS, "-Icsrc"]
     have = [f"-DFASTRNN_HAVE_{name.upper()}" for name in isas() if name != "base"]
-    stable = [
-        *STABLE_ABI,
-        f"-isystem{torch.root / 'include'}",
-        f"-I{sysconfig.get_path('include')}",
-    ]
+    stable = torch_flags(torch)
     cuda_sources = sources(root, "csrc/cuda/*.cu") if cuda else []
     if cuda_sources:
         stable += ["-DFASTRNN_CUDA", "-DUSE_CUDA", *(f"-isystem{d}" for d in cuda.include_dirs)]
@@ -142,6 +139,8 @@ def compile_steps(
 
     for source in sources(root, "csrc/*.cpp"):
         add(source, [*base, *have, *stable])
+    for source in sources(root, "csrc/cuda/*.cpp") if cuda_sources else []:
+        add(source, [*base, *stable])
     for source in sources(root, "csrc/cpu/*.cpp"):
         add(source, [*base, *have])
     for source in sources(root, "csrc/cpu/isa/*.cpp"):
@@ -153,6 +152,12 @@ def compile_steps(
     if not steps:
         raise BuildError(f"fastrnn: no C++ sources in {root / 'csrc'}: is the copy complete?")
     return steps
+
+
+def torch_flags(torch: Torch) -> list[str]:
+    """What a source that includes torch's stable ABI headers is compiled with."""
+    include = f"-isystem{torch.root / 'include'}"
+    return [*STABLE_ABI, include, f"-I{sysconfig.get_path('include')}"]
 
 
 def sources(root: Path, pattern: str) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import source_tree
 
-from buildtools import cuda, native, ninja, toolchain
+from buildtools import cuda, native, ninja, simulator, toolchain
 from buildtools.toolchain import BuildError, Torch
 
 X86 = "avx512" in native.isas()
@@ -199,6 +199,7 @@ def test_compiler_without_an_instruction_set(tree, monkeypatch):
 def test_cuda_sources(tree, monkeypatch):
     kernel = '__global__ void k(float* x) { *x = 1; }\nextern "C" void run(float* x) {'
     source_tree.write(tree / "csrc/cuda/k.cu", kernel + "k<<<1, 1>>>(x); }\n")
+    source_tree.write(tree / "csrc/cuda/ops.cpp", "#include <torch/csrc/stable/tensor.h>\n")
     monkeypatch.setenv("FASTRNN_CUDA", "1")
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     library = native.build(tree)
@@ -208,6 +209,27 @@ def test_cuda_sources(tree, monkeypatch):
     )
     assert source_tree.python("-c", code, cwd=tree).stdout.strip() == "80,90,90+PTX"
     assert not any("cudart" in line for line in needed(library))
+    assert len(list((tree / "build").glob("*-cuda/csrc/cuda/*.o"))) == 2
+
+
+def test_cuda_sources_are_nothing_to_a_build_without_cuda(tree):
+    source_tree.write(tree / "csrc/cuda/ops.cpp", "#error for CUDA only\n")
+    source_tree.write(tree / "csrc/cuda/k.cu", "#error for CUDA only\n")
+    assert native.build(tree).exists()
+
+
+def test_simulator(tree):
+    """CUDA sources as C++, those that need torch's headers with them, each set of macros apart."""
+    probe_source = 'extern "C" float probe(float x) { return FASTRNN_BUG * x; }\n'
+    default = "#ifndef FASTRNN_BUG\n#define FASTRNN_BUG 1\n#endif\n"
+    check = "#ifndef FASTRNN_SIM\n#error not simulated\n#endif\n"
+    source_tree.write(tree / "csrc/cuda/k.cu", check + default + probe_source)
+    source_tree.write(tree / "csrc/cuda/ops.cpp", check + "#include <torch/csrc/stable/tensor.h>\n")
+    right, wrong = simulator.build(tree), simulator.build(tree, ("FASTRNN_BUG=3",))
+    assert probe(right, 2) == 2 and probe(wrong, 2) == 6
+    source_tree.write(tree / "csrc/cuda/k.cu", "#include <torch/csrc/stable/tensor.h>\n")
+    with pytest.raises(BuildError, match="compiling the native library failed"):
+        simulator.build(tree)
 
 
 def needed(library: Path) -> list[str]:
