@@ -1,0 +1,258 @@
+"""The host code that GPU backends share, around a scan in plain torch; the choice of an engine."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import CELLS, assert_same, each_cell, oracle, problem
+
+from fastrnn.gpu import engines, host, layer, native
+from fastrnn.gpu.engines import Limits, Need
+from fastrnn.reference import FORWARD, REVERSE
+
+
+class PlainScan:
+    """`host.Scan` by autograd: what it must be given and must return, and nothing clever."""
+
+    @staticmethod
+    def _walk(layer, gx, r_extra, states):
+        """One list [D] of (outputs [N, H], S finals [B, H]), differentiable in all arguments."""
+        spec, results = layer.spec, []
+        begin = [t * layer.B for t in range(layer.T)]
+        length = [layer.T] * layer.B
+        if layer.offsets is not None:
+            begin, length = layer.offsets.tolist(), layer.lengths.tolist()
+        for d in range(layer.D):
+            current = [[s[d, b] for b in range(layer.B)] for s in states]
+            out = [None] * layer.N
+            order = range(layer.T)
+            for t in reversed(order) if layer.reverse or d == 1 else order:
+                for b in (b for b in range(layer.B) if t < length[b]):
+                    line = begin[t] + b
+                    entering = [c[b] for c in current]
+                    if layer.resets is not None and layer.resets[line]:
+                        entering = [torch.zeros_like(e) for e in entering]
+                    r = layer.w_hh[d] @ entering[0] + r_extra[line].chunk(layer.D)[d]
+                    if layer.b_hh is not None:
+                        r = r + layer.b_hh[d]
+                    x = gx[line].chunk(layer.D)[d].view(spec.gates, layer.H)
+                    after = spec.step(x, r.view(spec.gates, layer.H), tuple(entering))
+                    for c, a in zip(current, after):
+                        c[b] = a
+                    out[line] = after[0]
+            results.append((torch.stack(out), [torch.stack(c) for c in current]))
+        output = torch.cat([r[0] for r in results], -1)
+        return output, [torch.stack(f) for f in zip(*(r[1] for r in results))]
+
+    def forward(self, layer, gx, save):
+        assert gx.shape == (layer.N, layer.D * layer.spec.gates * layer.H) and gx.is_contiguous()
+        assert layer.w_hh.is_contiguous() and all(s.is_contiguous() for s in layer.state)
+        assert layer.resets is None or layer.resets.shape == (layer.N,)
+        self.gx = gx.detach().requires_grad_()
+        self.r = torch.zeros_like(gx).requires_grad_()
+        self.state = [s.detach().requires_grad_() for s in layer.state]
+        with torch.enable_grad():
+            self.results = self._walk(layer, self.gx, self.r, self.state)
+        kept = (layer.D, layer.N, layer.spec.saved + layer.spec.states - 1, layer.H)
+        output, final = self.results
+        saved = gx.new_empty(kept if save else 0)
+        return output.detach().clone(), [f.detach().clone() for f in final], saved
+
+    def backward(self, layer, grad_output, grad_final, output, saved):
+        assert grad_output.is_contiguous() and output.is_contiguous() and saved.is_contiguous()
+        assert grad_output.shape == output.shape == (layer.N, layer.D * layer.H)
+        leaves = [self.gx, self.r, *self.state]
+        output, final = self.results
+        dx, dr, *dstate = torch.autograd.grad([output, *final], leaves, [grad_output, *grad_final])
+        return dx, dr if layer.cell == "gru" else dx, list(dstate)
+
+
+FORMS = {
+    "dense": dict(),
+    "reverse": dict(directions=2),
+    "both": dict(directions=3, resets=True),
+    "ragged": dict(sizes=[3, 3, 1]),
+    "ragged_reverse": dict(sizes=[3, 2, 2], directions=2, resets=True),
+    "ragged_both": dict(sizes=[2, 2, 1, 1], directions=3, resets=True),
+    "no_bias": dict(bias=False, directions=3),
+    "ready": dict(project=False, resets=True),
+}
+
+
+def run(cell, scan, sizes=None, directions=1, resets=False, bias=True, project=True):
+    """(ours, exact): [output, *final, *gradients of everything]."""
+    input, weights, state = problem(
+        cell, t=3, b=4, i=3, h=5, directions=directions, bias=bias, project=project
+    )
+    if sizes is not None:
+        input = input.detach().flatten(0, 1)[: sum(sizes)].requires_grad_()
+        sizes = torch.tensor(sizes)
+    drop = torch.rand(input.shape[:-1]) < 0.3 if resets else None
+    arguments = input, weights, state, sizes, drop, directions, project
+    exact = oracle(cell, *arguments)
+    grads = [torch.randn_like(e) for e in exact]
+    leaves = [input, *weights, *state]
+    expected = torch.autograd.grad(exact, leaves, grads)
+    with torch.no_grad():
+        output, final, saved = host.forward(scan, cell, *arguments, True)
+        g_input, g_weights, g_state = host.backward(
+            scan, cell, grads[0], grads[1:], *arguments[:3], output, saved, *arguments[3:], True
+        )
+    return [output, *final, g_input, *g_weights, *g_state], [*exact, *expected]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@each_cell()
+def test_values_and_gradients(cell, form):
+    if cell not in CELLS[:5]:
+        pytest.skip("the scan of this test knows only the cells of the package")
+    ours, exact = run(cell, PlainScan(), **FORMS[form])
+    assert_same(ours, exact, 1e-12)
+    pointers = [t.data_ptr() for t in ours if t.numel()]
+    assert len(set(pointers)) == len(pointers), "results share memory"
+
+
+@pytest.mark.parametrize("shape", [dict(t=0, b=3), dict(t=3, b=0)])
+def test_no_lines(shape):
+    input, weights, state = problem("lstm", i=3, h=5, **shape)
+    exact = oracle("lstm", input, weights, state)
+    with torch.no_grad():
+        output, final, saved = host.forward(
+            None, "lstm", input, weights, state, None, None, 1, True, True
+        )
+        grads = host.backward(
+            None, "lstm", output, final, input, weights, state, output, saved, None, None, 1, True,
+            True,
+        )  # fmt: skip
+    assert_same([output, *final], exact, 0.0)
+    assert_same([*grads[0:1], *grads[1], *grads[2]],
+                [torch.zeros_like(t) for t in (input, *weights)] + final, 0.0)  # fmt: skip
+    assert final[0].data_ptr() != state[0].data_ptr() or not final[0].numel()
+
+
+def test_steps_are_remembered_with_their_batch_sizes():
+    sizes = torch.tensor([3, 3, 1])
+    cpu = torch.device("cpu")
+    offsets, lengths = layer.steps(sizes, 5, cpu)
+    assert offsets.tolist() == [0, 3, 6] and lengths.tolist() == [3, 2, 2, 0, 0]
+    assert layer.steps(sizes, 5, cpu)[0] is offsets
+    assert layer.steps(sizes, 4, cpu)[1].tolist() == [3, 2, 2, 0]
+    sizes[2] = 2  # the same tensor with other values
+    assert layer.steps(sizes, 4, cpu)[1].tolist() == [3, 3, 2, 0]
+    count = len(layer._cached_steps)
+    del sizes
+    assert len(layer._cached_steps) == count - 1
+
+
+def test_autocast_changes_nothing():
+    """The caller has cast: a gradient taken under autocast keeps the dtype of its tensor."""
+    scan = PlainScan()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, exact = run("gru", scan)
+    assert {t.dtype for t in ours} == {torch.float64}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        x, weights, state = problem("gru", dtype=torch.float32)
+        output, _, _ = host.forward(scan, "gru", x, weights, state, None, None, 1, True, False)
+    assert output.dtype == torch.float32
+    assert_same([output], oracle("gru", x, weights, state)[:1], 1e-6)
+
+
+class Library:
+    """Stands for torch.ops.fastrnn: plans engines by H, and says what it was asked."""
+
+    def __init__(self, serves=lambda engine, h: True):
+        self.serves, self.calls = serves, []
+
+    def scan_plan(self, cell, backward, B, H, D, dtype, tf32, engine, sms, arch, shared):
+        self.calls.append(engine)
+        if engine != "auto" and not self.serves(engine, H):
+            raise RuntimeError(f"engine {engine!r} cannot serve H={H}")
+        engine = "stepwise" if engine == "auto" else engine
+        plan = dict(engine=engine, why=f"{dtype} tf32={tf32}", blocks=2, threads=256)
+        return json.dumps(plan | dict(units=64, rows=8, shared=1000))
+
+
+H100 = Limits(132, 90, 232_448)
+LSTM = Need("lstm", False, 8, 256, 1, "bfloat16")
+TABLE = {
+    H100.device_class: {
+        "device": "an H100",
+        "date": "2026-11-22",
+        "fastest": [
+            ["lstm", "bfloat16", "forward", 256, 8, "block", {}],
+            ["lstm", "bfloat16", "forward", 512, 8, "cluster", {}],
+            ["lstm", "bfloat16", "forward", 256, 64, "grid", {}],
+            ["lstm", "ieee", "forward", 4096, 512, "grid", {}],
+        ],
+    }
+}
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.setattr(engines, "table", lambda: TABLE)
+    monkeypatch.delenv("FASTRNN_CUDA_ENGINE", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("need", "engine"),
+    [
+        (LSTM, "block"),
+        (LSTM._replace(H=200, B=3), "block"),
+        (LSTM._replace(H=257), "cluster"),
+        (LSTM._replace(D=2), "grid"),  # both directions are on the device at once
+        (LSTM._replace(backward=True), "stepwise"),  # not in the table: the planner's
+        (LSTM._replace(H=1024), "stepwise"),
+        (LSTM._replace(multiply="ieee"), "grid"),
+    ],
+)
+def test_the_table_chooses(table, need, engine):
+    choice = engines.choose(Library(), need, H100, "auto")
+    assert choice.engine == engine
+    assert ("estimated" in choice.source) == (engine == "stepwise")
+    assert "measured at H=" in choice.source or engine == "stepwise"
+
+
+def test_no_table_for_a_device(table):
+    choice = engines.choose(Library(), LSTM, Limits(108, 80, 166_912), "auto")
+    assert choice.engine == "stepwise" and "not measured" in choice.source
+    assert "not measured" in engines.describe(choice, LSTM)
+
+
+def test_a_measured_engine_that_does_not_fit_gives_way(table):
+    library = Library(serves=lambda engine, h: False)
+    choice = engines.choose(library, LSTM, H100, "auto")
+    assert choice.engine == "stepwise" and library.calls == ["block", "auto"]
+
+
+def test_an_engine_asked_for_by_name_is_never_replaced(table, monkeypatch):
+    with pytest.raises(RuntimeError, match="engine 'grid' cannot serve H=256"):
+        engines.choose(Library(serves=lambda engine, h: False), LSTM, H100, "grid")
+    assert engines.choose(Library(), LSTM, H100, "grid").engine == "grid"
+    monkeypatch.setenv("FASTRNN_CUDA_ENGINE", "cluster")
+    assert engines.asked() == "cluster"
+    monkeypatch.setenv("FASTRNN_CUDA_ENGINE", "fastest")
+    with pytest.raises(ValueError, match="FASTRNN_CUDA_ENGINE must be one of auto, .*'fastest'"):
+        engines.asked()
+
+
+def test_explain_names_both_engines(table, monkeypatch):
+    monkeypatch.setattr(engines, "limits", lambda device: H100)
+    monkeypatch.setattr(native.torch.ops, "fastrnn", Library(), raising=False)
+    forward, backward = native.explain("lstm", 8, 256, 1, torch.bfloat16, torch.device("cuda"))
+    assert forward.startswith("forward: block (measured at H=256, B=8, 2026-11-22; bfloat16")
+    assert "2 blocks of 256 threads own 64 units each of 8 batch rows, 1000 bytes" in forward
+    assert backward.startswith("backward: stepwise (estimated")
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_an_empty_dr_is_dx(split):
+    dx, dr = torch.ones(2, 4), torch.zeros(2, 4) if split else torch.empty(0)
+    library = SimpleNamespace(scan_backward=lambda *args: (dx, dr, []))
+    plain = SimpleNamespace(
+        device=torch.device("cpu"), cell="gru", w_hh=None, state=[], batch_sizes=None,
+        offsets=None, lengths=None, resets=None, directions=FORWARD | REVERSE, multiply="ieee",
+    )  # fmt: skip
+    found = native.CudaScan(library, "auto").backward(plain, dx, [], dx, dx)
+    assert found[0] is dx and found[1] is (dr if split else dx)
