@@ -1,0 +1,94 @@
+// CUDA's own names, for code that g++ compiles.
+#pragma once
+#include "primitives.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+#define threadIdx (::fastrnn::cuda::sim::current->index)
+#define blockIdx (::fastrnn::cuda::sim::current->block->index)
+#define blockDim (::fastrnn::cuda::sim::machine->block)
+#define gridDim (::fastrnn::cuda::sim::machine->grid)
+
+struct __align__(8) int2 {
+  int x, y;
+};
+struct __align__(16) int4 {
+  int x, y, z, w;
+};
+struct __align__(8) uint2 {
+  unsigned x, y;
+};
+struct __align__(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct __align__(8) float2 {
+  float x, y;
+};
+struct __align__(16) float4 {
+  float x, y, z, w;
+};
+inline int2 make_int2(int x, int y) { return {x, y}; }
+inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+inline void __syncthreads(fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  fastrnn::cuda::sim::sync_block(here);
+}
+inline void __syncwarp(unsigned mask = ~0u, fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  fastrnn::cuda::sim::sync_warp(mask, here);
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, int lane, fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  return fastrnn::cuda::sim::shuffle(mask, value, unsigned(lane), "__shfl_sync", here);
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int bits, fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  const unsigned lane = fastrnn::cuda::sim::current->lane ^ unsigned(bits);
+  return fastrnn::cuda::sim::shuffle(mask, value, lane, "__shfl_xor_sync", here);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned n,
+                   fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  const unsigned lane = fastrnn::cuda::sim::current->lane;
+  return fastrnn::cuda::sim::shuffle(mask, value, lane + n > 31 ? lane : lane + n,
+                                     "__shfl_down_sync", here);
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned n,
+                 fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  const unsigned lane = fastrnn::cuda::sim::current->lane;
+  return fastrnn::cuda::sim::shuffle(mask, value, lane < n ? lane : lane - n, "__shfl_up_sync",
+                                     here);
+}
+inline unsigned __ballot_sync(unsigned mask, int vote,
+                              fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  return fastrnn::cuda::sim::ballot(mask, vote != 0, "__ballot_sync", here);
+}
+inline int __any_sync(unsigned mask, int vote, fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  return fastrnn::cuda::sim::ballot(mask, vote != 0, "__any_sync", here) != 0;
+}
+inline int __all_sync(unsigned mask, int vote, fastrnn::cuda::sim::Place here = FASTRNN_HERE) {
+  return fastrnn::cuda::sim::ballot(mask, vote != 0, "__all_sync", here) == ~0u;
+}
+
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+template <class T>
+T __ldcs(const T* p) {
+  return *p;
+}
+template <class T>
+void __stcs(T* p, T value) {
+  *p = value;
+}
