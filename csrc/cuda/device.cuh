@@ -52,37 +52,51 @@ FASTRNN_DEVICE T* shared_memory() {
 // Clusters of blocks that reach into each other's shared memory: sm_90 and newer. For older GPUs
 // the code compiles to a trap, and the planner never picks it.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-#define FASTRNN_SM90(code) code
+constexpr bool kHasClusters = true;
 #else
-#define FASTRNN_SM90(code) __trap()
+constexpr bool kHasClusters = false;
 #endif
 
 FASTRNN_DEVICE unsigned cluster_rank() {
   unsigned rank = 0;
-  FASTRNN_SM90(asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)));
+  if constexpr (kHasClusters)
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  else
+    __trap();
   return rank;
 }
 FASTRNN_DEVICE unsigned cluster_size() {
   unsigned size = 1;
-  FASTRNN_SM90(asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size)));
+  if constexpr (kHasClusters)
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+  else
+    __trap();
   return size;
 }
 // What block `rank` of the cluster has at the shared address p of this block.
 template <class T>
 FASTRNN_DEVICE T* cluster_map(T* p, unsigned rank) {
-  uint64_t there = 0;
-  FASTRNN_SM90(asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(p), "r"(rank)));
-  return reinterpret_cast<T*>(there);
+  T* there = p;
+  if constexpr (kHasClusters)
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(p), "r"(rank));
+  else
+    __trap();
+  return there;
 }
 // The cluster's barrier in two halves: what a thread did before it arrived is seen by all that have
 // waited. Every thread does both, in turn.
 FASTRNN_DEVICE void cluster_arrive() {
-  FASTRNN_SM90(asm volatile("barrier.cluster.arrive.release;" :: : "memory"));
+  if constexpr (kHasClusters)
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  else
+    __trap();
 }
 FASTRNN_DEVICE void cluster_wait() {
-  FASTRNN_SM90(asm volatile("barrier.cluster.wait.acquire;" :: : "memory"));
+  if constexpr (kHasClusters)
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+  else
+    __trap();
 }
-#undef FASTRNN_SM90
 
 // Words in global memory that blocks exchange, 16-byte aligned. Each is read and written whole; the
 // two are no unit, and nothing else is ordered by them.
@@ -99,9 +113,15 @@ FASTRNN_DEVICE void store_words(uint64_t* p, Words2 w) {
                "l"(w.a), "l"(w.b)
                : "memory");
 }
+FASTRNN_DEVICE void store_word(uint64_t* p, uint64_t word) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "l"(word)
+               : "memory");
+}
 // The body of every wait loop. The load's own way to the L2 cache is pause enough.
 FASTRNN_DEVICE void spin_pause() {}
 
+FASTRNN_DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
+FASTRNN_DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
 FASTRNN_DEVICE float to_float(Bf16 x) { return __uint_as_float(uint32_t(x.bits) << 16); }
 FASTRNN_DEVICE float to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 
@@ -135,17 +155,27 @@ FASTRNN_DEVICE uint32_t to_tf32(float x) {
 //   c[i]: row g + 8 (i / 2), column 2 t + i % 2
 //   a[i]: row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next; tf32: column t + 4 (i / 2)
 //   b[i]: rows 2 t + 8 i and the next; tf32: row t + 4 i; column g
-#define FASTRNN_MMA(Type, shape)                                                                 \
-  FASTRNN_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Type) { \
-    asm volatile("mma.sync.aligned." shape                                                                \
-        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                       \
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                         \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                     \
-  }
-FASTRNN_MMA(Bf16, "m16n8k16.row.col.f32.bf16.bf16.f32")
-FASTRNN_MMA(Half, "m16n8k16.row.col.f32.f16.f16.f32")
-FASTRNN_MMA(Tf32, "m16n8k8.row.col.f32.tf32.tf32.f32")
-#undef FASTRNN_MMA
+FASTRNN_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Bf16) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+FASTRNN_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Half) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+FASTRNN_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Tf32) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 
 FASTRNN_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 FASTRNN_DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }

@@ -29,8 +29,11 @@ inline void store_words(uint64_t* p, Words2 w, sim::Place here = FASTRNN_HERE) {
   sim::store_word(p, w.a);
   sim::store_word(p + 1, w.b);
 }
+inline void store_word(uint64_t* p, uint64_t word) { sim::store_word(p, word); }
 inline void spin_pause(sim::Place here = FASTRNN_HERE) { sim::spin(here); }
 
+inline uint32_t float_bits(float x) { return sim::float_bits(x); }
+inline float bits_float(uint32_t bits) { return sim::bits_float(bits); }
 inline float to_float(Bf16 x) { return sim::bf16_float(x.bits); }
 inline float to_float(Half x) { return sim::half_float(x.bits); }
 template <>
