@@ -1,6 +1,7 @@
 """Fixtures of the whole test run."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,3 +33,13 @@ def poisoned():
     """Memory that kernels get for their results is NaN until they write it."""
     torch.use_deterministic_algorithms(True)
     assert torch.empty(8).isnan().all(), "torch.empty is not filled: the poison is off"
+
+
+@pytest.fixture(scope="session")
+def simulator():
+    """The CUDA kernels in the simulator, compiled for this CPU."""
+    from cuda_simulation import Simulator
+
+    from buildtools import simulator
+
+    return Simulator(simulator.build(Path(__file__).resolve().parents[1]))
