@@ -6,7 +6,6 @@ The kernels are `fastrnn::scan_forward` and `fastrnn::scan_backward`, in `csrc/c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -27,12 +26,11 @@ class CudaScan:
         self.engine = engine
 
     def forward(self, layer: Layer, gx: Tensor, save: bool) -> tuple[Tensor, list[Tensor], Tensor]:
-        with _on(layer.device):
-            return self.library.scan_forward(
-                layer.cell, gx, layer.w_hh, layer.b_hh, layer.state, layer.batch_sizes,
-                layer.offsets, layer.lengths, layer.resets, layer.directions, save,
-                layer.multiply == "tf32", self._engine(layer, backward=False),
-            )  # fmt: skip
+        return self.library.scan_forward(
+            layer.cell, gx, layer.w_hh, layer.b_hh, layer.state, layer.batch_sizes,
+            layer.offsets, layer.lengths, layer.resets, layer.directions, save,
+            layer.multiply == "tf32", self._engine(layer, backward=False),
+        )  # fmt: skip
 
     def backward(
         self,
@@ -42,12 +40,11 @@ class CudaScan:
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        with _on(layer.device):
-            dx, dr, grad_state = self.library.scan_backward(
-                layer.cell, grad_output, grad_final, layer.w_hh, layer.state, output, saved,
-                layer.batch_sizes, layer.offsets, layer.lengths, layer.resets, layer.directions,
-                layer.multiply == "tf32", self._engine(layer, backward=True),
-            )  # fmt: skip
+        dx, dr, grad_state = self.library.scan_backward(
+            layer.cell, grad_output, grad_final, layer.w_hh, layer.state, output, saved,
+            layer.batch_sizes, layer.offsets, layer.lengths, layer.resets, layer.directions,
+            layer.multiply == "tf32", self._engine(layer, backward=True),
+        )  # fmt: skip
         return dx, dr if dr.numel() else dx, grad_state
 
     def _engine(self, layer: Layer, backward: bool) -> str:
@@ -56,13 +53,6 @@ class CudaScan:
         need = Need(layer.cell, backward, layer.B, layer.H, layer.D, layer.multiply)
         limits = engines.limits(layer.device)
         return engines.choose(self.library, need, limits, engines.asked()).engine
-
-
-def _on(device: torch.device) -> AbstractContextManager:
-    """The device as the current one: kernels are launched on that."""
-    if device.type != "cuda" or torch.cuda.current_device() == device.index:
-        return nullcontext()
-    return torch.cuda.device(device)
 
 
 _SCAN = CudaScan(torch.ops.fastrnn)
