@@ -1,0 +1,195 @@
+// The recurrent product of a block and step: sums = weights . operand, the weights held for all
+// steps in registers, what does not fit there in shared memory. A warp owns a tile of weight rows
+// and a share of the columns, and leaves partial sums [column_warps][rows][sums] for the cells.
+#pragma once
+#include "plan.h"
+#include "step.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+// Where a block's weights come from: row m is sum m / units of unit first + m % units, column c is
+// operand column c % padded of part c / padded. Zero outside the layer.
+template <class Step>
+struct Weights {
+  const typename Step::T* w;  // one direction's W_hh [G*H, H]
+  const Plan& plan;
+  int H, first;
+
+  FASTRNN_DEVICE bool row(int m, int* s, int* u) const {
+    *s = m / plan.units, *u = first + m % plan.units;
+    return m < plan.sums && *u < H;
+  }
+  FASTRNN_DEVICE typename Step::T at(int m, int c) const {
+    int s, u;
+    const int part = c / plan.padded, j = c % plan.padded;
+    const bool inside = row(m, &s, &u) && part < Step::kIn && j < H;
+    return inside ? w[Step::weight(H, s, u, part, j)] : from_float<typename Step::T>(0.f);
+  }
+};
+
+// Tensor cores. Fragments of m16n8k16 (2-byte values) or m16n8k8 (tf32): lane 4g+q holds rows g and
+// g + 8. The order of the columns inside a sum is free, so a lane takes its columns from one run of
+// 16 bytes, which is two mma tiles' worth, and reads the operand 16 bytes at a time.
+template <class Step, class Math, int kRowTiles>
+struct MmaProduct {
+  using T = typename Step::T;
+  static constexpr bool kTf32 = sizeof(T) == 4;
+  static constexpr int kRuns = 16 / kRowTiles;  // of columns, in registers
+  static constexpr int kRun = 16 / sizeof(T);   // values of a lane's run
+  static constexpr int kBlock = 4 * kRun;       // columns of a run, all lanes
+  static constexpr TileShape kTile{16 * kRowTiles, kRuns * kBlock, kBlock, int(sizeof(T))};
+  static constexpr int kChains = kRowTiles < 3 ? 4 / kRowTiles : 1;  // sums in flight a row tile
+
+  struct Fragment {  // both mma tiles of a run
+    uint32_t a[2][4];
+  };
+  Fragment held_[kRowTiles][kRuns];
+  Fragment* extra_;  // [run][row tile][lane] of this warp
+  int row_, run_, runs_;
+
+  FASTRNN_DEVICE static Fragment fragment(const Weights<Step>& w, int row, int run) {
+    const int lane = int(threadIdx.x) % 32, m = row + lane / 4;
+    const int c = run * kBlock + lane % 4 * kRun;
+    Fragment f;
+    for (int i = 0; i < 4; ++i) {    // register i: row m + 8 * (i % 2), half i / 2 of the tile
+      for (int t = 0; t < 2; ++t) {  // tile t of the run
+        const int at = c + (2 * t + i / 2) * kRun / 4;
+        if constexpr (kTf32) {
+          f.a[t][i] = to_tf32(w.at(m + i % 2 * 8, at));  // operand values: when published
+        } else {
+          const T lo = w.at(m + i % 2 * 8, at), hi = w.at(m + i % 2 * 8, at + 1);
+          f.a[t][i] = uint32_t(lo.bits) | uint32_t(hi.bits) << 16;
+        }
+      }
+    }
+    return f;
+  }
+
+  // The part of this warp; extra: the block's shared memory for weights.
+  FASTRNN_DEVICE void load(const Weights<Step>& w, unsigned char* extra) {
+    const Plan& p = w.plan;
+    const int warp = int(threadIdx.x) / 32, most = p.warp_columns / kBlock;
+    row_ = warp % p.row_warps * kTile.rows;
+    run_ = warp / p.row_warps * most;
+    runs_ = p.columns / kBlock - run_ < most ? p.columns / kBlock - run_ : most;
+    extra_ = reinterpret_cast<Fragment*>(extra) + warp * (p.extra / kBlock) * kRowTiles * 32 +
+             threadIdx.x % 32;
+    if (warp >= p.row_warps * p.column_warps) return;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+      for (int r = 0; r < kRuns; ++r) held_[m][r] = fragment(w, row_ + m * 16, run_ + r);
+      for (int r = kRuns; r < runs_; ++r) {
+        extra_[((r - kRuns) * kRowTiles + m) * 32] = fragment(w, row_ + m * 16, run_ + r);
+      }
+    }
+  }
+
+  // partial: this warp's share [rows][sums_row] of the partial sums.
+  FASTRNN_DEVICE void run(const Plan& p, const unsigned char* operand, float* partial) const {
+    const int lane = int(threadIdx.x) % 32;
+    const unsigned char* mine = operand + lane / 4 * p.operand_row + (run_ * 4 + lane % 4) * 16;
+    for (int b = 0; b < p.rows; b += kBatchTile) {
+      const uint4* h = reinterpret_cast<const uint4*>(mine + int64_t(b) * p.operand_row);
+      float c[kChains][kRowTiles][4] = {};
+#pragma unroll
+      for (int r = 0; r < kRuns; ++r) {
+        if (r < runs_) {
+          const uint4 x = h[r * 4];
+#pragma unroll
+          for (int m = 0; m < kRowTiles; ++m) multiply(c[r % kChains][m], held_[m][r], x);
+        }
+      }
+      for (int r = kRuns; r < runs_; ++r) {
+        const Fragment* f = extra_ + (r - kRuns) * kRowTiles * 32;
+        const uint4 x = h[r * 4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) multiply(c[0][m], f[m * 32], x);
+      }
+      // c[i]: weight row g + 8 * (i / 2), batch row 2q + i % 2
+      float* out = partial + (b + lane % 4 * 2) * p.sums_row + row_ + lane / 4;
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) {
+        if (row_ + m * 16 >= p.sums) continue;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float sum = c[0][m][i];
+          for (int chain = 1; chain < kChains; ++chain) sum += c[chain][m][i];
+          out[i % 2 * p.sums_row + m * 16 + i / 2 * 8] = sum;
+        }
+      }
+    }
+  }
+
+ private:
+  FASTRNN_DEVICE static void multiply(float (&c)[4], const Fragment& f, uint4 x) {
+    const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
+    mma(c, f.a[0], first, Math{});
+    mma(c, f.a[1], second, Math{});
+  }
+};
+
+// Exact float32 by FMAs: a lane owns one weight row, and reads the operand of a batch row four
+// columns at a time, the same address in all lanes.
+template <class Step>
+struct FmaProduct {
+  static constexpr TileShape kTile{32, 128, 4, 4};
+  static constexpr bool kTf32 = false;
+  static constexpr int kQuads = kTile.columns / 4;
+
+  float4 held_[kQuads];
+  float4* extra_;  // [quad][lane] of this warp
+  int row_, quad_, quads_;
+
+  FASTRNN_DEVICE static float4 quad(const Weights<Step>& w, int m, int c) {
+    return {w.at(m, c), w.at(m, c + 1), w.at(m, c + 2), w.at(m, c + 3)};
+  }
+
+  FASTRNN_DEVICE void load(const Weights<Step>& w, unsigned char* extra) {
+    const Plan& p = w.plan;
+    const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+    row_ = warp % p.row_warps * kTile.rows;
+    quad_ = warp / p.row_warps * (p.warp_columns / 4);
+    quads_ =
+        p.columns / 4 - quad_ < p.warp_columns / 4 ? p.columns / 4 - quad_ : p.warp_columns / 4;
+    extra_ = reinterpret_cast<float4*>(extra) + warp * (p.extra / 4) * 32 + lane;
+    if (warp >= p.row_warps * p.column_warps) return;
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) held_[i] = quad(w, row_ + lane, (quad_ + i) * 4);
+    for (int i = 0; i < p.extra / 4; ++i) {
+      extra_[i * 32] = quad(w, row_ + lane, (quad_ + kQuads + i) * 4);
+    }
+  }
+
+  FASTRNN_DEVICE void run(const Plan& p, const unsigned char* operand, float* partial) const {
+    const int lane = int(threadIdx.x) % 32;
+    for (int b = 0; b < p.rows; b += kBatchTile) {
+      const unsigned char* h = operand + int64_t(b) * p.operand_row + quad_ * 16;
+      float sums[kBatchTile] = {};
+#pragma unroll
+      for (int i = 0; i < kQuads; ++i) {
+        if (i < quads_) multiply(sums, h + i * 16, p.operand_row, held_[i]);
+      }
+      for (int i = kQuads; i < quads_; ++i) {
+        multiply(sums, h + i * 16, p.operand_row, extra_[(i - kQuads) * 32]);
+      }
+      if (row_ + lane >= p.sums) continue;
+#pragma unroll
+      for (int i = 0; i < kBatchTile; ++i) partial[(b + i) * p.sums_row + row_ + lane] = sums[i];
+    }
+  }
+
+ private:
+  FASTRNN_DEVICE static void multiply(float (&sums)[kBatchTile], const unsigned char* h, int row,
+                                      float4 w) {
+#pragma unroll
+    for (int i = 0; i < kBatchTile; ++i) {
+      const float4 x = *reinterpret_cast<const float4*>(h + i * row);
+      sums[i] += w.x * x.x + w.y * x.y + w.z * x.z + w.w * x.w;
+    }
+  }
+};
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,219 @@
+// The persistent scan: a group of blocks owns all units of some batch rows, a block some of the
+// units, and keeps their recurrent weights on the chip for all T steps. A step is
+//   wait until the operand that all blocks of the group published is here,
+//   multiply (product.cuh): partial sums in shared memory,
+//   the cell (step.cuh), a thread two neighbouring units of a batch row, and publish.
+// What a step reads from device memory is loaded a step ahead.
+#pragma once
+#include "exchange.cuh"
+#include "product.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+// Pairs of units a thread owns: as many as its registers can load ahead for.
+template <class Step>
+constexpr int pairs_per_thread() {
+  return Step::kLoads <= 3 ? 4 : Step::kLoads <= 4 ? 2 : 1;
+}
+
+template <class Step, class Product, class Exchange>
+class ResidentScan {
+ public:
+  FASTRNN_DEVICE ResidentScan(const Resident& r, unsigned char* shared)
+      : s_(r.scan),
+        p_(r.plan),
+        d_(int(blockIdx.y)),
+        first_(int(blockIdx.x) % r.plan.blocks * r.plan.units),
+        exchange_(r.plan, shared, r.workspace, int(blockIdx.x) / r.plan.blocks + d_ * r.plan.groups,
+                  Step::kIn),
+        partial_(reinterpret_cast<float*>(shared + 2 * operand_bytes(r.plan))) {
+    const auto* w = static_cast<const T*>(s_.w_hh) + int64_t(d_) * Step::G * s_.H * s_.H;
+    product_.load({w, p_, s_.H, first_}, shared + 2 * operand_bytes(p_) + sums_bytes(p_));
+    uint32_t* zeros = reinterpret_cast<uint32_t*>(shared);  // columns past the units stay zero
+    const int count = int(2 * operand_bytes(p_) / 4);
+    for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) zeros[i] = 0;
+    exchange_.start();
+  }
+
+  FASTRNN_DEVICE void run() {
+    uint32_t tick = 0;
+    const int stride = p_.groups * p_.rows;
+    for (int b = int(blockIdx.x) / p_.blocks * p_.rows; b < s_.B; b += stride) {
+      tick = walk(b, s_.B - b < p_.rows ? s_.B - b : p_.rows, tick);
+    }
+  }
+
+ private:
+  using T = typename Step::T;
+  using Loaded = typename Step::Loaded;
+  static constexpr int kPairs = pairs_per_thread<Step>();
+  static constexpr int kSums = Step::kSums, kIn = Step::kIn, kCarried = Step::kCarried;
+
+  struct Element {  // two neighbouring units of a batch row
+    int row, unit;  // in the group's rows, the block's units
+    int64_t length;
+    float carry[2][kCarried];
+  };
+  struct Ahead {  // what an element needs at a step
+    Loaded loaded[2];
+    int64_t n, before;
+    bool active, reset;
+  };
+
+  FASTRNN_DEVICE bool owned(const Element& e, int i) const {
+    return e.row >= 0 && first_ + e.unit + i < s_.H;
+  }
+
+  // The steps of batch rows [b, b + rows). Returns the next free tick.
+  FASTRNN_DEVICE uint32_t walk(int b, int rows, uint32_t tick) {
+    const int64_t steps = length(s_, b);  // of the longest row
+    const int64_t products = steps + (Step::kBackward && steps > 0);
+    Element e[kPairs];
+    Ahead ahead[kPairs];
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) begin(e[i], i, b, rows, tick, products > 0);
+    // where the rows of the steps to come lie: of the next step, of the one after, of the third
+    int64_t next = offset(0, steps), second = offset(1, steps), third = offset(2, steps);
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) fetch(ahead[i], e[i], b, 0, steps, next, second);
+    for (int64_t step = 0; step < products; ++step, ++tick) {
+      Ahead now[kPairs];
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) now[i] = ahead[i];
+      next = second, second = third, third = offset(step + 3, steps);
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) fetch(ahead[i], e[i], b, step + 1, steps, next, second);
+      multiply(tick, rows);
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        if (e[i].row < 0) continue;
+        if (step < steps) {
+          advance(e[i], now[i], b, tick + 1, step + 1 < products);
+        } else {
+          finish(e[i], b, true);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      if (e[i].row >= 0 && products == steps) finish(e[i], b, false);
+    }
+    return tick;
+  }
+
+  FASTRNN_DEVICE int64_t time(int64_t step, int64_t steps) const {
+    return falls(s_, d_, Step::kBackward) ? steps - 1 - step : step;
+  }
+
+  FASTRNN_DEVICE int64_t offset(int64_t step, int64_t steps) const {
+    return step < steps ? row_offset(s_, time(step, steps)) : 0;
+  }
+
+  FASTRNN_DEVICE void multiply(uint32_t tick, int rows) {
+    exchange_.wait(tick, rows);
+    const int warp = int(threadIdx.x) / 32;
+    if (warp < p_.row_warps * p_.column_warps) {
+      product_.run(p_, exchange_.operand(tick),
+                   partial_ + int64_t(warp / p_.row_warps) * p_.rows * p_.sums_row);
+    }
+    __syncthreads();
+  }
+
+  FASTRNN_DEVICE void begin(Element& e, int i, int b, int rows, uint32_t tick, bool publish) {
+    const int pair = int(threadIdx.x) + i * int(blockDim.x), half = p_.units / 2;
+    e.row = pair / half < rows ? pair / half : -1;
+    e.unit = pair % half * 2;
+    if (e.row < 0) return;
+    e.length = length(s_, b + e.row);
+    float published[2][kIn] = {};
+    for (int h = 0; h < 2; ++h) {
+      for (int k = 0; k < kCarried; ++k) e.carry[h][k] = 0.f;
+      if (owned(e, h)) {
+        Step::begin(s_, d_, b + e.row, first_ + e.unit + h, e.carry[h], published[h]);
+      }
+    }
+    if (publish) give(e, tick, published);
+  }
+
+  // Loads what step `step` of the walk needs; its rows lie at `offset`, those of the step that the
+  // walk takes next at `coming`.
+  FASTRNN_DEVICE void fetch(Ahead& a, const Element& e, int b, int64_t step, int64_t steps,
+                            int64_t offset, int64_t coming) {
+    const int64_t t = time(step, steps), before = time(step + 1, steps);
+    a.active = e.row >= 0 && step < steps && t < e.length;
+    if (!a.active) return;
+    a.n = offset + b + e.row;
+    const bool first = before < 0 || before >= e.length;
+    a.before = !Step::kBackward || first ? -1 : coming + b + e.row;
+    a.reset = s_.resets && s_.resets[a.n];
+    for (int h = 0; h < 2; ++h) {
+      if (owned(e, h)) a.loaded[h] = Step::load(s_, place(a, e, b, h));
+    }
+  }
+
+  FASTRNN_DEVICE Place place(const Ahead& a, const Element& e, int b, int h) const {
+    return {d_, b + e.row, first_ + e.unit + h, a.n, a.before, a.reset};
+  }
+
+  // The sums of both units, over all shares of the columns.
+  FASTRNN_DEVICE void gather(const Element& e, float (&sums)[2][kSums]) const {
+    for (int k = 0; k < kSums; ++k) {
+      const float* from = partial_ + int64_t(e.row) * p_.sums_row + k * p_.units + e.unit;
+      float2 total = *reinterpret_cast<const float2*>(from);
+      for (int share = 1; share < p_.column_warps; ++share) {
+        const float2 more =
+            *reinterpret_cast<const float2*>(from + int64_t(share) * p_.rows * p_.sums_row);
+        total.x += more.x, total.y += more.y;
+      }
+      sums[0][k] = total.x, sums[1][k] = total.y;
+    }
+  }
+
+  FASTRNN_DEVICE void advance(Element& e, const Ahead& a, int b, uint32_t tick, bool publish) {
+    float sums[2][kSums], published[2][kIn] = {};
+    if (a.active) gather(e, sums);
+    for (int h = 0; h < 2; ++h) {
+      if (!owned(e, h)) continue;
+      if (a.active) {
+        Step::run(s_, place(a, e, b, h), a.loaded[h], sums[h], e.carry[h], published[h]);
+      } else {
+        Step::idle(e.carry[h], published[h]);
+      }
+    }
+    if (publish) give(e, tick, published);
+  }
+
+  FASTRNN_DEVICE void give(const Element& e, uint32_t tick, const float (&published)[2][kIn]) {
+    for (int part = 0; part < kIn; ++part) {
+      exchange_.publish(tick, e.row, part, first_ + e.unit,
+                        Pair<T>::of(published[0][part], published[1][part], Product::kTf32));
+    }
+  }
+
+  FASTRNN_DEVICE void finish(const Element& e, int b, bool with_sums) {
+    float sums[2][kSums] = {};
+    if (with_sums) gather(e, sums);
+    for (int h = 0; h < 2; ++h) {
+      if (owned(e, h)) {
+        Step::finish(s_, d_, b + e.row, first_ + e.unit + h, sums[h], e.carry[h]);
+      }
+    }
+  }
+
+  const Scan& s_;
+  const Plan& p_;
+  const int d_, first_;  // direction; the block's first unit
+  Exchange exchange_;
+  Product product_;
+  float* partial_;  // [column_warps][rows][sums_row]
+};
+
+template <class Step, class Product, class Exchange>
+__global__ void __launch_bounds__(kMaxThreads, 1)
+    scan_resident(const __grid_constant__ Resident resident) {
+  ResidentScan<Step, Product, Exchange>(resident, shared_memory<unsigned char>()).run();
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

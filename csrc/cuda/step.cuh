@@ -1,0 +1,203 @@
+// What one unit of one batch row does at one step, forward and backward: the cell between its loads
+// and its stores. Engines differ in who holds which weights and how values travel; they share this.
+//
+// A step multiplies an operand [rows, kIn * H] that all units of the step before have published
+// with weights to kSums sums a unit:
+//   forward   h W_hh^T      kIn = 1, kSums = G     publishes h'
+//   backward  d(gates) W_hh kIn = G, kSums = 1     publishes dL/dr
+#pragma once
+#include "../common/registry.h"
+#include "fast.cuh"
+#include "scan.h"
+
+namespace fastrnn {
+namespace cuda {
+
+// How numbers of a dtype are multiplied, summed and put through a cell.
+template <class Value, class Storage, class Sum = float>
+struct Numbers {
+  using V = Value;    // the cell's arithmetic
+  using T = Storage;  // in tensors
+  using A = Sum;      // sums and carried states
+};
+using ExactNumbers = Numbers<float, float>;
+using DoubleNumbers = Numbers<double, double, double>;
+using Tf32Numbers = Numbers<Fast, float>;
+using Bf16Numbers = Numbers<Fast, Bf16>;
+using HalfNumbers = Numbers<Fast, Half>;
+
+template <class A>
+FASTRNN_DEVICE A raw(Fast x) {
+  return x.v;
+}
+template <class A>
+FASTRNN_DEVICE A raw(float x) {
+  return x;
+}
+template <class A>
+FASTRNN_DEVICE A raw(double x) {
+  return x;
+}
+
+// Where an element is: unit u of batch row b in direction d; n its row, before that of the step it
+// comes from in scan order (-1: the initial state), which backward asks for.
+struct Place {
+  int d, b, u;
+  int64_t n, before;
+  bool reset;
+};
+
+// Whether a walk meets the steps in falling order of time.
+FASTRNN_DEVICE bool falls(const Scan& s, int d, bool backward) {
+  return (s.reverse || d == 1) != backward;
+}
+FASTRNN_DEVICE int64_t length(const Scan& s, int b) { return s.lengths ? s.lengths[b] : s.T; }
+FASTRNN_DEVICE int64_t row_offset(const Scan& s, int64_t t) {
+  return s.offsets ? s.offsets[t] : t * s.B;
+}
+
+template <class Cell, class Numbers>
+struct ForwardStep {
+  using T = typename Numbers::T;
+  using A = typename Numbers::A;
+  using V = typename Numbers::V;
+  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G;
+  static constexpr bool kBackward = false, kSplit = Cell::kSplit;
+  struct Loaded {
+    T x[G];
+  };
+
+  // Index in one direction's W_hh of the weight from operand (i, j) to sum s of unit u.
+  FASTRNN_DEVICE static int64_t weight(int64_t H, int s, int64_t u, int, int64_t j) {
+    return (s * H + u) * H + j;
+  }
+
+  FASTRNN_DEVICE static void begin(const Scan& s, int d, int b, int u, A (&carry)[S],
+                                   A (&published)[1]) {
+    for (int k = 0; k < S; ++k) {
+      carry[k] = to_float(static_cast<const T*>(s.state0[k])[(int64_t(d) * s.B + b) * s.H + u]);
+    }
+    published[0] = carry[0];
+  }
+
+  FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p) {
+    const T* x = static_cast<const T*>(s.gx) + (p.n * s.D + p.d) * G * s.H + p.u;
+    Loaded l;
+    for (int g = 0; g < G; ++g) l.x[g] = x[int64_t(g) * s.H];
+    return l;
+  }
+
+  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l,
+                                 const A (&sums)[kSums], A (&carry)[S], A (&published)[1]) {
+    V x[G], r[G], prev[S], next[S], kept[K + 1];
+    const T* bias = static_cast<const T*>(s.b_hh) + int64_t(p.d) * G * s.H + p.u;
+    for (int g = 0; g < G; ++g) {
+      x[g] = V(to_float(l.x[g]));
+      r[g] = V((p.reset ? A(0) : sums[g]) + (s.b_hh ? A(to_float(bias[int64_t(g) * s.H])) : A(0)));
+    }
+    for (int k = 0; k < S; ++k) prev[k] = V(p.reset ? A(0) : carry[k]);
+    Cell::forward(x, r, prev, next, kept);
+    for (int k = 0; k < S; ++k) carry[k] = raw<A>(next[k]);
+    published[0] = carry[0];
+    static_cast<T*>(s.output)[(p.n * s.D + p.d) * s.H + p.u] = from_float<T>(carry[0]);
+    if (!s.saved) return;
+    T* saved = static_cast<T*>(s.saved) + (p.d * s.N + p.n) * (K + S - 1) * s.H + p.u;
+    for (int k = 0; k < K; ++k) saved[int64_t(k) * s.H] = from_float<T>(raw<A>(kept[k]));
+    for (int k = 1; k < S; ++k) saved[int64_t(K + k - 1) * s.H] = from_float<T>(carry[k]);
+  }
+
+  // A row that takes no part keeps its state.
+  FASTRNN_DEVICE static void idle(const A (&carry)[S], A (&published)[1]) {
+    published[0] = carry[0];
+  }
+
+  FASTRNN_DEVICE static void finish(const Scan& s, int d, int b, int u, const A (&)[kSums],
+                                    const A (&carry)[S]) {
+    for (int k = 0; k < S; ++k) {
+      static_cast<T*>(s.state_n[k])[(int64_t(d) * s.B + b) * s.H + u] = from_float<T>(carry[k]);
+    }
+  }
+};
+
+template <class Cell, class Numbers>
+struct BackwardStep {
+  using T = typename Numbers::T;
+  using A = typename Numbers::A;
+  using V = typename Numbers::V;
+  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  static constexpr int kSums = 1, kIn = G, kCarried = S, kLoads = K + 2 * S + 1;
+  static constexpr bool kBackward = true, kSplit = Cell::kSplit;
+  struct Loaded {
+    T kept[K + 1], prev[S], next[S], d_output;
+  };
+
+  FASTRNN_DEVICE static int64_t weight(int64_t H, int, int64_t u, int i, int64_t j) {
+    return (i * H + j) * H + u;
+  }
+
+  FASTRNN_DEVICE static void begin(const Scan& s, int d, int b, int u, A (&carry)[S],
+                                   A (&published)[G]) {
+    for (int k = 0; k < S; ++k) {
+      carry[k] = to_float(static_cast<const T*>(s.d_state_n[k])[(int64_t(d) * s.B + b) * s.H + u]);
+    }
+    for (int g = 0; g < G; ++g) published[g] = A(0);
+  }
+
+  // State k after row n of a step; before the first one, the initial state.
+  FASTRNN_DEVICE static T state(const Scan& s, const Place& p, int64_t n, int k) {
+    if (n < 0) return static_cast<const T*>(s.state0[k])[(int64_t(p.d) * s.B + p.b) * s.H + p.u];
+    if (k == 0) return static_cast<const T*>(s.output)[(n * s.D + p.d) * s.H + p.u];
+    const T* saved = static_cast<const T*>(s.saved) + (p.d * s.N + n) * (K + S - 1) * s.H;
+    return saved[int64_t(K + k - 1) * s.H + p.u];
+  }
+
+  FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p) {
+    Loaded l;
+    const T* saved = static_cast<const T*>(s.saved) + (p.d * s.N + p.n) * (K + S - 1) * s.H;
+    for (int k = 0; k < K; ++k) l.kept[k] = saved[int64_t(k) * s.H + p.u];
+    for (int k = 0; k < S; ++k) {
+      l.prev[k] = state(s, p, p.before, k);
+      l.next[k] = state(s, p, p.n, k);
+    }
+    l.d_output = static_cast<const T*>(s.d_output)[(p.n * s.D + p.d) * s.H + p.u];
+    return l;
+  }
+
+  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, const A (&sums)[1],
+                                 A (&carry)[S], A (&published)[G]) {
+    V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
+    for (int k = 0; k < K; ++k) kept[k] = V(to_float(l.kept[k]));
+    for (int k = 0; k < S; ++k) {
+      prev[k] = V(p.reset ? A(0) : A(to_float(l.prev[k])));
+      next[k] = V(to_float(l.next[k]));
+      d[k] = V(carry[k]);
+    }
+    d[0] = V(carry[0] + sums[0] + A(to_float(l.d_output)));
+    Cell::backward(kept, prev, next, d, dx, dr);
+    const int64_t at = (p.n * s.D + p.d) * G * s.H + p.u;
+    for (int k = 0; k < S; ++k) carry[k] = p.reset ? A(0) : raw<A>(d[k]);
+    for (int g = 0; g < G; ++g) {
+      const A r = raw<A>(Cell::kSplit ? dr[g] : dx[g]);
+      static_cast<T*>(s.dx)[at + int64_t(g) * s.H] = from_float<T>(raw<A>(dx[g]));
+      if (Cell::kSplit) static_cast<T*>(s.dr)[at + int64_t(g) * s.H] = from_float<T>(r);
+      published[g] = p.reset ? A(0) : r;
+    }
+  }
+
+  FASTRNN_DEVICE static void idle(const A (&)[S], A (&published)[G]) {
+    for (int g = 0; g < G; ++g) published[g] = A(0);
+  }
+
+  // The sums that the first step's gates send back belong to the initial state.
+  FASTRNN_DEVICE static void finish(const Scan& s, int d, int b, int u, const A (&sums)[1],
+                                    const A (&carry)[S]) {
+    for (int k = 0; k < S; ++k) {
+      const A value = k == 0 ? carry[0] + sums[0] : carry[k];
+      static_cast<T*>(s.d_state0[k])[(int64_t(d) * s.B + b) * s.H + u] = from_float<T>(value);
+    }
+  }
+};
+
+}  // namespace cuda
+}  // namespace fastrnn
