@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "sanitizer.h"
-#if !defined(__x86_64__) || defined(FASTRNN_SIM_UCONTEXT)
+#ifndef __x86_64__
 #define FASTRNN_SIM_UCONTEXT
+#endif
+#ifdef FASTRNN_SIM_UCONTEXT
 #include <ucontext.h>
 #else
 // Keeps the callee-saved registers on the stack that is left; a few ns, where swapcontext makes two
@@ -39,7 +41,9 @@ struct Fiber {
   void* tsan = nullptr;
 };
 
+#ifdef __SANITIZE_ADDRESS__
 inline thread_local Fiber* left = nullptr;  // the fiber that ran before the present one
+#endif
 
 // First thing to do on arriving in `me`, from a switch or at its start.
 inline void arrived(Fiber& me) {
@@ -52,8 +56,8 @@ inline void arrived(Fiber& me) {
 
 // `last`: from is never entered again.
 inline void switch_fiber(Fiber& from, Fiber& to, bool last = false) {
-  left = &from;
 #ifdef __SANITIZE_ADDRESS__
+  left = &from;
   __sanitizer_start_switch_fiber(last ? nullptr : &from.fake_stack, to.bottom, to.bytes);
 #else
   (void)last;

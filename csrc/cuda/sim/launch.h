@@ -31,6 +31,24 @@ struct Job {
 constexpr size_t kTail = 128;  // bytes behind shared memory that a kernel must not touch
 constexpr unsigned char kTailMark = 0xa5, kPoison = 0xff;  // the poison reads as NaN
 
+// The present thread has left the kernel.
+inline void end_thread() {
+  Hidden own;
+  Machine& m = *machine;
+  Thread& me = *current;
+  Block& block = *me.block;
+  if (block.barrier.arrived) fail("ends while others of its block are in __syncthreads");
+  if (me.warp->barrier.arrived) fail("ends while others of its warp wait for it");
+  if (me.at_cluster) fail("ends between cluster_arrive and cluster_wait");
+  if (block.cluster->barrier.arrived) fail("ends while others of its cluster are at its barrier");
+  ++block.cluster->ended, --m.alive, m.spins = 0;
+  me.ended = true;
+  if (++block.ended == m.block.x) {
+    std::memset(block.shared, kPoison, m.shared);  // a peer that reads it now is wrong
+    forbid(block.shared, m.shared);
+  }
+}
+
 // What the thread's fiber runs.
 inline void thread_body() {
   arrived(current->fiber);
@@ -44,20 +62,14 @@ inline void thread_body() {
     me.waits = "running";
   }
   m.run(m.parameters);
-  Hidden own;
-  Block& block = *me.block;
-  if (block.barrier.arrived) fail("ends while others of its block are in __syncthreads");
-  if (me.warp->barrier.arrived) fail("ends while others of its warp wait for it");
-  if (me.at_cluster) fail("ends between cluster_arrive and cluster_wait");
-  if (block.cluster->barrier.arrived) fail("ends while others of its cluster are at its barrier");
-  ++block.cluster->ended, --m.alive, m.spins = 0;
-  me.ended = true;
-  if (++block.ended == m.block.x) {
-    std::memset(block.shared, kPoison, m.shared);  // a peer that reads it now is wrong
-    forbid(block.shared, m.shared);
-  }
+  end_thread();
   release(&m);
-  run_next(true);
+  Fiber* next = &m.main;
+  {
+    Hidden own;
+    if (choose_next()) next = &current->fiber;
+  }
+  switch_fiber(me.fiber, *next, true);  // not hidden: no thread may end so
   std::abort();
 }
 
@@ -129,7 +141,7 @@ inline void run_wave(Machine& m, unsigned first, Stacks& stacks) {
   if (m.alive && m.error.empty()) m.error = deadlock(m);
   for (size_t i = 0; i < m.threads.size(); ++i) {
 #ifdef __SANITIZE_THREAD__
-    __tsan_destroy_fiber(m.threads[i].fiber.tsan);
+    if (m.threads[i].ended) __tsan_destroy_fiber(m.threads[i].fiber.tsan);
 #endif
     if (stacks.overflown(i)) m.error = "a thread needs more stack than the simulator has";
   }

@@ -132,18 +132,22 @@ inline void make_ready(Thread* thread) {
   schedule.ready(thread, level);
 }
 
-// Runs whoever is next; returns when the present thread's turn comes again.
-inline void run_next(bool ended = false) {
+// Makes whoever is next the present thread; none, and main's turn has come, returns null.
+inline Thread* choose_next() {
   Machine& m = *machine;
-  Thread* me = current;
-  Thread* next = m.schedule.next();
-  if (!next) {
+  current = m.schedule.next();
+  if (!current) {
     while (!m.delayed.empty()) perform(m.schedule.below(uint32_t(m.delayed.size())));
-    next = m.schedule.next_idle();
+    current = m.schedule.next_idle();
   }
-  if (next == me) return;
-  current = next;
-  switch_fiber(me->fiber, next ? next->fiber : m.main, ended);
+  return current;
+}
+
+// Returns when the present thread's turn comes again.
+inline void run_next() {
+  Thread* me = current;
+  Thread* next = choose_next();
+  if (next != me) switch_fiber(me->fiber, next ? next->fiber : machine->main);
 }
 
 // Lets others run first, if the order is a random one.
