@@ -21,6 +21,10 @@ struct Words2 {
   uint64_t a, b;
 };
 
+struct alignas(8) Counter {  // in shared memory, of bytes stored there; see make_counter
+  uint64_t opaque;
+};
+
 template <class T>
 struct Pack;  // two T in a word: see pack2
 
@@ -96,6 +100,74 @@ FASTRNN_DEVICE void cluster_wait() {
     asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
   else
     __trap();
+}
+
+// Values that blocks of a cluster send each other without a fence, which cluster_arrive needs and
+// which waits for all that the block has written to global memory. The receiver counts bytes, a
+// phase at a time: one of its threads says how many to expect, every reader waits for the phase's
+// parity, 0 at first. The next phase of a counter may begin when all have waited for this one.
+FASTRNN_DEVICE uint32_t shared_address(const void* p) {
+  return uint32_t(__cvta_generic_to_shared(p));
+}
+// By one thread of the block, before the cluster's first barrier.
+FASTRNN_DEVICE void make_counter(Counter* counter) {
+  if constexpr (kHasClusters)
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" ::"r"(
+            shared_address(counter))
+        : "memory");
+  else
+    __trap();
+}
+FASTRNN_DEVICE void expect_bytes(Counter* counter, uint32_t bytes) {
+  if constexpr (kHasClusters)
+    asm volatile("mbarrier.arrive.expect_tx.relaxed.cta.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(counter)),
+                 "r"(bytes)
+                 : "memory");
+  else
+    __trap();
+}
+FASTRNN_DEVICE void wait_bytes(Counter* counter, uint32_t parity) {
+  uint32_t done = 0;
+  while (!done) {
+    if constexpr (kHasClusters)
+      asm volatile(
+          "{\n.reg .pred p;\n"
+          "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, p;\n}"
+          : "=r"(done)
+          : "r"(shared_address(counter)), "r"(parity)
+          : "memory");
+    else
+      __trap();
+  }
+}
+// Stores 4 or 8 bytes where block `rank` has what this block has at p, and counts them there.
+template <class T>
+FASTRNN_DEVICE void store_async(T* p, T value, Counter* counter, unsigned rank) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "store_async moves one or two words");
+  uint64_t bits = 0;
+  memcpy(&bits, &value, sizeof(T));
+  if constexpr (!kHasClusters) {
+    __trap();
+  } else {
+    uint32_t to, count;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(shared_address(p)), "r"(rank));
+    asm("mapa.shared::cluster.u32 %0, %1, %2;"
+        : "=r"(count)
+        : "r"(shared_address(counter)), "r"(rank));
+    if constexpr (sizeof(T) == 4)
+      asm volatile(
+          "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to),
+          "r"(uint32_t(bits)), "r"(count)
+          : "memory");
+    else
+      asm volatile(
+          "st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [%0], %1, [%2];" ::"r"(to),
+          "l"(bits), "r"(count)
+          : "memory");
+  }
 }
 
 // Words in global memory that blocks exchange, 16-byte aligned. Each is read and written whole; the

@@ -19,6 +19,20 @@ T* cluster_map(T* p, unsigned rank, sim::Place here = FASTRNN_HERE) {
 inline void cluster_arrive(sim::Place here = FASTRNN_HERE) { sim::cluster_arrive(here); }
 inline void cluster_wait(sim::Place here = FASTRNN_HERE) { sim::cluster_wait(here); }
 
+inline void make_counter(Counter* counter, sim::Place here = FASTRNN_HERE) {
+  sim::make_counter(counter, here);
+}
+inline void expect_bytes(Counter* counter, uint32_t bytes, sim::Place here = FASTRNN_HERE) {
+  sim::expect_bytes(counter, bytes, here);
+}
+inline void wait_bytes(Counter* counter, uint32_t parity, sim::Place here = FASTRNN_HERE) {
+  sim::wait_bytes(counter, parity, here);
+}
+template <class T>
+void store_async(T* p, T value, Counter* counter, unsigned rank, sim::Place here = FASTRNN_HERE) {
+  sim::store_async(p, value, counter, rank, here);
+}
+
 inline Words2 load_words(const uint64_t* p, sim::Place here = FASTRNN_HERE) {
   sim::check_aligned(p, here);
   const uint64_t a = sim::load_word(p);

@@ -43,6 +43,8 @@ inline void end_thread() {
   if (block.cluster->barrier.arrived) fail("ends while others of its cluster are at its barrier");
   ++block.cluster->ended, --m.alive, m.spins = 0;
   me.ended = true;
+  for (const Flying& store : m.flying)
+    if (store.block == &block) fail("ends while asynchronous stores are on their way to its block");
   if (++block.ended == m.block.x) {
     std::memset(block.shared, kPoison, m.shared);  // a peer that reads it now is wrong
     forbid(block.shared, m.shared);

@@ -35,6 +35,14 @@ struct Barrier {
                        // would seem to be ordered after arrivals at the next
 };
 
+// Counts the bytes of asynchronous stores, a phase at a time.
+struct Tally {
+  Barrier barrier;  // its phase, and who waits for its end
+  const void* where;
+  int64_t missing = 0;  // in this phase; below zero where stores come before it is known how many
+  bool expecting = false;
+};
+
 struct Warp {
   Barrier barrier;
   int level = 0;
@@ -55,6 +63,7 @@ struct Block {
   Cluster* cluster = nullptr;
   unsigned rank = 0;  // in the cluster
   unsigned char* shared = nullptr;
+  std::vector<Tally> tallies;
   std::unique_ptr<unsigned char[]> shared_owner;
   std::vector<Warp> warps;
 };
@@ -79,6 +88,15 @@ struct Delayed {
   Block* block;
 };
 
+// An asynchronous store on its way to another block.
+struct Flying {
+  Block* block;
+  void* where;
+  const void* counter;
+  unsigned char bytes[16];
+  unsigned size;
+};
+
 struct Machine {
   Machine(dim3 grid, unsigned threads, size_t shared, unsigned cluster, unsigned seed, size_t alive)
       : grid(grid), block(threads), shared(shared), cluster_size(cluster), schedule(seed, alive) {}
@@ -92,6 +110,7 @@ struct Machine {
   size_t alive = 0;    // threads not ended
   uint64_t spins = 0;  // in a row, while nothing else happened
   std::vector<Delayed> delayed;
+  std::vector<Flying> flying;
   Fiber main;
   std::string error;
   void (*run)(const void*) = nullptr;  // the kernel with its parameters
@@ -115,15 +134,6 @@ inline std::string name(const Place& place) {
   __builtin_unreachable();
 }
 
-// Has the delayed store i happen; the order among those that remain is of no meaning.
-inline void perform(size_t i) {
-  std::vector<Delayed>& delayed = machine->delayed;
-  const Delayed store = delayed[i];
-  delayed[i] = delayed.back();
-  delayed.pop_back();
-  __atomic_store_n(store.where, store.value, __ATOMIC_RELAXED);
-}
-
 inline void make_ready(Thread* thread) {
   Schedule& schedule = machine->schedule;
   if (!schedule.ahead()) return schedule.ready(thread, 0);
@@ -132,15 +142,58 @@ inline void make_ready(Thread* thread) {
   schedule.ready(thread, level);
 }
 
+// Ends the barrier's phase.
+inline void complete(Barrier& barrier) {
+  barrier.arrived = 0, ++barrier.phase, machine->spins = 0;
+  while (Thread* thread = barrier.first) {
+    barrier.first = thread->next;
+    make_ready(thread);
+  }
+}
+
+// The counter at this address of the block; null: nothing has made it.
+inline Tally* find_tally(Block& block, const void* where) {
+  for (Tally& counter : block.tallies)
+    if (counter.where == where) return &counter;
+  return nullptr;
+}
+inline void count(Tally& counter, int64_t bytes) {
+  counter.missing -= bytes;
+  if (!counter.expecting || counter.missing) return;
+  counter.expecting = false;
+  complete(counter.barrier);
+}
+
+// Removes one of those on their way, in no order.
+template <class T>
+T take_any(std::vector<T>& all) {
+  std::swap(all[machine->schedule.below(uint32_t(all.size()))], all.back());
+  const T taken = all.back();
+  all.pop_back();
+  return taken;
+}
+// What is on its way between blocks: any one of it arrives.
+inline void land(Machine& m) {
+  if (!m.delayed.empty()) {
+    const Delayed store = take_any(m.delayed);
+    __atomic_store_n(store.where, store.value, __ATOMIC_RELAXED);
+  }
+  if (!m.flying.empty()) {
+    const Flying store = take_any(m.flying);
+    std::memcpy(store.where, store.bytes, store.size);
+    count(*find_tally(*store.block, store.counter), store.size);
+  }
+}
+
 // Makes whoever is next the present thread; none, and main's turn has come, returns null.
 inline Thread* choose_next() {
   Machine& m = *machine;
   current = m.schedule.next();
-  if (!current) {
-    while (!m.delayed.empty()) perform(m.schedule.below(uint32_t(m.delayed.size())));
-    current = m.schedule.next_idle();
+  while (!current && !(m.delayed.empty() && m.flying.empty())) {
+    land(m);
+    current = m.schedule.next();
   }
-  return current;
+  return current ? current : current = m.schedule.next_idle();
 }
 
 // Returns when the present thread's turn comes again.
@@ -167,11 +220,7 @@ inline bool arrive(Barrier& barrier, const char* what, Place place) {
          place);
   }
   if (++barrier.arrived < barrier.expected) return false;
-  barrier.arrived = 0, ++barrier.phase, machine->spins = 0;
-  while (Thread* thread = barrier.first) {
-    barrier.first = thread->next;
-    make_ready(thread);
-  }
+  complete(barrier);
   return true;
 }
 

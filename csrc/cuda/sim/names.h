@@ -1,6 +1,6 @@
 // CUDA's own names, for code that g++ compiles.
 #pragma once
-#include "primitives.h"
+#include "traffic.h"
 
 #define __global__
 #define __device__

@@ -119,49 +119,6 @@ inline void* cluster_map(const void* p, unsigned rank, Place place) {
   return peer.shared + offset;
 }
 
-// A pair is no unit: each word is read or written at a time of its own. A store may reach the other
-// blocks later than later ones do, and then keeps its order only with others to the same word.
-inline void check_aligned(const uint64_t* p, Place place) {
-  if (reinterpret_cast<uintptr_t>(p) % 16) fail("words that are not aligned to 16 bytes", place);
-}
-inline void store_word(uint64_t* where, uint64_t value) {
-  Hidden own;
-  Machine& m = *machine;
-  maybe_yield(8);
-  m.spins = 0;
-  for (size_t i = 0; i < m.delayed.size(); ++i)
-    if (m.delayed[i].where == where) perform(i--);
-  if (!kThreadSanitizer && m.schedule.chance(4)) {
-    if (m.delayed.size() == 16) perform(m.schedule.below(16));
-    m.delayed.push_back({where, value, current->block});
-  } else {
-    __atomic_store_n(where, value, __ATOMIC_RELAXED);
-  }
-}
-inline uint64_t load_word(const uint64_t* where) {
-  Hidden own;
-  Machine& m = *machine;
-  maybe_yield(8);
-  for (size_t i = 0; i < m.delayed.size(); ++i)
-    if (m.delayed[i].where == where && m.delayed[i].block == current->block) perform(i--);
-  return __atomic_load_n(where, __ATOMIC_RELAXED);
-}
-inline void spin(Place place) {
-  Hidden own;
-  Machine& m = *machine;
-  Thread* me = current;
-  if (++m.spins > 10000 + 500 * m.alive)
-    fail("spins, and no other thread makes progress: a word that nobody publishes?", place);
-  me->waits = "a wait loop", me->place = place;
-  if (!m.delayed.empty() && m.schedule.chance(2))
-    perform(m.schedule.below(uint32_t(m.delayed.size())));
-  if (m.schedule.chance(4))
-    make_ready(me);
-  else
-    m.schedule.idle(me);
-  run_next();
-}
-
 }  // namespace sim
 }  // namespace cuda
 }  // namespace fastrnn
