@@ -9,22 +9,31 @@ namespace fastrnn {
 namespace cuda {
 
 // Where a block's weights come from: row m is sum m / units of unit first + m % units, column c is
-// operand column c % padded of part c / padded. Zero outside the layer.
+// operand column c % padded of part c / padded. Zero outside the layer. Units and padded are
+// multiples of 16, so 16 rows, or 16 columns, from a multiple of 16 on have one sum, or one part.
 template <class Step>
 struct Weights {
-  const typename Step::T* w;  // one direction's W_hh [G*H, H]
+  using T = typename Step::T;
+  const T* w;  // one direction's W_hh [G*H, H]
   const Plan& plan;
   int H, first;
 
-  FASTRNN_DEVICE bool row(int m, int* s, int* u) const {
-    *s = m / plan.units, *u = first + m % plan.units;
-    return m < plan.sums && *u < H;
+  struct Row {
+    int sum, unit;
+    bool inside;
+  };
+  struct Column {
+    int part, j;
+  };
+  FASTRNN_DEVICE Row row(int m) const {
+    return {m / plan.units, first + m % plan.units, m < plan.sums};
   }
-  FASTRNN_DEVICE typename Step::T at(int m, int c) const {
-    int s, u;
-    const int part = c / plan.padded, j = c % plan.padded;
-    const bool inside = row(m, &s, &u) && part < Step::kIn && j < H;
-    return inside ? w[Step::weight(H, s, u, part, j)] : from_float<typename Step::T>(0.f);
+  FASTRNN_DEVICE Column column(int c) const { return {c / plan.padded, c % plan.padded}; }
+  // The weight from column c + i to row m + k.
+  FASTRNN_DEVICE T at(Row m, int k, Column c, int i) const {
+    const int u = m.unit + k, j = c.j + i;
+    const bool inside = m.inside && u < H && c.part < Step::kIn && j < H;
+    return inside ? w[Step::weight(H, m.sum, u, c.part, j)] : from_float<T>(0.f);
   }
 };
 
@@ -41,26 +50,26 @@ struct MmaProduct {
   static constexpr TileShape kTile{16 * kRowTiles, kRuns * kBlock, kBlock, int(sizeof(T))};
   static constexpr int kChains = kRowTiles < 3 ? 4 / kRowTiles : 1;  // sums in flight a row tile
 
-  struct Fragment {  // both mma tiles of a run
+  struct alignas(16) Fragment {  // both mma tiles of a run
     uint32_t a[2][4];
   };
   Fragment held_[kRowTiles][kRuns];
   Fragment* extra_;  // [run][row tile][lane] of this warp
   int row_, run_, runs_;
 
-  FASTRNN_DEVICE static Fragment fragment(const Weights<Step>& w, int row, int run) {
-    const int lane = int(threadIdx.x) % 32, m = row + lane / 4;
-    const int c = run * kBlock + lane % 4 * kRun;
+  using Row = typename Weights<Step>::Row;
+  FASTRNN_DEVICE static Fragment fragment(const Weights<Step>& w, const Row& row, int run) {
+    const auto column = w.column(run * kBlock + int(threadIdx.x) % 4 * kRun);
     Fragment f;
-    for (int i = 0; i < 4; ++i) {    // register i: row m + 8 * (i % 2), half i / 2 of the tile
-      for (int t = 0; t < 2; ++t) {  // tile t of the run
-        const int at = c + (2 * t + i / 2) * kRun / 4;
-        if constexpr (kTf32) {
-          f.a[t][i] = to_tf32(w.at(m + i % 2 * 8, at));  // operand values: when published
-        } else {
-          const T lo = w.at(m + i % 2 * 8, at), hi = w.at(m + i % 2 * 8, at + 1);
-          f.a[t][i] = uint32_t(lo.bits) | uint32_t(hi.bits) << 16;
-        }
+#pragma unroll
+    for (int i = 0; i < 8;
+         ++i) {  // register r of tile t: row + 8 * (r % 2), half r / 2 of the tile
+      const int t = i / 4, r = i % 4, at = (2 * t + r / 2) * kRun / 4;
+      if constexpr (kTf32) {
+        f.a[t][r] = to_tf32(w.at(row, r % 2 * 8, column, at));  // operand values: when published
+      } else {
+        const T lo = w.at(row, r % 2 * 8, column, at), hi = w.at(row, r % 2 * 8, column, at + 1);
+        f.a[t][r] = uint32_t(lo.bits) | uint32_t(hi.bits) << 16;
       }
     }
     return f;
@@ -78,10 +87,12 @@ struct MmaProduct {
     if (warp >= p.row_warps * p.column_warps) return;
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
+      Row row = w.row(row_ + m * 16);
+      row.unit += threadIdx.x % 32 / 4;
 #pragma unroll
-      for (int r = 0; r < kRuns; ++r) held_[m][r] = fragment(w, row_ + m * 16, run_ + r);
+      for (int r = 0; r < kRuns; ++r) held_[m][r] = fragment(w, row, run_ + r);
       for (int r = kRuns; r < runs_; ++r) {
-        extra_[((r - kRuns) * kRowTiles + m) * 32] = fragment(w, row_ + m * 16, run_ + r);
+        extra_[((r - kRuns) * kRowTiles + m) * 32] = fragment(w, row, run_ + r);
       }
     }
   }
@@ -142,8 +153,10 @@ struct FmaProduct {
   float4* extra_;  // [quad][lane] of this warp
   int row_, quad_, quads_;
 
-  FASTRNN_DEVICE static float4 quad(const Weights<Step>& w, int m, int c) {
-    return {w.at(m, c), w.at(m, c + 1), w.at(m, c + 2), w.at(m, c + 3)};
+  using Row = typename Weights<Step>::Row;
+  FASTRNN_DEVICE static float4 quad(const Weights<Step>& w, const Row& row, int q) {
+    const auto c = w.column(q * 4);
+    return {w.at(row, 0, c, 0), w.at(row, 0, c, 1), w.at(row, 0, c, 2), w.at(row, 0, c, 3)};
   }
 
   FASTRNN_DEVICE void load(const Weights<Step>& w, unsigned char* extra) {
@@ -155,11 +168,10 @@ struct FmaProduct {
         p.columns / 4 - quad_ < p.warp_columns / 4 ? p.columns / 4 - quad_ : p.warp_columns / 4;
     extra_ = reinterpret_cast<float4*>(extra) + warp * (p.extra / 4) * 32 + lane;
     if (warp >= p.row_warps * p.column_warps) return;
+    const Row row = w.row(row_ + lane);
 #pragma unroll
-    for (int i = 0; i < kQuads; ++i) held_[i] = quad(w, row_ + lane, (quad_ + i) * 4);
-    for (int i = 0; i < p.extra / 4; ++i) {
-      extra_[i * 32] = quad(w, row_ + lane, (quad_ + kQuads + i) * 4);
-    }
+    for (int i = 0; i < kQuads; ++i) held_[i] = quad(w, row, quad_ + i);
+    for (int i = kQuads; i < quads_; ++i) extra_[(i - kQuads) * 32] = quad(w, row, quad_ + i);
   }
 
   FASTRNN_DEVICE void run(const Plan& p, const unsigned char* operand, float* partial) const {

@@ -14,7 +14,7 @@ namespace cuda {
 // Pairs of units a thread owns: as many as its registers can load ahead for.
 template <class Step>
 constexpr int pairs_per_thread() {
-  return Step::kLoads <= 3 ? 4 : Step::kLoads <= 4 ? 2 : 1;
+  return Step::kLoads <= 4 ? 2 : 1;
 }
 
 template <class Step, class Product, class Exchange>
@@ -55,10 +55,12 @@ class ResidentScan {
     int64_t length;
     float carry[2][kCarried];
   };
-  struct Ahead {  // what an element needs at a step
+  struct Ahead {  // what an element needs at the coming step
     Loaded loaded[2];
-    int64_t n, before;
     bool active, reset;
+  };
+  struct Steps {  // the walk, and where the rows of its coming steps lie
+    int64_t count, step, offset, second, third;
   };
 
   FASTRNN_DEVICE bool owned(const Element& e, int i) const {
@@ -67,37 +69,34 @@ class ResidentScan {
 
   // The steps of batch rows [b, b + rows). Returns the next free tick.
   FASTRNN_DEVICE uint32_t walk(int b, int rows, uint32_t tick) {
-    const int64_t steps = length(s_, b);  // of the longest row
-    const int64_t products = steps + (Step::kBackward && steps > 0);
+    const int64_t count = length(s_, b);  // of the longest row
+    const int64_t products = count + (Step::kBackward && count > 0);
+    Steps at{count, 0, offset(0, count), offset(1, count), offset(2, count)};
     Element e[kPairs];
     Ahead ahead[kPairs];
 #pragma unroll
-    for (int i = 0; i < kPairs; ++i) begin(e[i], i, b, rows, tick, products > 0);
-    // where the rows of the steps to come lie: of the next step, of the one after, of the third
-    int64_t next = offset(0, steps), second = offset(1, steps), third = offset(2, steps);
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) fetch(ahead[i], e[i], b, 0, steps, next, second);
-    for (int64_t step = 0; step < products; ++step, ++tick) {
-      Ahead now[kPairs];
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) now[i] = ahead[i];
-      next = second, second = third, third = offset(step + 3, steps);
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) fetch(ahead[i], e[i], b, step + 1, steps, next, second);
-      multiply(tick, rows);
+    for (int i = 0; i < kPairs; ++i) {
+      begin(e[i], i, b, rows, tick, products > 0);
+      fetch(ahead[i], e[i], b, at);
+    }
+    while (at.step < products) {
+      multiply(tick++, rows);
 #pragma unroll
       for (int i = 0; i < kPairs; ++i) {
-        if (e[i].row < 0) continue;
-        if (step < steps) {
-          advance(e[i], now[i], b, tick + 1, step + 1 < products);
-        } else {
+        if (e[i].row >= 0 && at.step < count) {
+          advance(e[i], ahead[i], b, at, tick, at.step + 1 < products);
+        } else if (e[i].row >= 0) {
           finish(e[i], b, true);
         }
       }
+      ++at.step;
+      at.offset = at.second, at.second = at.third, at.third = offset(at.step + 2, count);
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) fetch(ahead[i], e[i], b, at);
     }
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      if (e[i].row >= 0 && products == steps) finish(e[i], b, false);
+      if (e[i].row >= 0 && products == count) finish(e[i], b, false);
     }
     return tick;
   }
@@ -136,24 +135,23 @@ class ResidentScan {
     if (publish) give(e, tick, published);
   }
 
-  // Loads what step `step` of the walk needs; its rows lie at `offset`, those of the step that the
-  // walk takes next at `coming`.
-  FASTRNN_DEVICE void fetch(Ahead& a, const Element& e, int b, int64_t step, int64_t steps,
-                            int64_t offset, int64_t coming) {
-    const int64_t t = time(step, steps), before = time(step + 1, steps);
-    a.active = e.row >= 0 && step < steps && t < e.length;
+  // Loads what the coming step needs.
+  FASTRNN_DEVICE void fetch(Ahead& a, const Element& e, int b, const Steps& at) {
+    a.active = e.row >= 0 && at.step < at.count && time(at.step, at.count) < e.length;
     if (!a.active) return;
-    a.n = offset + b + e.row;
-    const bool first = before < 0 || before >= e.length;
-    a.before = !Step::kBackward || first ? -1 : coming + b + e.row;
-    a.reset = s_.resets && s_.resets[a.n];
+    a.reset = s_.resets && s_.resets[at.offset + b + e.row];
     for (int h = 0; h < 2; ++h) {
-      if (owned(e, h)) a.loaded[h] = Step::load(s_, place(a, e, b, h));
+      if (owned(e, h)) a.loaded[h] = Step::load(s_, place(a, e, b, at, h));
     }
   }
 
-  FASTRNN_DEVICE Place place(const Ahead& a, const Element& e, int b, int h) const {
-    return {d_, b + e.row, first_ + e.unit + h, a.n, a.before, a.reset};
+  FASTRNN_DEVICE Place place(const Ahead& a, const Element& e, int b, const Steps& at,
+                             int h) const {
+    const int64_t before = time(at.step + 1, at.count);  // in scan order, for a backward walk
+    const bool first = !Step::kBackward || before < 0 || before >= e.length;
+    const int64_t row = b + e.row;
+    return {d_,     int(row), first_ + e.unit + h, at.offset + row, first ? -1 : at.second + row,
+            a.reset};
   }
 
   // The sums of both units, over all shares of the columns.
@@ -170,15 +168,16 @@ class ResidentScan {
     }
   }
 
-  FASTRNN_DEVICE void advance(Element& e, const Ahead& a, int b, uint32_t tick, bool publish) {
+  FASTRNN_DEVICE void advance(Element& e, const Ahead& a, int b, const Steps& at, uint32_t tick,
+                              bool publish) {
     float sums[2][kSums], published[2][kIn] = {};
-    if (a.active) gather(e, sums);
+    gather(e, sums);
     for (int h = 0; h < 2; ++h) {
       if (!owned(e, h)) continue;
       if (a.active) {
-        Step::run(s_, place(a, e, b, h), a.loaded[h], sums[h], e.carry[h], published[h]);
+        Step::run(s_, place(a, e, b, at, h), a.loaded[h], sums[h], e.carry[h], published[h]);
       } else {
-        Step::idle(e.carry[h], published[h]);
+        Step::idle(time(at.step, at.count) == e.length, sums[h], e.carry[h], published[h]);
       }
     }
     if (publish) give(e, tick, published);

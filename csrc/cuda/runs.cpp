@@ -58,12 +58,17 @@ void bmm(const Tensor& a, const Tensor& b, const Tensor& out) {
   torch::stable::detail::to<Tensor>(stack[0]);  // an owned handle of `out`
 }
 
-// Rows that take part in step i of the walk, in any direction.
+// Rows whose sums step i of the walk needs, in any direction: those that take part, and in backward
+// those that took part in the step before and now leave.
 int64_t rows_of(const Scan& s, const int64_t* sizes, int64_t i, bool backward) {
   if (!sizes) return s.B;
-  const bool falls = s.reverse != backward;
-  const int64_t rows = sizes[falls ? s.T - 1 - i : i];
-  return s.D == 1 ? rows : std::max(rows, sizes[falls ? i : s.T - 1 - i]);
+  int64_t rows = 0;
+  for (int d = 0; d < s.D; ++d) {
+    const bool falls = (s.reverse || d == 1) != backward;
+    rows = std::max(rows, sizes[falls ? s.T - 1 - i : i]);
+    if (backward && !falls && i > 0) rows = std::max(rows, sizes[i - 1]);
+  }
+  return rows;
 }
 
 }  // namespace

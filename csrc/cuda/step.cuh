@@ -6,6 +6,8 @@
 //   forward   h W_hh^T      kIn = 1, kSums = G     publishes h'
 //   backward  d(gates) W_hh kIn = G, kSums = 1     publishes dL/dr
 #pragma once
+#include <type_traits>
+
 #include "../common/registry.h"
 #include "fast.cuh"
 #include "scan.h"
@@ -37,6 +39,15 @@ FASTRNN_DEVICE A raw(float x) {
 template <class A>
 FASTRNN_DEVICE A raw(double x) {
   return x;
+}
+
+template <class T, class A>
+FASTRNN_DEVICE T rounded(A x) {
+  if constexpr (std::is_same<T, A>::value) {
+    return x;
+  } else {
+    return from_float<T>(x);
+  }
 }
 
 // Where an element is: unit u of batch row b in direction d; n its row, before that of the step it
@@ -100,22 +111,22 @@ struct ForwardStep {
     Cell::forward(x, r, prev, next, kept);
     for (int k = 0; k < S; ++k) carry[k] = raw<A>(next[k]);
     published[0] = carry[0];
-    static_cast<T*>(s.output)[(p.n * s.D + p.d) * s.H + p.u] = from_float<T>(carry[0]);
+    static_cast<T*>(s.output)[(p.n * s.D + p.d) * s.H + p.u] = rounded<T>(carry[0]);
     if (!s.saved) return;
     T* saved = static_cast<T*>(s.saved) + (p.d * s.N + p.n) * (K + S - 1) * s.H + p.u;
-    for (int k = 0; k < K; ++k) saved[int64_t(k) * s.H] = from_float<T>(raw<A>(kept[k]));
-    for (int k = 1; k < S; ++k) saved[int64_t(K + k - 1) * s.H] = from_float<T>(carry[k]);
+    for (int k = 0; k < K; ++k) saved[int64_t(k) * s.H] = rounded<T>(raw<A>(kept[k]));
+    for (int k = 1; k < S; ++k) saved[int64_t(K + k - 1) * s.H] = rounded<T>(carry[k]);
   }
 
   // A row that takes no part keeps its state.
-  FASTRNN_DEVICE static void idle(const A (&carry)[S], A (&published)[1]) {
+  FASTRNN_DEVICE static void idle(bool, const A (&)[kSums], A (&carry)[S], A (&published)[1]) {
     published[0] = carry[0];
   }
 
   FASTRNN_DEVICE static void finish(const Scan& s, int d, int b, int u, const A (&)[kSums],
                                     const A (&carry)[S]) {
     for (int k = 0; k < S; ++k) {
-      static_cast<T*>(s.state_n[k])[(int64_t(d) * s.B + b) * s.H + u] = from_float<T>(carry[k]);
+      static_cast<T*>(s.state_n[k])[(int64_t(d) * s.B + b) * s.H + u] = rounded<T>(carry[k]);
     }
   }
 };
@@ -179,13 +190,15 @@ struct BackwardStep {
     for (int k = 0; k < S; ++k) carry[k] = p.reset ? A(0) : raw<A>(d[k]);
     for (int g = 0; g < G; ++g) {
       const A r = raw<A>(Cell::kSplit ? dr[g] : dx[g]);
-      static_cast<T*>(s.dx)[at + int64_t(g) * s.H] = from_float<T>(raw<A>(dx[g]));
-      if (Cell::kSplit) static_cast<T*>(s.dr)[at + int64_t(g) * s.H] = from_float<T>(r);
+      static_cast<T*>(s.dx)[at + int64_t(g) * s.H] = rounded<T>(raw<A>(dx[g]));
+      if (Cell::kSplit) static_cast<T*>(s.dr)[at + int64_t(g) * s.H] = rounded<T>(r);
       published[g] = p.reset ? A(0) : r;
     }
   }
 
-  FASTRNN_DEVICE static void idle(const A (&)[S], A (&published)[G]) {
+  // left: the row took part in the step before, which sends its last sums back.
+  FASTRNN_DEVICE static void idle(bool left, const A (&sums)[1], A (&carry)[S], A (&published)[G]) {
+    if (left) carry[0] = carry[0] + sums[0];
     for (int g = 0; g < G; ++g) published[g] = A(0);
   }
 
@@ -194,7 +207,7 @@ struct BackwardStep {
                                     const A (&carry)[S]) {
     for (int k = 0; k < S; ++k) {
       const A value = k == 0 ? carry[0] + sums[0] : carry[k];
-      static_cast<T*>(s.d_state0[k])[(int64_t(d) * s.B + b) * s.H + u] = from_float<T>(value);
+      static_cast<T*>(s.d_state0[k])[(int64_t(d) * s.B + b) * s.H + u] = rounded<T>(value);
     }
   }
 };

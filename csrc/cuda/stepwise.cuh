@@ -34,7 +34,7 @@ class StepwiseScan {
     }
     for (int k = 0; k < Step::kCarried; ++k) kept[k] = carry[k];
     T* operand = static_cast<T*>(w_.operand) + line * Step::kIn * s_.H + u_;
-    for (int i = 0; i < Step::kIn; ++i) operand[int64_t(i) * s_.H] = from_float<T>(published[i]);
+    for (int i = 0; i < Step::kIn; ++i) operand[int64_t(i) * s_.H] = rounded<T>(published[i]);
   }
 
  private:
@@ -47,7 +47,7 @@ class StepwiseScan {
     const bool fall = falls(s_, d_, Step::kBackward);
     const int64_t t = fall ? w_.steps - 1 - w_.step : w_.step;
     const int64_t before = fall ? t - 1 : t + 1;  // in scan order, for a backward walk
-    if (t >= steps) return Step::idle(carry, published);
+    if (t >= steps) return Step::idle(!fall && t == steps && t > 0, sums, carry, published);
     Place p{d_, b_, u_, row_offset(s_, t) + b_, -1, false};
     if (before >= 0 && before < steps) p.before = row_offset(s_, before) + b_;
     p.reset = s_.resets && s_.resets[p.n];
