@@ -1,7 +1,7 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test lint format bench bench-compare sanitize gpu clean
+.PHONY: build test lint format bench bench-compare sanitize gpu cuda-check clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
@@ -28,10 +28,11 @@ bench-compare: build  ## this tree against another revision: make bench-compare 
 sanitize:  ## the CPU kernels under AddressSanitizer, UBSan and ThreadSanitizer
 	.ci/sanitize
 
-gpu: build  ## all checks that need a GPU, then its benchmark
-	FASTRNN_TEST_DEVICE=cuda $(PYTHON) -m pytest tests/gpu tests/test_ops.py tests/test_parity.py \
-	  tests/test_gradients.py tests/test_ragged.py tests/test_resets.py
-	$(PYTHON) -m benchmarks --quick --device cuda --out benchmarks/out/gpu
+gpu:  ## on a machine with a GPU: build, all checks that need one, then its benchmark
+	PYTHON=$(PYTHON) .ci/gpu
+
+cuda-check:  ## compile every CUDA kernel for sm_80 and sm_90: registers, spills, instructions
+	$(PYTHON) tests/cuda_compile.py
 
 clean:
 	rm -rf build dist fastrnn/_C.abi3.so *.egg-info

@@ -21,7 +21,11 @@ MAIN = ("rnn_tanh", "lstm", "gru")
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """mode: inference (forward, no grad), training (forward + backward), stream (T = B = 1)."""
+    """mode: inference (forward, no grad), training (forward + backward), stream (T = B = 1).
+
+    dtype: that of the tensors; "tf32" is float32 with TensorFloat-32 products allowed, which in
+    "float32" they are not, in cuDNN neither.
+    """
 
     cell: str
     mode: str
@@ -42,6 +46,10 @@ class Case:
         parts += [f"L{self.layers}"] * (self.layers > 1) + ["D2"] * (self.directions > 1)
         parts += [self.dtype] * (self.dtype != "float32") + ["ragged"] * self.ragged
         return "-".join(parts)
+
+    @property
+    def tensor_dtype(self) -> str:
+        return "float32" if self.dtype == "tf32" else self.dtype
 
     @property
     def lengths(self) -> list[int]:
@@ -133,6 +141,29 @@ def cpu_grid() -> list[Case]:
     return found
 
 
+def gpu() -> list[Case]:
+    """What the GPU targets name: small and large H, low precision, and cuDNN's weak spots."""
+    found = _pairs(["lstm"], B=16, T=1024, I=768, H=768, dtype="float16")
+    for hidden, batch in ((64, 1), (128, 16), (256, 1), (256, 16)):
+        found += _pairs(MAIN, B=batch, T=512, I=hidden, H=hidden, dtype="bfloat16")
+    found += _pairs(["rnn_tanh"], B=16, T=512, I=1024, H=1024, dtype="bfloat16")
+    for dtype, hidden in product(("bfloat16", "tf32"), (384, 1024)):
+        found += _pairs(["gru", "lstm"], B=16, T=256, I=hidden, H=hidden, dtype=dtype)
+    found += _pairs(MAIN, B=32, T=256, I=256, H=256)
+    wide = Case("lstm", "training", 32, 256, 512, 512, dtype="bfloat16")
+    found += [replace(wide, directions=2), replace(wide, layers=2), replace(wide, ragged=True)]
+    return found + _streams(MAIN, (256,))
+
+
+def gpu_grid() -> list[Case]:
+    """H x B x dtype of the GPU targets, for rnn, lstm and gru, forward and forward + backward."""
+    found = _streams(MAIN, (128, 1024))
+    for dtype in ("float32", "tf32", "bfloat16", "float16"):
+        for hidden, batch in product((64, 128, 256, 512, 1024, 2048), (1, 8, 32, 128)):
+            found += _pairs(MAIN, B=batch, T=256, I=hidden, H=hidden, dtype=dtype)
+    return found
+
+
 def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
     """Training cases of (B, T, H) whose peak memory is measured too."""
     return tuple(Case(c, "training", b, t, h, h) for b, t, h in sizes for c in MAIN)
@@ -155,6 +186,7 @@ class Preset:
 
 CPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax")
 QUICK_PEERS = (*CPU_PEERS, "torch.compile", "fastrnn-triton", "flashrnn", "haste")
+GPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
     "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS, 1.5),
     "full": Preset(full, 1.5, 7, 1, memory_cases((16, 500, 256), (64, 100, 512), (1, 2000, 128))),
@@ -166,6 +198,8 @@ PRESETS = {
         memory_cases((1, 500, 128), (16, 500, 256), (64, 100, 512), (64, 100, 1024), (3, 100, 32)),
         CPU_PEERS,
     ),
+    "gpu": Preset(gpu, 0.2, 5, 3, memory_cases((16, 500, 256), (64, 100, 512)), GPU_PEERS),
+    "gpu-grid": Preset(gpu_grid, 0.2, 5, 5, (), GPU_PEERS),
 }
 
 

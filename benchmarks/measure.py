@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -102,6 +104,20 @@ def gate_all(names: list[str], made: problem.Problem, threads: int) -> list[Entr
     return list(entries.values())
 
 
+@contextmanager
+def products_of(case: Case) -> Iterator[None]:
+    """TensorFloat-32 on GPUs for everyone where the case says so, for nobody where it does not."""
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = case.dtype == "tf32"
+    try:
+        yield
+    finally:
+        for flag, value in zip(flags, before):
+            flag.allow_tf32 = value
+
+
 def run_case(case: Case, names: list[str], setting: Setting) -> list[Record]:
     """All records of a case; `names` holds the baseline of the case."""
     device, threads = setting.machine.device, setting.threads
@@ -109,7 +125,7 @@ def run_case(case: Case, names: list[str], setting: Setting) -> list[Record]:
     served = [n for n in names if n not in refused]
     gated = gate_case(case, setting.sgemm.rate())
     made = problem.make(case, device)
-    with torch.set_grad_enabled(made.training):
+    with torch.set_grad_enabled(made.training), products_of(case):
         if gated == case:
             entries = gate_all(served, made, threads)
         else:

@@ -116,7 +116,7 @@ def _fastrnn_serves(backend: str):
         from fastrnn import ops
 
         try:
-            ops.choose(case.cell, device, getattr(torch, case.dtype), backend)
+            ops.choose(case.cell, device, getattr(torch, case.tensor_dtype), backend)
         except (RuntimeError, ImportError) as refusal:
             return str(refusal).split(": ", 1)[-1]
         return None

@@ -102,7 +102,7 @@ class Problem:
 def make(case: Case, device: str = "cpu") -> Problem:
     """Random tensors of a case; the same ones on every machine."""
     gen = torch.Generator().manual_seed(7)
-    dtype, wide = getattr(torch, case.dtype), case.directions * case.H
+    dtype, wide = getattr(torch, case.tensor_dtype), case.directions * case.H
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=gen)
