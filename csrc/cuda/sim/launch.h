@@ -66,7 +66,7 @@ inline void thread_body() {
   m.run(m.parameters);
   end_thread();
   release(&m);
-  Fiber* next = &m.main;
+  Fiber* next = &main_fiber;
   {
     Hidden own;
     if (choose_next()) next = &current->fiber;
@@ -138,7 +138,7 @@ inline void run_wave(Machine& m, unsigned first, Stacks& stacks) {
   m.alive = m.threads.size();
   release(&m);
   current = m.schedule.next();
-  switch_fiber(m.main, current->fiber);
+  switch_fiber(main_fiber, current->fiber);
   acquire(&m);
   if (m.alive && m.error.empty()) m.error = deadlock(m);
   for (size_t i = 0; i < m.threads.size(); ++i) {
@@ -168,7 +168,7 @@ inline void run(const Job& job) {
   Machine m(job.grid, job.threads, job.shared, job.cluster, settings.seed, wave * job.threads);
   m.run = job.run, m.parameters = job.parameters;
 #ifdef __SANITIZE_THREAD__
-  m.main.tsan = __tsan_get_current_fiber();
+  main_fiber.tsan = __tsan_get_current_fiber();
 #endif
   struct Restore {
     ~Restore() { machine = nullptr, current = nullptr; }

@@ -17,12 +17,14 @@ namespace fastrnn {
 namespace cuda {
 namespace sim {
 
-struct Place {  // in the kernel's source
+// In the kernel's source. As a default argument, Place::here() is where the call stands.
+struct Place {
   const char* file;
   int line;
+  static Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
-#define FASTRNN_HERE \
-  ::fastrnn::cuda::sim::Place { __builtin_FILE(), __builtin_LINE() }
 
 // Counts arrivals. Nothing may be read from it about the phase before the last, so two parities of
 // what it keeps are enough.
@@ -111,12 +113,12 @@ struct Machine {
   uint64_t spins = 0;  // in a row, while nothing else happened
   std::vector<Delayed> delayed;
   std::vector<Flying> flying;
-  Fiber main;
   std::string error;
   void (*run)(const void*) = nullptr;  // the kernel with its parameters
   const void* parameters = nullptr;
 };
 
+inline thread_local Fiber main_fiber;  // the one that launches
 inline thread_local Machine* machine = nullptr;
 inline thread_local Thread* current = nullptr;
 
@@ -130,7 +132,7 @@ inline std::string name(const Place& place) {
 [[noreturn]] inline void fail(const std::string& message, Place place = {}) {
   machine->error = "block " + std::to_string(current->block->linear) + " thread " +
                    std::to_string(current->linear) + ": " + message + name(place);
-  switch_fiber(current->fiber, machine->main, true);
+  switch_fiber(current->fiber, main_fiber, true);
   __builtin_unreachable();
 }
 
@@ -200,7 +202,7 @@ inline Thread* choose_next() {
 inline void run_next() {
   Thread* me = current;
   Thread* next = choose_next();
-  if (next != me) switch_fiber(me->fiber, next ? next->fiber : machine->main);
+  if (next != me) switch_fiber(me->fiber, next ? next->fiber : main_fiber);
 }
 
 // Lets others run first, if the order is a random one.

@@ -49,7 +49,7 @@ inline void spin(Place place) {
   if (++m.spins > 10000 + 500 * m.alive)
     fail("spins, and no other thread makes progress: a word that nobody publishes?", place);
   me->waits = "a wait loop", me->place = place;
-  if (m.schedule.chance(2)) land(m);
+  if (m.schedule.chance(32)) land(m);
   if (m.schedule.chance(4))
     make_ready(me);
   else
