@@ -19,8 +19,8 @@ template <class Step, class Math>
 struct Products {
   static constexpr int kNear = at_most(Step::kSums == 1 ? 4 : Step::kSums, 4);
   static constexpr int kFar = at_most(Step::kSums, 4);
-  using Near = MmaProduct<Step, Math, kNear>;
-  using Far = MmaProduct<Step, Math, kFar>;
+  using Near = MmaProduct<Step, Math, kNear, 16>;
+  using Far = MmaProduct<Step, Math, kFar, 12>;  // GridExchange needs registers too
 };
 template <class Step>
 struct Products<Step, Fma> {

@@ -88,10 +88,13 @@ struct Call {
     }
   }
 
-  // Its data, contiguous for as long as this lives.
+  // Its data for as long as this lives: contiguous, and from an address that kernels may load
+  // words from (a view can begin anywhere).
   const void* data(const Tensor& t) {
-    kept.push_back(as_contiguous(t));
-    return kept.back().data_ptr();
+    Tensor whole = as_contiguous(t);
+    if (reinterpret_cast<uintptr_t>(whole.data_ptr()) % 16) whole = torch::stable::clone(whole);
+    kept.push_back(whole);
+    return whole.data_ptr();
   }
   const void* keep(const char* name, const Tensor& t) {
     STD_TORCH_CHECK(t.scalar_type() == like.scalar_type(), name, " must have w_hh's dtype");

@@ -40,13 +40,13 @@ struct Weights {
 // Tensor cores. Fragments of m16n8k16 (2-byte values) or m16n8k8 (tf32): lane 4g+q holds rows g and
 // g + 8. The order of the columns inside a sum is free, so a lane takes its columns from one run of
 // 16 bytes, which is two mma tiles' worth, and reads the operand 16 bytes at a time.
-template <class Step, class Math, int kRowTiles>
+template <class Step, class Math, int kRowTiles, int kFragments>
 struct MmaProduct {
   using T = typename Step::T;
   static constexpr bool kTf32 = sizeof(T) == 4;
-  static constexpr int kRuns = 16 / kRowTiles;  // of columns, in registers
-  static constexpr int kRun = 16 / sizeof(T);   // values of a lane's run
-  static constexpr int kBlock = 4 * kRun;       // columns of a run, all lanes
+  static constexpr int kRuns = kFragments / kRowTiles;  // of columns, in registers
+  static constexpr int kRun = 16 / sizeof(T);           // values of a lane's run
+  static constexpr int kBlock = 4 * kRun;               // columns of a run, all lanes
   static constexpr TileShape kTile{16 * kRowTiles, kRuns * kBlock, kBlock, int(sizeof(T))};
   static constexpr int kChains = kRowTiles < 3 ? 4 / kRowTiles : 1;  // sums in flight a row tile
 
@@ -90,7 +90,10 @@ struct MmaProduct {
       Row row = w.row(row_ + m * 16);
       row.unit += threadIdx.x % 32 / 4;
 #pragma unroll
-      for (int r = 0; r < kRuns; ++r) held_[m][r] = fragment(w, row, run_ + r);
+      for (int r = 0; r < kRuns; ++r) {
+        held_[m][r] = fragment(w, row, run_ + r);
+        __syncwarp();  // or all loads come first, and need more registers than there are
+      }
       for (int r = kRuns; r < runs_; ++r) {
         extra_[((r - kRuns) * kRowTiles + m) * 32] = fragment(w, row, run_ + r);
       }

@@ -56,7 +56,7 @@ class ResidentScan {
     float carry[2][kCarried];
   };
   struct Ahead {  // what an element needs at the coming step
-    Loaded loaded[2];
+    Loaded loaded;
     bool active, reset;
   };
   struct Steps {  // the walk, and where the rows of its coming steps lie
@@ -140,9 +140,8 @@ class ResidentScan {
     a.active = e.row >= 0 && at.step < at.count && time(at.step, at.count) < e.length;
     if (!a.active) return;
     a.reset = s_.resets && s_.resets[at.offset + b + e.row];
-    for (int h = 0; h < 2; ++h) {
-      if (owned(e, h)) a.loaded[h] = Step::load(s_, place(a, e, b, at, h));
-    }
+    if (!owned(e, 0)) return;
+    a.loaded = Step::load(s_, place(a, e, b, at, 0), owned(e, 1) ? 2 : 1, s_.H % 2 == 0);
   }
 
   FASTRNN_DEVICE Place place(const Ahead& a, const Element& e, int b, const Steps& at,
@@ -175,7 +174,7 @@ class ResidentScan {
     for (int h = 0; h < 2; ++h) {
       if (!owned(e, h)) continue;
       if (a.active) {
-        Step::run(s_, place(a, e, b, at, h), a.loaded[h], sums[h], e.carry[h], published[h]);
+        Step::run(s_, place(a, e, b, at, h), a.loaded, h, sums[h], e.carry[h], published[h]);
       } else {
         Step::idle(time(at.step, at.count) == e.length, sums[h], e.carry[h], published[h]);
       }

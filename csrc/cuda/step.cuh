@@ -50,6 +50,26 @@ FASTRNN_DEVICE T rounded(A x) {
   }
 }
 
+// Values of two neighbouring units as they are loaded: a word for 2-byte types, so that they wait
+// for their use in one register.
+template <class T, bool = sizeof(T) == 2>
+struct Two {
+  T v[2];
+  FASTRNN_DEVICE static Two load(const T* p, int count, bool) {
+    return {{p[0], count > 1 ? p[1] : p[0]}};
+  }
+  FASTRNN_DEVICE T at(int i) const { return v[i]; }
+};
+template <class T>
+struct Two<T, true> {
+  uint32_t word;
+  FASTRNN_DEVICE static Two load(const T* p, int count, bool aligned) {
+    if (aligned) return {*reinterpret_cast<const uint32_t*>(p)};
+    return {uint32_t(p[0].bits) | uint32_t(count > 1 ? p[1].bits : 0) << 16};
+  }
+  FASTRNN_DEVICE T at(int i) const { return {uint16_t(word >> 16 * i)}; }
+};
+
 // Where an element is: unit u of batch row b in direction d; n its row, before that of the step it
 // comes from in scan order (-1: the initial state), which backward asks for.
 struct Place {
@@ -76,7 +96,7 @@ struct ForwardStep {
   static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G;
   static constexpr bool kBackward = false, kSplit = Cell::kSplit;
   struct Loaded {
-    T x[G];
+    Two<T> x[G];
   };
 
   // Index in one direction's W_hh of the weight from operand (i, j) to sum s of unit u.
@@ -92,19 +112,21 @@ struct ForwardStep {
     published[0] = carry[0];
   }
 
-  FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p) {
+  // What `count` units from p on need; aligned: both lie in one word.
+  FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p, int count, bool aligned) {
     const T* x = static_cast<const T*>(s.gx) + (p.n * s.D + p.d) * G * s.H + p.u;
     Loaded l;
-    for (int g = 0; g < G; ++g) l.x[g] = x[int64_t(g) * s.H];
+    for (int g = 0; g < G; ++g) l.x[g] = Two<T>::load(x + int64_t(g) * s.H, count, aligned);
     return l;
   }
 
-  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l,
+  // Unit p, which is number i of those loaded.
+  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, int i,
                                  const A (&sums)[kSums], A (&carry)[S], A (&published)[1]) {
     V x[G], r[G], prev[S], next[S], kept[K + 1];
     const T* bias = static_cast<const T*>(s.b_hh) + int64_t(p.d) * G * s.H + p.u;
     for (int g = 0; g < G; ++g) {
-      x[g] = V(to_float(l.x[g]));
+      x[g] = V(to_float(l.x[g].at(i)));
       r[g] = V((p.reset ? A(0) : sums[g]) + (s.b_hh ? A(to_float(bias[int64_t(g) * s.H])) : A(0)));
     }
     for (int k = 0; k < S; ++k) prev[k] = V(p.reset ? A(0) : carry[k]);
@@ -140,7 +162,7 @@ struct BackwardStep {
   static constexpr int kSums = 1, kIn = G, kCarried = S, kLoads = K + 2 * S + 1;
   static constexpr bool kBackward = true, kSplit = Cell::kSplit;
   struct Loaded {
-    T kept[K + 1], prev[S], next[S], d_output;
+    Two<T> kept[K + 1], prev[S], next[S], d_output;
   };
 
   FASTRNN_DEVICE static int64_t weight(int64_t H, int, int64_t u, int i, int64_t j) {
@@ -156,35 +178,37 @@ struct BackwardStep {
   }
 
   // State k after row n of a step; before the first one, the initial state.
-  FASTRNN_DEVICE static T state(const Scan& s, const Place& p, int64_t n, int k) {
-    if (n < 0) return static_cast<const T*>(s.state0[k])[(int64_t(p.d) * s.B + p.b) * s.H + p.u];
-    if (k == 0) return static_cast<const T*>(s.output)[(n * s.D + p.d) * s.H + p.u];
-    const T* saved = static_cast<const T*>(s.saved) + (p.d * s.N + n) * (K + S - 1) * s.H;
-    return saved[int64_t(K + k - 1) * s.H + p.u];
+  FASTRNN_DEVICE static const T* state(const Scan& s, const Place& p, int64_t n, int k) {
+    if (n < 0) return static_cast<const T*>(s.state0[k]) + (int64_t(p.d) * s.B + p.b) * s.H + p.u;
+    if (k == 0) return static_cast<const T*>(s.output) + (n * s.D + p.d) * s.H + p.u;
+    return saved(s, p, n) + int64_t(K + k - 1) * s.H;
+  }
+  FASTRNN_DEVICE static const T* saved(const Scan& s, const Place& p, int64_t n) {
+    return static_cast<const T*>(s.saved) + (p.d * s.N + n) * (K + S - 1) * s.H + p.u;
   }
 
-  FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p) {
+  FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p, int count, bool aligned) {
+    const auto two = [=](const T* from) { return Two<T>::load(from, count, aligned); };
     Loaded l;
-    const T* saved = static_cast<const T*>(s.saved) + (p.d * s.N + p.n) * (K + S - 1) * s.H;
-    for (int k = 0; k < K; ++k) l.kept[k] = saved[int64_t(k) * s.H + p.u];
+    for (int k = 0; k < K; ++k) l.kept[k] = two(saved(s, p, p.n) + int64_t(k) * s.H);
     for (int k = 0; k < S; ++k) {
-      l.prev[k] = state(s, p, p.before, k);
-      l.next[k] = state(s, p, p.n, k);
+      l.prev[k] = two(state(s, p, p.before, k));
+      l.next[k] = two(state(s, p, p.n, k));
     }
-    l.d_output = static_cast<const T*>(s.d_output)[(p.n * s.D + p.d) * s.H + p.u];
+    l.d_output = two(static_cast<const T*>(s.d_output) + (p.n * s.D + p.d) * s.H + p.u);
     return l;
   }
 
-  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, const A (&sums)[1],
-                                 A (&carry)[S], A (&published)[G]) {
+  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, int i,
+                                 const A (&sums)[1], A (&carry)[S], A (&published)[G]) {
     V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
-    for (int k = 0; k < K; ++k) kept[k] = V(to_float(l.kept[k]));
+    for (int k = 0; k < K; ++k) kept[k] = V(to_float(l.kept[k].at(i)));
     for (int k = 0; k < S; ++k) {
-      prev[k] = V(p.reset ? A(0) : A(to_float(l.prev[k])));
-      next[k] = V(to_float(l.next[k]));
+      prev[k] = V(p.reset ? A(0) : A(to_float(l.prev[k].at(i))));
+      next[k] = V(to_float(l.next[k].at(i)));
       d[k] = V(carry[k]);
     }
-    d[0] = V(carry[0] + sums[0] + A(to_float(l.d_output)));
+    d[0] = V(carry[0] + sums[0] + A(to_float(l.d_output.at(i))));
     Cell::backward(kept, prev, next, d, dx, dr);
     const int64_t at = (p.n * s.D + p.d) * G * s.H + p.u;
     for (int k = 0; k < S; ++k) carry[k] = p.reset ? A(0) : raw<A>(d[k]);

@@ -51,7 +51,7 @@ class StepwiseScan {
     Place p{d_, b_, u_, row_offset(s_, t) + b_, -1, false};
     if (before >= 0 && before < steps) p.before = row_offset(s_, before) + b_;
     p.reset = s_.resets && s_.resets[p.n];
-    Step::run(s_, p, Step::load(s_, p), sums, carry, published);
+    Step::run(s_, p, Step::load(s_, p, 1, false), 0, sums, carry, published);
   }
 
   const Stepwise& w_;
