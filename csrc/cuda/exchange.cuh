@@ -33,7 +33,7 @@ struct BlockExchange {
   const Plan& plan;
 
   FASTRNN_DEVICE BlockExchange(const Plan& p, unsigned char* shared, void*, int, int)
-      : slots(shared), plan(p) {}
+      : slots(shared + kHeader), plan(p) {}
   FASTRNN_DEVICE unsigned char* operand(uint32_t tick) const {
     return slots + (tick & 1) * operand_bytes(plan);
   }
@@ -48,20 +48,37 @@ struct BlockExchange {
   }
 };
 
-// A cluster owns all units: values are written into the shared memory of each of its blocks.
+// A cluster owns all units: values are sent into the shared memory of each of its blocks, which
+// count the bytes that have come. A cluster barrier would do too, but its release waits for all
+// that the block has written to device memory.
 template <class T>
 struct ClusterExchange : BlockExchange<T> {
   using Block = BlockExchange<T>;
-  using Block::Block;
-  FASTRNN_DEVICE void start() { meet(); }  // all blocks run and have cleared their operands
-  FASTRNN_DEVICE void publish(uint32_t tick, int row, int part, int unit, Pair<T> values) {
-    Pair<T>* mine = Block::at(tick, row, part, unit);
-    for (unsigned rank = 0; rank < cluster_size(); ++rank) *cluster_map(mine, rank) = values;
-  }
-  FASTRNN_DEVICE void wait(uint32_t, int) { meet(); }
-  FASTRNN_DEVICE void meet() {
+  Counter* counters;  // [2 slots]
+  uint32_t row_bytes;
+
+  FASTRNN_DEVICE ClusterExchange(const Plan& p, unsigned char* shared, void* workspace, int group,
+                                 int parts)
+      : Block(p, shared, workspace, group, parts),
+        counters(reinterpret_cast<Counter*>(shared)),
+        row_bytes(parts * p.padded * sizeof(T)) {}
+
+  // All blocks run, have cleared their operands and can count.
+  FASTRNN_DEVICE void start() {
+    if (threadIdx.x == 0) make_counter(counters), make_counter(counters + 1);
     cluster_arrive();
     cluster_wait();
+  }
+  FASTRNN_DEVICE void publish(uint32_t tick, int row, int part, int unit, Pair<T> values) {
+    Pair<T>* mine = Block::at(tick, row, part, unit);
+    for (unsigned rank = 0; rank < cluster_size(); ++rank) {
+      store_async(mine, values, counters + (tick & 1), rank);
+    }
+  }
+  FASTRNN_DEVICE void wait(uint32_t tick, int rows) {
+    Counter* counter = counters + (tick & 1);
+    if (threadIdx.x == 0) expect_bytes(counter, rows * row_bytes);
+    wait_bytes(counter, tick >> 1 & 1);
   }
 };
 

@@ -47,10 +47,13 @@ struct Resident {
   void* workspace;  // of plan.workspace bytes, zeroed
 };
 
-// Byte offsets in shared memory; the operand has two slots, used in turn.
+// Shared memory of a block: a header for ClusterExchange's counters, two slots of the operand, used
+// in turn, the partial sums, the weights that registers do not hold. In bytes:
+constexpr int kHeader = 128;
 FASTRNN_HD constexpr int64_t operand_bytes(const Plan& p) {
   return int64_t(p.rows) * p.operand_row;
 }
+FASTRNN_HD constexpr int64_t sums_offset(const Plan& p) { return kHeader + 2 * operand_bytes(p); }
 FASTRNN_HD constexpr int64_t sums_bytes(const Plan& p) {
   return int64_t(p.column_warps) * p.rows * p.sums_row * 4;
 }

@@ -13,7 +13,7 @@ int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 // Cycles of one multiprocessor at about 1.7 GHz. Estimates: sm_90 latencies as published (shared
 // memory 29, L2 260, another block's shared memory 180 cycles), rates of mma.sync and of the
 // shared memory's 128 bytes a cycle. To be replaced by a table of times once a device is at hand.
-constexpr double kBlockBarrier = 40, kClusterExchange = 450, kGridExchange = 1300;
+constexpr double kBlockBarrier = 40, kClusterExchange = 300, kGridExchange = 1300;
 constexpr double kStepwise = 8500;  // two launches and a library's GEMM for a few rows
 constexpr double kLibraryMmaFlops = 180e3, kLibraryFmaFlops = 25e3;  // a cycle, whole device
 constexpr double kCellInstructions = 60, kExactCellInstructions = 180, kLoadLatency = 200;
@@ -54,7 +54,7 @@ const TileShape& tile_of(const StepShape& step, Exchange exchange) {
 }
 
 int64_t shared_bytes(const Plan& p, const TileShape& tile) {
-  return 2 * operand_bytes(p) + sums_bytes(p) + extra_bytes(p, tile);
+  return sums_offset(p) + sums_bytes(p) + extra_bytes(p, tile);
 }
 
 // Fills in everything that follows from the exchange, the blocks of a group and its batch rows.

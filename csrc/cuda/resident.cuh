@@ -27,10 +27,11 @@ class ResidentScan {
         first_(int(blockIdx.x) % r.plan.blocks * r.plan.units),
         exchange_(r.plan, shared, r.workspace, int(blockIdx.x) / r.plan.blocks + d_ * r.plan.groups,
                   Step::kIn),
-        partial_(reinterpret_cast<float*>(shared + 2 * operand_bytes(r.plan))) {
+        partial_(reinterpret_cast<float*>(shared + sums_offset(r.plan))) {
     const auto* w = static_cast<const T*>(s_.w_hh) + int64_t(d_) * Step::G * s_.H * s_.H;
-    product_.load({w, p_, s_.H, first_}, shared + 2 * operand_bytes(p_) + sums_bytes(p_));
-    uint32_t* zeros = reinterpret_cast<uint32_t*>(shared);  // columns past the units stay zero
+    product_.load({w, p_, s_.H, first_}, shared + sums_offset(p_) + sums_bytes(p_));
+    uint32_t* zeros =
+        reinterpret_cast<uint32_t*>(shared + kHeader);  // columns past the units stay zero
     const int count = int(2 * operand_bytes(p_) / 4);
     for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) zeros[i] = 0;
     exchange_.start();
