@@ -4,6 +4,8 @@ A few layers, together every kind of numbers, pass, engine and cell; `make cuda-
 (some minutes) and prints the same table.
 """
 
+from dataclasses import replace
+
 import cuda_compile
 import pytest
 from cuda_compile import Kernel
@@ -58,6 +60,7 @@ def test_every_layer_has_its_source():
 def test_complaints(kind, instructions, spills, wrong):
     kernel = Kernel(f"lstm:{kind}:forward", "grid", 90, 100, 0, spills, instructions)
     assert kernel.complaint() == wrong
+    assert replace(kernel, engine="cluster", arch=80).complaint() is None
     assert (wrong or "spills    0") in kernel.told()
 
 
