@@ -17,7 +17,7 @@ ORDERS = 10  # of the threads, in which a bug must show
 
 CHECKS = [
     *("bf16", "half", "tf32", "mma_bf16", "mma_half", "mma_tf32"),
-    *("warps", "clusters", "words", "grid", "limits"),
+    *("warps", "clusters", "words", "grid", "limits", "refusals"),
 ]
 
 # Each bug, with a part of what is said of it; "wrong value" is the test's own comparison.

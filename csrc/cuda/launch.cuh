@@ -86,17 +86,22 @@ inline DeviceLimits device_limits() {
 
 // Lets the kernel have the shared memory and the cluster, once for each kernel and device.
 inline void permit(const void* kernel, const Launch& l) {
-  constexpr size_t kAlways = 48 << 10;
-  if (l.shared <= kAlways && l.cluster <= 8) return;
+  struct Permitted {
+    size_t shared = 48 << 10;
+    int cluster = 8;
+  };
   static std::mutex mutex;
-  static std::map<std::pair<const void*, int>, size_t> permitted;
+  static std::map<std::pair<const void*, int>, Permitted> permitted;
   const std::lock_guard<std::mutex> lock(mutex);
-  size_t& bytes = permitted[{kernel, current_device()}];
-  if (l.cluster > 8)
+  Permitted& now = permitted[{kernel, current_device()}];
+  if (l.shared > now.shared) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)));
+    now.shared = l.shared;
+  }
+  if (l.cluster > now.cluster) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-  if (l.shared <= bytes) return;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)));
-  bytes = l.shared;
+    now.cluster = l.cluster;
+  }
 }
 
 // The runtime's form of a Launch; the attributes live in it, so it does not move.

@@ -96,15 +96,32 @@ inline void check_grid() {  // far more blocks than run at a time
   for (size_t i = 0; i < out.size(); ++i) expect(out[i] == int(i / 32), "every block once");
 }
 
-inline void expect_error(const Launch& l, const std::string& message) {
+template <class P>
+void expect_error(void (*kernel)(P), const Launch& l, const P& params, const char* message) {
   try {
-    std::vector<int> out(4096);
-    launch(index_kernel, l, Numbers{out.data()});
+    launch(kernel, l, params);
   } catch (const std::runtime_error& error) {
     expect(std::string(error.what()).find(message) != std::string::npos, error.what());
     return;
   }
-  throw std::runtime_error("launched, and should not: " + message);
+  throw std::runtime_error(std::string("ran, and should not: ") + message);
+}
+inline void check_refusals() {
+  const auto refused = [](const Launch& l, const char* message) {
+    std::vector<int> out(4096);
+    expect_error(index_kernel, l, Numbers{out.data()}, message);
+  };
+  fastrnn_sim_configure(0, 4, 90, 200 << 10);
+  refused({8, 32, 201 << 10}, "shared memory");
+  refused({5, 32, 150 << 10, 1, true}, "too many blocks in cooperative launch");
+  refused({5, 32, 0, 2}, "multiple");
+  refused({32, 32, 0, 32}, "cluster size");
+  refused({1, 2048, 0}, "threads");
+  refused({0, 32, 0}, "empty grid");
+  fastrnn_sim_configure(0, 4, 80, 160 << 10);
+  refused({2, 32, 0, 2}, "cluster size");
+  std::vector<Words2> words(1, Words2{0, ~uint64_t(0)});
+  expect_error(ball_kernel, {2, 32, 0}, Ball{&words[0].a, 50}, "only in a cooperative launch");
 }
 inline void check_limits() {
   fastrnn_sim_configure(0, 4, 90, 200 << 10);
@@ -112,16 +129,9 @@ inline void check_limits() {
   expect(max_blocks(index_kernel, {1, 1024, 0}) == 8, "threads limit the blocks");
   expect(max_blocks(index_kernel, {1, 64, 150 << 10}) == 4, "shared memory limits the blocks");
   expect(max_blocks(index_kernel, {1, 64, 150 << 10, 3}) == 3, "whole clusters");
-  expect_error({8, 32, 201 << 10}, "shared memory");
-  expect_error({5, 32, 150 << 10, 1, true}, "too many blocks in cooperative launch");
-  expect_error({5, 32, 0, 2}, "multiple");
-  expect_error({32, 32, 0, 32}, "cluster size");
-  expect_error({1, 2048, 0}, "threads");
-  expect_error({0, 32, 0}, "empty grid");
   fastrnn_sim_configure(0, 4, 80, 160 << 10);
   expect(device_limits().max_cluster == 1 && device_limits().shared == 160 << 10,
          "limits of sm_80");
-  expect_error({2, 32, 0, 2}, "cluster size");
 }
 
 inline void check_bf16() { check_conversions<Bf16>(7, 127); }
@@ -134,7 +144,7 @@ const struct {
     {"bf16", check_bf16},          {"half", check_half},          {"tf32", check_tf32},
     {"mma_bf16", check_mma<Bf16>}, {"mma_half", check_mma<Half>}, {"mma_tf32", check_mma<Tf32>},
     {"warps", check_warps},        {"clusters", check_clusters},  {"words", check_words},
-    {"grid", check_grid},          {"limits", check_limits},
+    {"grid", check_grid},          {"limits", check_limits},      {"refusals", check_refusals},
 };
 
 }  // namespace cuda

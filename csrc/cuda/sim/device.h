@@ -11,7 +11,7 @@ T* shared_memory() {
 }
 
 inline unsigned cluster_rank() { return sim::current->block->rank; }
-inline unsigned cluster_size() { return sim::machine->cluster_size; }
+inline unsigned cluster_size() { return sim::machine->job.cluster; }
 template <class T>
 T* cluster_map(T* p, unsigned rank, sim::Place here = sim::Place::here()) {
   return static_cast<T*>(sim::cluster_map(p, rank, here));

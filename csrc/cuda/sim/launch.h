@@ -18,16 +18,6 @@ struct Settings {
 };
 inline Settings settings;
 
-struct Job {
-  dim3 grid;
-  unsigned threads;
-  size_t shared;
-  unsigned cluster;
-  bool cooperative;
-  void (*run)(const void* parameters);
-  const void* parameters;
-};
-
 constexpr size_t kTail = 128;  // bytes behind shared memory that a kernel must not touch
 constexpr unsigned char kTailMark = 0xa5, kPoison = 0xff;  // the poison reads as NaN
 
@@ -63,7 +53,7 @@ inline void thread_body() {
     if (me.block->started++ == 0) std::memset(me.block->shared, kPoison, m.shared);
     me.waits = "running";
   }
-  m.run(m.parameters);
+  m.job.run(m.job.parameters);
   end_thread();
   release(&m);
   Fiber* next = &main_fiber;
@@ -86,14 +76,14 @@ inline std::string deadlock(const Machine& m) {
 }
 
 inline void prepare_block(Machine& m, size_t i, unsigned linear) {
-  const dim3 grid = m.grid;
+  const dim3 grid = m.job.grid;
   Block& block = m.blocks[i];
   block.linear = linear;
   block.index = dim3(linear % grid.x, linear / grid.x % grid.y, linear / grid.x / grid.y);
-  block.cluster = &m.clusters[i / m.cluster_size];
-  block.rank = linear % m.cluster_size;
+  block.cluster = &m.clusters[i / m.job.cluster];
+  block.rank = linear % m.job.cluster;
   block.barrier.expected = m.block.x;
-  block.cluster->barrier.expected = m.block.x * m.cluster_size;
+  block.cluster->barrier.expected = m.block.x * m.job.cluster;
   block.level = int(m.schedule.below(Schedule::kLevels));
   block.shared_owner.reset(new unsigned char[m.shared + 2 * kTail]);
   const auto start = reinterpret_cast<uintptr_t>(block.shared_owner.get());
@@ -165,8 +155,7 @@ inline void run(const Job& job) {
     const unsigned clusters = std::max(1u, 4096 / (job.threads * job.cluster));
     wave = std::min(blocks, clusters * job.cluster);
   }
-  Machine m(job.grid, job.threads, job.shared, job.cluster, settings.seed, wave * job.threads);
-  m.run = job.run, m.parameters = job.parameters;
+  Machine m(job, settings.seed, size_t(wave) * job.threads);
 #ifdef __SANITIZE_THREAD__
   main_fiber.tsan = __tsan_get_current_fiber();
 #endif

@@ -99,12 +99,22 @@ struct Flying {
   unsigned size;
 };
 
-struct Machine {
-  Machine(dim3 grid, unsigned threads, size_t shared, unsigned cluster, unsigned seed, size_t alive)
-      : grid(grid), block(threads), shared(shared), cluster_size(cluster), schedule(seed, alive) {}
-  dim3 grid, block;
+struct Job {  // a launch
+  dim3 grid;
+  unsigned threads;
   size_t shared;
-  unsigned cluster_size;
+  unsigned cluster;
+  bool cooperative;
+  void (*run)(const void* parameters);  // the kernel
+  const void* parameters;
+};
+
+struct Machine {
+  Machine(const Job& job, unsigned seed, size_t threads)
+      : job(job), block(job.threads), shared(job.shared), schedule(seed, threads) {}
+  const Job& job;
+  dim3 block;
+  size_t shared;
   Schedule schedule;
   std::vector<Cluster> clusters;  // of the wave that runs now, as are blocks and threads
   std::vector<Block> blocks;
@@ -114,8 +124,6 @@ struct Machine {
   std::vector<Delayed> delayed;
   std::vector<Flying> flying;
   std::string error;
-  void (*run)(const void*) = nullptr;  // the kernel with its parameters
-  const void* parameters = nullptr;
 };
 
 inline thread_local Fiber main_fiber;  // the one that launches

@@ -13,7 +13,7 @@
 #define threadIdx (::fastrnn::cuda::sim::current->index)
 #define blockIdx (::fastrnn::cuda::sim::current->block->index)
 #define blockDim (::fastrnn::cuda::sim::machine->block)
-#define gridDim (::fastrnn::cuda::sim::machine->grid)
+#define gridDim (::fastrnn::cuda::sim::machine->job.grid)
 
 struct __align__(8) int2 {
   int x, y;

@@ -113,7 +113,7 @@ inline void* cluster_map(const void* p, unsigned rank, Place place) {
   const Block& block = *current->block;
   const auto offset = size_t(static_cast<const unsigned char*>(p) - block.shared);
   if (offset >= machine->shared) fail("cluster_map of an address not in shared memory", place);
-  if (rank >= machine->cluster_size) fail("cluster_map to a rank outside the cluster", place);
+  if (rank >= machine->job.cluster) fail("cluster_map to a rank outside the cluster", place);
   const Block& peer = (&block)[int(rank) - int(block.rank)];
   if (peer.ended) fail("cluster_map to a block that has ended", place);
   return peer.shared + offset;

@@ -57,8 +57,8 @@ void launch(void (*kernel)(P), const Launch& l, const P& params) {
       c.kernel(c.params);
     }
   } call = {kernel, params};
-  sim::run({l.grid, unsigned(l.threads), l.shared, unsigned(l.cluster), l.cooperative, Call::run,
-            &call});
+  const unsigned threads = unsigned(l.threads), cluster = unsigned(l.cluster);
+  sim::run({l.grid, threads, l.shared, cluster, l.cooperative, Call::run, &call});
 }
 
 }  // namespace cuda

@@ -46,6 +46,9 @@ inline void spin(Place place) {
   Hidden own;
   Machine& m = *machine;
   Thread* me = current;
+  const dim3 grid = m.job.grid;
+  if (!m.job.cooperative && grid.x * grid.y * grid.z > m.job.cluster)
+    fail("waits for other blocks, which run at the same time only in a cooperative launch", place);
   if (++m.spins > 10000 + 500 * m.alive)
     fail("spins, and no other thread makes progress: a word that nobody publishes?", place);
   me->waits = "a wait loop", me->place = place;
