@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [run] | report FILE | compare REV`."""
+"""The command line: `python -m benchmarks [run] | report FILE | compare REV | tune`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import cases
 from .errors import UsageError
 from .peers import CONTESTANTS
 
-COMMANDS = ("run", "report", "compare")
+COMMANDS = ("run", "report", "compare", "tune")
 
 
 def _names(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, allow_abbrev=False
     )
-    commands = top.add_subparsers(dest="command", metavar="run | report | compare")
+    commands = top.add_subparsers(dest="command", metavar="run | report | compare | tune")
     run = commands.add_parser("run", help="measure (the default)", allow_abbrev=False)
     run.add_argument("--preset", choices=cases.PRESETS, default="full")
     run.add_argument("--quick", dest="preset", action="store_const", const="quick")
@@ -58,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("base", help="a git revision")
     compare.add_argument("--threads", type=int, default=1)
     compare.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
+    tune = commands.add_parser("tune", help="time the CUDA engines: the table that auto reads")
+    tune.add_argument("--device", choices=("cuda",), default="cuda")
+    tune.add_argument("--only", metavar="TEXT", help="sizes whose name (lstm-tf32-H64-B8) has this")
+    table = Path(__file__).parents[1] / "fastrnn/gpu/table.json"
+    tune.add_argument("--out", type=Path, default=table, help="file (fastrnn/gpu/table.json)")
     return top
 
 
@@ -76,22 +81,26 @@ def main(arguments: list[str]) -> int:
             from . import compare
 
             return compare.run(options.base, options.threads, options.only)
-        return _run(options)
+        if options.device == "cuda":
+            _need_cuda()
+        if options.command == "tune":
+            from . import tune
+
+            return tune.run(options.out, options.only)
+        from . import runner
+
+        return runner.run(options)
     except UsageError as problem:
         top.exit(2, f"benchmarks: {problem}\n")
     except KeyboardInterrupt:
         top.exit(130, "benchmarks: interrupted\n")
 
 
-def _run(options: argparse.Namespace) -> int:
-    from . import runner
+def _need_cuda() -> None:
+    import torch
 
-    if options.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UsageError("--device cuda: this torch sees no CUDA device")
-    return runner.run(options)
+    if not torch.cuda.is_available():
+        raise UsageError("--device cuda: this torch sees no CUDA device")
 
 
 if __name__ == "__main__":

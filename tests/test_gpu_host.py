@@ -180,7 +180,7 @@ TABLE = {
         "device": "an H100",
         "date": "2026-11-22",
         "fastest": [
-            ["lstm", "bfloat16", "forward", 256, 8, "block", {}],
+            ["lstm", "bfloat16", "forward", 256, 8, "block", {"block": 0.4, "triton": 0.7}],
             ["lstm", "bfloat16", "forward", 512, 8, "cluster", {}],
             ["lstm", "bfloat16", "forward", 256, 64, "grid", {}],
             ["lstm", "ieee", "forward", 4096, 512, "grid", {}],
@@ -214,6 +214,13 @@ def test_the_table_chooses(table, need, engine):
     assert "measured at H=" in choice.source or engine == "stepwise"
 
 
+def test_activations_share_their_measurements(table):
+    rows = [["rnn_tanh", "bfloat16", "forward", 256, 8, "grid", {}]]
+    entry = TABLE[H100.device_class] | {"fastest": rows}
+    found = engines.measured({H100.device_class: entry}, LSTM._replace(cell="rnn_relu"), H100)
+    assert found[0] == "grid"
+
+
 def test_no_table_for_a_device(table):
     choice = engines.choose(Library(), LSTM, Limits(108, 80, 166_912), "auto")
     assert choice.engine == "stepwise" and "not measured" in choice.source
@@ -241,7 +248,8 @@ def test_explain_names_both_engines(table, monkeypatch):
     monkeypatch.setattr(engines, "limits", lambda device: H100)
     monkeypatch.setattr(native.torch.ops, "fastrnn", Library(), raising=False)
     forward, backward = native.explain("lstm", 8, 256, 1, torch.bfloat16, torch.device("cuda"))
-    assert forward.startswith("forward: block (measured at H=256, B=8, 2026-11-22; bfloat16")
+    assert forward.startswith("forward: block (measured at H=256, B=8, 2026-11-22: block 0.4")
+    assert "triton 0.7 us a step; bfloat16" in forward
     assert "2 blocks of 256 threads own 64 units each of 8 batch rows, 1000 bytes" in forward
     assert backward.startswith("backward: stepwise (estimated")
 

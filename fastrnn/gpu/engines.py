@@ -22,6 +22,8 @@ import torch
 
 ENGINES = ("auto", "stepwise", "block", "cluster", "grid")
 TABLE = Path(__file__).with_name("table.json")
+# Cells that do the same work as another one, which alone is measured.
+ALIKE = {"rnn_relu": "rnn_tanh", "rnn_identity": "rnn_tanh"}
 
 
 class Limits(NamedTuple):
@@ -116,13 +118,15 @@ def measured(table: dict, need: Need, limits: Limits) -> tuple[str | None, str]:
     if entry is None:
         return None, "estimated, not measured on this class of device"
     pass_ = "backward" if need.backward else "forward"
-    kind = [need.cell, need.multiply, pass_]
+    kind = [ALIKE.get(need.cell, need.cell), need.multiply, pass_]
     rows = need.B * need.D
     sizes = [r for r in entry["fastest"] if r[:3] == kind and r[3] >= need.H and r[4] >= rows]
     if not sizes:
         return None, "estimated, no size as large was measured"
     nearest = min(sizes, key=lambda r: math.log(r[3] / need.H) + math.log(r[4] / max(1, rows)))
-    return nearest[5], f"measured at H={nearest[3]}, B={nearest[4]}, {entry['date']}"
+    times = ", ".join(f"{engine} {us}" for engine, us in nearest[6].items())
+    told = f"measured at H={nearest[3]}, B={nearest[4]}, {entry['date']}: {times} us a step"
+    return nearest[5], told
 
 
 def describe(choice: Choice, need: Need) -> str:
