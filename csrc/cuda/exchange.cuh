@@ -124,7 +124,7 @@ struct GridExchange : BlockExchange<T> {
     return words + (int64_t(tick & 1) * Block::plan.rows + row) * row_words;
   }
   FASTRNN_DEVICE void copy_row(const uint64_t* from, uint2* to, uint32_t tag, int lane) const {
-    constexpr int kAhead = 8;  // loads in flight
+    constexpr int kAhead = 6;  // loads in flight
     const int pairs = row_words / 2;
     for (int first = lane; first < pairs; first += kAhead * 32) {
       Words2 found[kAhead];

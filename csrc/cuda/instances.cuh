@@ -24,8 +24,8 @@ struct Products {
 };
 template <class Step>
 struct Products<Step, Fma> {
-  using Near = FmaProduct<Step>;
-  using Far = Near;
+  using Near = FmaProduct<Step, 32>;
+  using Far = FmaProduct<Step, 24>;
 };
 
 template <class Step, class Math>

@@ -146,11 +146,10 @@ struct MmaProduct {
 
 // Exact float32 by FMAs: a lane owns one weight row, and reads the operand of a batch row four
 // columns at a time, the same address in all lanes.
-template <class Step>
+template <class Step, int kQuads>
 struct FmaProduct {
-  static constexpr TileShape kTile{32, 128, 4, 4};
+  static constexpr TileShape kTile{32, 4 * kQuads, 4, 4};
   static constexpr bool kTf32 = false;
-  static constexpr int kQuads = kTile.columns / 4;
 
   float4 held_[kQuads];
   float4* extra_;  // [quad][lane] of this warp

@@ -1,0 +1,36 @@
+"""Runs an lstm through one engine of a simulator library in ten orders of its threads.
+
+    python tests/cuda_bug_worker.py LIBRARY ENGINE
+
+Exit status 1 and "caught: .." where a check fails, 0 where all pass.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+
+from cuda_simulation import Simulator, case, check  # noqa: E402
+
+
+def main() -> int:
+    simulator, engine = Simulator(Path(sys.argv[1])), sys.argv[2]
+    torch.use_deterministic_algorithms(True)  # memory that kernels are given is NaN
+    torch.manual_seed(0)
+    ragged = dict(h=37, b=9, t=4, sizes=[8, 5, 5, 2], resets=True)
+    cases = [case("lstm", kind, directions=3, **ragged) for kind in ("bfloat16", "ieee")]
+    for seed in range(10):
+        simulator.configure(seed)
+        for kind, arguments in zip(("bfloat16", "ieee"), cases):
+            try:
+                check(simulator, engine, kind, arguments)
+            except (AssertionError, RuntimeError) as found:
+                print(f"caught: order {seed}, {kind}: {str(found).splitlines()[0]}")
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Bugs put into copies of the CUDA kernels: the checks of cuda_simulation.py must notice each.
+
+The kinds of mistake that a GPU punishes at random: a barrier less, a buffer used once instead of in
+turns, an index into a fragment, a count of bytes. Each copy is compiled for one cell and two dtypes
+and run in a process of its own. A few by default; FASTRNN_TEST_ALL_KERNELS=1 takes all.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from buildtools import simulator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# name -> (file below csrc/cuda, what stands there, what stands there instead, engine that shows it)
+BUGS = {
+    "no_barrier_after_the_product": (
+        "resident.cuh",
+        "p_.rows * p_.sums_row);\n    }\n    __syncthreads();",
+        "p_.rows * p_.sums_row);\n    }",
+        "block",
+    ),
+    "no_barrier_after_publishing": (
+        "exchange.cuh",
+        "void wait(uint32_t, int) { __syncthreads(); }",
+        "void wait(uint32_t, int) {}",
+        "block",
+    ),
+    "one_operand_slot": (
+        "exchange.cuh",
+        "return slots + (tick & 1) * operand_bytes(plan);",
+        "return slots + (tick & 0) * operand_bytes(plan);",
+        "cluster",
+    ),
+    "a_byte_count_too_small": (
+        "exchange.cuh",
+        "expect_bytes(counter, rows * row_bytes)",
+        "expect_bytes(counter, (rows - 1) * row_bytes)",
+        "cluster",
+    ),
+    "a_phase_of_the_other_parity": (
+        "exchange.cuh",
+        "wait_bytes(counter, tick >> 1 & 1)",
+        "wait_bytes(counter, tick & 1)",
+        "cluster",
+    ),
+    "cluster_starts_without_meeting": (
+        "exchange.cuh",
+        "    cluster_arrive();\n    cluster_wait();\n",
+        "",
+        "cluster",
+    ),
+    "ticks_not_compared": (
+        "exchange.cuh",
+        "while (uint32_t(found[i].a >> 32) != tag || uint32_t(found[i].b >> 32) != tag)",
+        "while (uint32_t(found[i].a >> 32) == 0 || uint32_t(found[i].b >> 32) == 0)",
+        "grid",
+    ),
+    "one_slot_of_words": (
+        "exchange.cuh",
+        "words + (int64_t(tick & 1) * Block::plan.rows + row) * row_words",
+        "words + (int64_t(tick & 0) * Block::plan.rows + row) * row_words",
+        "grid",
+    ),
+    "operand_not_cleared": (
+        "resident.cuh",
+        "i < count; i += int(blockDim.x)) zeros[i] = 0;",
+        "i < 0; i += int(blockDim.x)) zeros[i] = 0;",
+        "grid",
+    ),
+    "halves_of_a_fragment_swapped": (
+        "product.cuh",
+        "at = (2 * t + r / 2) * kRun / 4;",
+        "at = (2 * t + 1 - r / 2) * kRun / 4;",
+        "block",
+    ),
+    "sums_of_another_batch_row": (
+        "product.cuh",
+        "out[i % 2 * p.sums_row + m * 16 + i / 2 * 8] = sum;",
+        "out[i / 2 * p.sums_row + m * 16 + i % 2 * 8] = sum;",
+        "block",
+    ),
+    "no_last_product_in_backward": (
+        "resident.cuh",
+        "const int64_t products = count + (Step::kBackward && count > 0);",
+        "const int64_t products = count;",
+        "block",
+    ),
+    "rows_of_the_wrong_step": (
+        "resident.cuh",
+        "at.offset = at.second, at.second = at.third,",
+        "at.offset = at.third, at.second = at.third,",
+        "block",
+    ),
+    "gradient_crosses_a_reset": (
+        "step.cuh",
+        "published[g] = p.reset ? A(0) : r;",
+        "published[g] = r;",
+        "stepwise",
+    ),
+    "sums_of_a_leaving_row_lost": (
+        "step.cuh",
+        "if (left) carry[0] = carry[0] + sums[0];",
+        "",
+        "stepwise",
+    ),
+}
+USUAL = ("one_operand_slot", "ticks_not_compared", "no_barrier_after_the_product")
+ALL = os.environ.get("FASTRNN_TEST_ALL_KERNELS") == "1"
+
+
+NO_TABLE = """#include "kernels.h"
+namespace fastrnn::cuda {{
+extern const PassKernels {}[] = {{{{}}}};
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """The sources and their build, for the lstm in bfloat16 and exact float32."""
+    tree = tmp_path_factory.mktemp("right")
+    shutil.copytree(ROOT / "csrc", tree / "csrc")
+    registry = tree / "csrc/common/registry.h"
+    lines = registry.read_text().splitlines(keepends=True)
+    others = ("  F(rnn_tanh", "  F(rnn_relu", "  F(rnn_identity", "  F(gru")
+    registry.write_text("".join(line for line in lines if not line.startswith(others)))
+    for kind in ("tf32", "float16", "float64"):
+        for source in tree.glob(f"csrc/cuda/{kind}_*.cu"):
+            source.write_text(NO_TABLE.format(source.stem))
+    simulator.build(tree)
+    return tree
+
+
+def library_with(bug: str, tree: Path, copy: Path) -> Path:
+    """A copy of the tree with the bug, of which only what has changed is compiled."""
+    shutil.copytree(tree, copy, dirs_exist_ok=True)
+    name, right, wrong, _ = BUGS[bug]
+    source = copy / "csrc/cuda" / name
+    text = source.read_text()
+    assert text.count(right) == 1, f"{bug}: {name} has changed"
+    source.write_text(text.replace(right, wrong))
+    return simulator.build(copy)
+
+
+def run(library: Path, engine: str) -> subprocess.CompletedProcess:
+    worker = Path(__file__).with_name("cuda_bug_worker.py")
+    command = [sys.executable, str(worker), str(library), engine]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("engine", ["block", "cluster", "grid", "stepwise"])
+def test_the_right_kernels_pass(engine, tree):
+    result = run(simulator.build(tree), engine)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("bug", BUGS if ALL else USUAL)
+def test_is_caught(bug, tree, tmp_path):
+    result = run(library_with(bug, tree, tmp_path), BUGS[bug][3])
+    assert result.returncode == 1 and "caught" in result.stdout, result.stdout + result.stderr
