@@ -115,8 +115,13 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(std::string cell, Tensor grad_
   return {d_input, d_weights, d_state};
 }
 
+#ifndef FASTRNN_CUDA_ARCHS
+#define FASTRNN_CUDA_ARCHS ""  // a build without CUDA
+#endif
+
 // "a,b" -> ["a", "b"]
 std::string json_list(const std::string& names) {
+  if (names.empty()) return "[]";
   std::string list;
   for (const char c : names) list += c == ',' ? std::string("\", \"") : std::string(1, c);
   return "[\"" + list + "\"]";
@@ -128,7 +133,7 @@ std::string build_info() {
   for (const CellInfo& c : kCells) cells += (cells.empty() ? "" : ",") + std::string(c.name);
   return std::string("{\"isa\": \"") + cpu_kernels().isa +
          "\", \"isas\": " + json_list(cpu_isas_built()) + ", \"cells\": " + json_list(cells) +
-         ", \"cuda_archs\": [], \"torch_target\": \"2.11\"}";
+         ", \"cuda_archs\": " + json_list(FASTRNN_CUDA_ARCHS) + ", \"torch_target\": \"2.11\"}";
 }
 
 }  // namespace

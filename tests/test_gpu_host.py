@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import CELLS, assert_same, each_cell, oracle, problem
 
+from fastrnn import ops
 from fastrnn.gpu import engines, host, layer, native
 from fastrnn.gpu.engines import Limits, Need
 from fastrnn.reference import FORWARD, REVERSE
@@ -252,6 +253,13 @@ def test_explain_names_both_engines(table, monkeypatch):
     assert "triton 0.7 us a step; bfloat16" in forward
     assert "2 blocks of 256 threads own 64 units each of 8 batch rows, 1000 bytes" in forward
     assert backward.startswith("backward: stepwise (estimated")
+
+
+@pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
+def test_the_ops_get_a_kernel_for_cuda_tensors():
+    native.register()
+    for op in ("fastrnn::forward", "fastrnn::backward"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op, "CUDA")
 
 
 @pytest.mark.parametrize("split", [True, False])
