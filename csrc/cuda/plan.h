@@ -47,13 +47,17 @@ struct Resident {
   void* workspace;  // of plan.workspace bytes, zeroed
 };
 
-// Shared memory of a block: a header for ClusterExchange's counters, two slots of the operand, used
-// in turn, the partial sums, the weights that registers do not hold. In bytes:
+// Shared memory of a block: a header for ClusterExchange's counters, slots of the operand, used in
+// turn, the partial sums, the weights that registers do not hold. In bytes:
 constexpr int kHeader = 128;
 FASTRNN_HD constexpr int64_t operand_bytes(const Plan& p) {
   return int64_t(p.rows) * p.operand_row;
 }
-FASTRNN_HD constexpr int64_t sums_offset(const Plan& p) { return kHeader + 2 * operand_bytes(p); }
+// Values that come through the L2 cache are copied to one slot when all warps have read it.
+FASTRNN_HD constexpr int64_t operands_bytes(const Plan& p) {
+  return (p.exchange == Exchange::kGrid ? 1 : 2) * operand_bytes(p);
+}
+FASTRNN_HD constexpr int64_t sums_offset(const Plan& p) { return kHeader + operands_bytes(p); }
 FASTRNN_HD constexpr int64_t sums_bytes(const Plan& p) {
   return int64_t(p.column_warps) * p.rows * p.sums_row * 4;
 }

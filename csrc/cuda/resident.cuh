@@ -32,7 +32,7 @@ class ResidentScan {
     product_.load({w, p_, s_.H, first_}, shared + sums_offset(p_) + sums_bytes(p_));
     uint32_t* zeros =
         reinterpret_cast<uint32_t*>(shared + kHeader);  // columns past the units stay zero
-    const int count = int(2 * operand_bytes(p_) / 4);
+    const int count = int(operands_bytes(p_) / 4);
     for (int i = int(threadIdx.x); i < count; i += int(blockDim.x)) zeros[i] = 0;
     exchange_.start();
   }
