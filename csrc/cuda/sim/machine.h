@@ -1,6 +1,7 @@
 // The simulated GPU during one launch: threads, warps, blocks and clusters, who waits for whom, and
 // how a run ends in an error.
 #pragma once
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,7 +66,7 @@ struct Block {
   Cluster* cluster = nullptr;
   unsigned rank = 0;  // in the cluster
   unsigned char* shared = nullptr;
-  std::vector<Tally> tallies;
+  std::deque<Tally> tallies;  // threads hold references to them while they wait
   std::unique_ptr<unsigned char[]> shared_owner;
   std::vector<Warp> warps;
 };
@@ -95,7 +96,7 @@ struct Flying {
   Block* block;
   void* where;
   const void* counter;
-  unsigned char bytes[16];
+  unsigned char bytes[8];
   unsigned size;
 };
 
@@ -161,17 +162,17 @@ inline void complete(Barrier& barrier) {
   }
 }
 
-// The counter at this address of the block; null: nothing has made it.
+// Of the block's counter at this address; null: nothing has made it.
 inline Tally* find_tally(Block& block, const void* where) {
-  for (Tally& counter : block.tallies)
-    if (counter.where == where) return &counter;
+  for (Tally& tally : block.tallies)
+    if (tally.where == where) return &tally;
   return nullptr;
 }
-inline void count(Tally& counter, int64_t bytes) {
-  counter.missing -= bytes;
-  if (!counter.expecting || counter.missing) return;
-  counter.expecting = false;
-  complete(counter.barrier);
+inline void count(Tally& tally, int64_t bytes) {
+  tally.missing -= bytes;
+  if (!tally.expecting || tally.missing) return;
+  tally.expecting = false;
+  complete(tally.barrier);
 }
 
 // Removes one of those on their way, in no order.
@@ -182,7 +183,8 @@ T take_any(std::vector<T>& all) {
   all.pop_back();
   return taken;
 }
-// What is on its way between blocks: any one of it arrives.
+
+// One of the words and one of the stores that are on their way between blocks arrive.
 inline void land(Machine& m) {
   if (!m.delayed.empty()) {
     const Delayed store = take_any(m.delayed);
@@ -195,7 +197,7 @@ inline void land(Machine& m) {
   }
 }
 
-// Makes whoever is next the present thread; none, and main's turn has come, returns null.
+// Makes whoever is next the present thread. Null: nobody can run, and main's turn has come.
 inline Thread* choose_next() {
   Machine& m = *machine;
   current = m.schedule.next();

@@ -40,49 +40,45 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
-inline void __syncthreads(fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  fastrnn::cuda::sim::sync_block(here);
+namespace simulator = fastrnn::cuda::sim;
+
+inline void __syncthreads(simulator::Place here = simulator::Place::here()) {
+  simulator::sync_block(here);
 }
-inline void __syncwarp(unsigned mask = ~0u,
-                       fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  fastrnn::cuda::sim::sync_warp(mask, here);
+inline void __syncwarp(unsigned mask = ~0u, simulator::Place here = simulator::Place::here()) {
+  simulator::sync_warp(mask, here);
 }
 template <class T>
-T __shfl_sync(unsigned mask, T value, int lane,
-              fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  return fastrnn::cuda::sim::shuffle(mask, value, unsigned(lane), "__shfl_sync", here);
+T __shfl_sync(unsigned mask, T value, int lane, simulator::Place here = simulator::Place::here()) {
+  return simulator::shuffle(mask, value, unsigned(lane), "__shfl_sync", here);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits,
-                  fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  const unsigned lane = fastrnn::cuda::sim::current->lane ^ unsigned(bits);
-  return fastrnn::cuda::sim::shuffle(mask, value, lane, "__shfl_xor_sync", here);
+                  simulator::Place here = simulator::Place::here()) {
+  const unsigned lane = simulator::current->lane ^ unsigned(bits);
+  return simulator::shuffle(mask, value, lane, "__shfl_xor_sync", here);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned n,
-                   fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  const unsigned lane = fastrnn::cuda::sim::current->lane;
-  return fastrnn::cuda::sim::shuffle(mask, value, lane + n > 31 ? lane : lane + n,
-                                     "__shfl_down_sync", here);
+                   simulator::Place here = simulator::Place::here()) {
+  const unsigned lane = simulator::current->lane;
+  return simulator::shuffle(mask, value, lane + n > 31 ? lane : lane + n, "__shfl_down_sync", here);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned n,
-                 fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  const unsigned lane = fastrnn::cuda::sim::current->lane;
-  return fastrnn::cuda::sim::shuffle(mask, value, lane < n ? lane : lane - n, "__shfl_up_sync",
-                                     here);
+                 simulator::Place here = simulator::Place::here()) {
+  const unsigned lane = simulator::current->lane;
+  return simulator::shuffle(mask, value, lane < n ? lane : lane - n, "__shfl_up_sync", here);
 }
 inline unsigned __ballot_sync(unsigned mask, int vote,
-                              fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  return fastrnn::cuda::sim::ballot(mask, vote != 0, "__ballot_sync", here);
+                              simulator::Place here = simulator::Place::here()) {
+  return simulator::ballot(mask, vote != 0, "__ballot_sync", here);
 }
-inline int __any_sync(unsigned mask, int vote,
-                      fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  return fastrnn::cuda::sim::ballot(mask, vote != 0, "__any_sync", here) != 0;
+inline int __any_sync(unsigned mask, int vote, simulator::Place here = simulator::Place::here()) {
+  return simulator::ballot(mask, vote != 0, "__any_sync", here) != 0;
 }
-inline int __all_sync(unsigned mask, int vote,
-                      fastrnn::cuda::sim::Place here = fastrnn::cuda::sim::Place::here()) {
-  return fastrnn::cuda::sim::ballot(mask, vote != 0, "__all_sync", here) == ~0u;
+inline int __all_sync(unsigned mask, int vote, simulator::Place here = simulator::Place::here()) {
+  return simulator::ballot(mask, vote != 0, "__all_sync", here) == ~0u;
 }
 
 template <class T>

@@ -115,7 +115,7 @@ inline void* cluster_map(const void* p, unsigned rank, Place place) {
   if (offset >= machine->shared) fail("cluster_map of an address not in shared memory", place);
   if (rank >= machine->job.cluster) fail("cluster_map to a rank outside the cluster", place);
   const Block& peer = (&block)[int(rank) - int(block.rank)];
-  if (peer.ended) fail("cluster_map to a block that has ended", place);
+  if (peer.ended == machine->block.x) fail("cluster_map to a block that has ended", place);
   return peer.shared + offset;
 }
 

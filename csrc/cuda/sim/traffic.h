@@ -61,9 +61,9 @@ inline void spin(Place place) {
 }
 
 inline Tally& tally_at(Block& block, const void* where, Place place) {
-  Tally* counter = find_tally(block, where);
-  if (!counter) fail("a counter that its block has not made", place);
-  return *counter;
+  Tally* tally = find_tally(block, where);
+  if (!tally) fail("a counter that its block has not made", place);
+  return *tally;
 }
 inline void make_counter(const void* where, Place place) {
   Hidden own;
@@ -75,32 +75,31 @@ inline void make_counter(const void* where, Place place) {
 }
 inline void expect_bytes(const void* where, uint32_t bytes, Place place) {
   Hidden own;
-  Tally& counter = tally_at(*current->block, where, place);
-  if (counter.expecting) fail("a counter told twice in a phase what to expect", place);
-  counter.expecting = true;
-  count(counter, -int64_t(bytes));
+  Tally& tally = tally_at(*current->block, where, place);
+  if (tally.expecting) fail("a counter told twice in a phase what to expect", place);
+  tally.expecting = true;
+  count(tally, -int64_t(bytes));
 }
 inline void wait_bytes(const void* where, uint32_t parity, Place place) {
   Hidden own;
-  Tally& counter = tally_at(*current->block, where, place);
-  char* order = &counter.barrier.order[parity];
+  Tally& tally = tally_at(*current->block, where, place);
   if (machine->schedule.chance(2)) land(*machine);
-  while ((counter.barrier.phase & 1) == parity) wait(counter.barrier, "wait_bytes", place);
-  acquire(order);
+  while ((tally.barrier.phase & 1) == parity) wait(tally.barrier, "wait_bytes", place);
+  acquire(&tally.barrier.order[parity]);
 }
 
 template <class T>
 void store_async(T* p, T value, const void* counter, unsigned rank, Place place) {
-  static_assert(sizeof(T) <= sizeof(Flying::bytes), "an asynchronous store is 16 bytes at most");
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "store_async moves one or two words");
   T* to = static_cast<T*>(cluster_map(p, rank, place));
   if (kThreadSanitizer) *to = value;  // where it sees it
   Hidden own;
   Machine& m = *machine;
-  Block& peer = (current->block)[int(rank) - int(current->block->rank)];
+  Block& peer = current->block[int(rank) - int(current->block->rank)];
   const void* there = cluster_map(counter, rank, place);
-  Tally& counts = tally_at(peer, there, place);
-  release(&counts.barrier.order[counts.barrier.phase & 1]);
-  if (kThreadSanitizer) return count(counts, sizeof(T));
+  Tally& tally = tally_at(peer, there, place);
+  release(&tally.barrier.order[tally.barrier.phase & 1]);
+  if (kThreadSanitizer) return count(tally, sizeof(T));
   Flying store = {&peer, to, there, {}, sizeof(T)};
   std::memcpy(store.bytes, &value, sizeof(T));
   m.flying.push_back(store);
