@@ -133,7 +133,7 @@ def forward(
     resets: Tensor | None,  # [T, B] or [N] bool
     directions: int,
     project: bool,
-    save: bool,
+    save: int,  # ops.SAVE_NOTHING or SAVE_ALL
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """`fastrnn::forward` by Triton: (output [.., D*H], S final states, saved [D, N, K+S-1, H])."""
     layer = _layer(cell, input, weights, state, batch_sizes, resets, directions, project)
@@ -156,7 +156,7 @@ def forward(
         tensors = (gx, layer.w_hh, layer.b_hh, layer.resets, initial, carry, output, saved)
         compiled = _launch(
             forward_kernel, layer, config, tensors,
-            CELL=TRITON_CELLS[cell].forward, BIAS=layer.b_hh is not None, SAVE=save,
+            CELL=TRITON_CELLS[cell].forward, BIAS=layer.b_hh is not None, SAVE=save > 0,
         )  # fmt: skip
         return carry, compiled
 
