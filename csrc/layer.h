@@ -30,7 +30,9 @@ class Layer {
   // [T, B, columns] or [N, columns], as the input is.
   Tensor like_input(int64_t columns) const;
   // Values a unit and step leaves for backward.
-  int stored() const { return info().saved + info().states - 1; }
+  int stored(bool partial) const {
+    return (partial ? info().kept : info().saved) + info().states - 1;
+  }
 
  private:
   void read_sizes(const Tensors& weights, int64_t directions, bool project);

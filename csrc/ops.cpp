@@ -10,6 +10,9 @@ namespace {
 
 using MaybeTensor = std::optional<Tensor>;
 
+// forward's argument `save`: nothing, all that backward can use, or what it cannot recompute.
+constexpr int64_t kSaveNothing = 0, kSavePartial = 2;
+
 const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
                   "the CPU kernels take float32 and float64, got ",
@@ -54,18 +57,22 @@ void* at(const Tensor& t, int64_t index) {
 std::tuple<Tensor, Tensors, Tensor> forward_cpu(std::string cell, Tensor input, Tensors weights,
                                                 Tensors state, MaybeTensor batch_sizes,
                                                 MaybeTensor resets, int64_t directions,
-                                                bool project, bool save) {
+                                                bool project, int64_t save) {
+  STD_TORCH_CHECK(save >= kSaveNothing && save <= kSavePartial,
+                  "save must be 0 (nothing), 1 (all) or 2 (partial), got ", save);
   Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;
   const int64_t D = s.directions, H = s.H;
+  s.partial = save == kSavePartial;
+  const int64_t stored = layer.stored(s.partial);
   Tensor output = layer.like_input(D * H);
-  Tensor saved = save ? allocate(input, {D, s.N, layer.stored(), H}) : allocate(input, {0});
+  Tensor saved = save ? allocate(input, {D, s.N, stored, H}) : allocate(input, {0});
   Tensors final;
   for (int k = 0; k < layer.info().states; ++k) final.push_back(allocate(input, {D, s.B, H}));
   s.output = output.data_ptr();
   for (int64_t d = 0; d < D; ++d) {
     for (int k = 0; k < layer.info().states; ++k) s.dir[d].state_n[k] = at(final[k], d * s.B * H);
-    s.dir[d].saved = save ? at(saved, d * s.N * layer.stored() * H) : nullptr;
+    s.dir[d].saved = save ? at(saved, d * s.N * stored * H) : nullptr;
   }
   run(layer, input, false);
   return {output, final, saved};
@@ -80,7 +87,9 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(std::string cell, Tensor grad_
   Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;
   const int64_t D = s.directions, H = s.H;
-  check_shape("saved", saved, {D, s.N, layer.stored(), H});
+  s.partial = saved.dim() == 4 && saved.size(2) != layer.stored(false);
+  const int64_t stored = layer.stored(s.partial);
+  check_shape("saved", saved, {D, s.N, stored, H});
   const Tensor d_output = as_contiguous(grad_output), out = as_contiguous(output);
   const Tensor kept = as_contiguous(saved);
   Tensor d_input = need_input ? layer.like_input(s.I) : allocate(input, {0});
@@ -100,7 +109,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(std::string cell, Tensor grad_
   s.d_input = need_input ? d_input.data_ptr() : nullptr;
   for (int64_t d = 0; d < D; ++d) {
     Direction& dir = s.dir[d];
-    dir.saved = at(kept, d * s.N * layer.stored() * H);
+    dir.saved = at(kept, d * s.N * stored * H);
     const Tensor* w = &d_weights[d * layer.per_direction];
     if (project) dir.d_w_ih = (w++)->data_ptr();
     dir.d_w_hh = (w++)->data_ptr();
@@ -142,7 +151,7 @@ std::string build_info() {
 STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes, "
-      "Tensor? resets, int directions, bool project, bool save) -> (Tensor, Tensor[], Tensor)");
+      "Tensor? resets, int directions, bool project, int save) -> (Tensor, Tensor[], Tensor)");
   m.def(
       "backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input, Tensor[] weights, "
       "Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, Tensor? resets, "

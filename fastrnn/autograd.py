@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     directions: int
     project: bool
     states: int  # S: the last S of the differentiable tensors are the initial states
-    recompute_gates: bool  # forward saves nothing; backward runs it again
+    save: int  # what forward saves; SAVE_NOTHING: backward runs it again
 
 
 def recurrent_scan(
@@ -61,15 +61,17 @@ def recurrent_scan(
         or any([s.requires_grad for s in state])
         or function is TransformableScan
     ):
-        again = recompute_gates and cells.get(cell).saved > 0
-        plan = Plan(cell, backend, directions, project, len(state), again)
+        save = ops.SAVE_ALL
+        if recompute_gates and cells.get(cell).saved > 0:
+            save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
+        plan = Plan(cell, backend, directions, project, len(state), save)
         tensors = (input, *weights, *state)
         if torch.compiler.is_compiling():
             tensors = _distinct(tensors)
         result = function.apply(plan, batch_sizes, resets, *tensors)
         return result[0], result[1 : 1 + len(state)]
     output, final, _ = ops.kernels(backend)[0](
-        cell, input, weights, state, batch_sizes, resets, directions, project, False
+        cell, input, weights, state, batch_sizes, resets, directions, project, ops.SAVE_NOTHING
     )
     return output, final
 
@@ -93,7 +95,7 @@ def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple[Tensor, .
     weights, state = tensors[: -plan.states], tensors[-plan.states :]
     output, final, saved = ops.kernels(plan.backend)[0](
         plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-        not plan.recompute_gates,
+        plan.save,
     )  # fmt: skip
     return output, *final, saved
 
@@ -118,10 +120,10 @@ def _kernel_gradient(
     """Gradients of (input, *weights, *state) by the backward kernel."""
     grad_final, (input, *primals) = rest[: plan.states], rest[plan.states :]
     weights, state = primals[: -plan.states], primals[-plan.states :]
-    if plan.recompute_gates:
+    if plan.save == ops.SAVE_NOTHING:
         _, _, saved = ops.kernels(plan.backend)[0](
             plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-            True,
+            ops.SAVE_ALL,
         )  # fmt: skip
     grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
         plan.cell, grad_output, grad_final, input, weights, state, output, saved,

@@ -26,7 +26,8 @@ class CellSpec:
     """Counts and maths of one cell.
 
     gates G, states S (carried from step to step; the first is the output h), saved K (values that a
-    kernel keeps per unit and step for backward, besides the states).
+    kernel keeps per unit and step for backward, besides the states), kept (how many of them it
+    keeps where gates are to be recomputed: 1 for a C++ policy with a kKeptGate).
     step: (x [.., G, H], r [.., G, H], S states [.., H]) -> S next states [.., H]
     """
 
@@ -35,6 +36,7 @@ class CellSpec:
     states: int
     saved: int
     step: Callable[[Tensor, Tensor, States], States]
+    kept: int = 0
 
 
 def _elman(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, States], States]:
@@ -72,8 +74,8 @@ CELLS: dict[str, CellSpec] = {
         CellSpec("rnn_tanh", gates=1, states=1, saved=0, step=_elman(torch.tanh)),
         CellSpec("rnn_relu", gates=1, states=1, saved=0, step=_elman(torch.relu)),
         CellSpec("rnn_identity", gates=1, states=1, saved=0, step=_elman(_identity)),
-        CellSpec("lstm", gates=4, states=2, saved=4, step=_lstm),
-        CellSpec("gru", gates=3, states=1, saved=4, step=_gru),
+        CellSpec("lstm", gates=4, states=2, saved=4, step=_lstm, kept=1),
+        CellSpec("gru", gates=3, states=1, saved=4, step=_gru, kept=1),
     )
 }
 

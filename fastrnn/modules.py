@@ -23,9 +23,10 @@ __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
 class _FastBase(nn.RNNBase):
     """What the three layers share; a layer adds its constructor and the name of its cell.
 
-    recompute_gates: keep nothing but input and output for backward, which runs the forward scan
-    again: no memory for LSTM's and GRU's gates, about a third more time in training. FastRNN has no
-    gates to keep. The reference backend ignores it.
+    recompute_gates: of the values that LSTM and GRU keep for backward, keep fewer (on the CPU 2 of
+    5 and 1 of 4) and recompute the rest a block of steps at a time: a fifth to a quarter more time
+    in training. Triton kernels keep none and run the forward scan again: about a third more.
+    FastRNN has nothing to leave out; the reference backend ignores it.
     """
 
     cell: str

@@ -1,7 +1,7 @@
 """The private ops `torch.ops.fastrnn.*`: native library, fakes, which backend serves what.
 
     fastrnn::forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes,
-                     Tensor? resets, int directions, bool project, bool save)
+                     Tensor? resets, int directions, bool project, int save)
         -> (Tensor output, Tensor[] final, Tensor saved)
     fastrnn::backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input,
                       Tensor[] weights, Tensor[] state, Tensor output, Tensor saved,
@@ -11,8 +11,9 @@
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
 them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H];
-saved [D, N, K+S-1, H]. Directions is a bit mask: 1 forward, 2 reverse. `triton_forward` and
-`triton_backward` have the same two schemas.
+saved [D, N, K+S-1, H]. Directions is a bit mask: 1 forward, 2 reverse. save: SAVE_NOTHING (saved is
+[0]), SAVE_ALL, or, where `recomputes` says so, SAVE_PARTIAL: what backward needs to recompute the
+rest [D, N, kept+S-1, H]. `triton_forward` and `triton_backward` have the same two schemas.
 
 Importing `fastrnn._C` defines the native ops. A missing `_C` means a pure-Python install; one that
 is there and does not load raises its own ImportError.
@@ -35,6 +36,7 @@ from . import cells
 
 BACKENDS = ("auto", "native", "triton", "reference")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 
 NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None
 if NATIVE_BUILT:
@@ -55,7 +57,8 @@ def _fake_forward(
     if not save:
         return output, final, input.new_empty(0)
     n = input.shape[0] if batch_sizes is not None else input.shape[0] * input.shape[1]
-    return output, final, input.new_empty((d, n, spec.saved + spec.states - 1, h))
+    values = spec.kept if save == SAVE_PARTIAL else spec.saved
+    return output, final, input.new_empty((d, n, values + spec.states - 1, h))
 
 
 def _fake_backward(
@@ -111,6 +114,11 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
 def kernels(backend: str) -> tuple[Callable, Callable]:
     """The (forward, backward) ops of a backend that `choose` has returned."""
     return _KERNELS[backend]
+
+
+def recomputes(backend: str, input: Tensor) -> bool:
+    """Whether the backward kernel takes what SAVE_PARTIAL saves."""
+    return backend == "native" and input.device.type in ("cpu", "meta")
 
 
 def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:

@@ -39,8 +39,10 @@ def kept(layer, x) -> int:
 def test_recompute_keeps_less(cell, backend):
     plain = fast(cell, 32, 32, backend=backend)
     saving = fast(cell, 32, 32, backend=backend, recompute_gates=True)
-    x = randn(50, 8, 32)
-    assert kept(saving, x) <= 0.05 * kept(plain, x)
+    x, spec = randn(50, 8, 32), cells.get(cell)
+    share = (spec.kept + spec.states - 1) / (spec.saved + spec.states - 1)  # lstm 2/5, gru 1/4
+    assert share <= 0.5
+    assert kept(saving, x) <= (share + 0.05) * kept(plain, x)
 
 
 @backends(kernels=True)

@@ -15,9 +15,10 @@ KINDS = {
 
 
 def arguments(
-    cell, batch_sizes=None, resets=False, directions=1, project=True, dtype=torch.float32
+    cell, batch_sizes=None, resets=False, directions=1, project=True, dtype=torch.float32, size=None
 ):
-    input, weights, state = problem(cell, 4, 3, 5, 6, directions, True, project, dtype)
+    sizes = size or (4, 3, 5, 6)  # T, B, I, H
+    input, weights, state = problem(cell, *sizes, directions, True, project, dtype)
     input, weights, state = (
         input.detach(),
         [w.detach() for w in weights],
@@ -38,10 +39,16 @@ def test_opcheck(cell, kind, backend):
     forward, backward = ops.kernels(backend)
     args = arguments(cell, **KINDS[kind])
     _, input, weights, state, batch_sizes, resets, directions, project = args
-    torch.library.opcheck(forward, (*args, kind != "dense"))
-    output, final, saved = forward(*args, True)
-    grads = (cell, output, final, input, weights, state, output, saved, batch_sizes, resets)
-    torch.library.opcheck(backward, (*grads, directions, project, kind != "ready_gx"))
+    saves = [ops.SAVE_NOTHING, ops.SAVE_ALL]
+    if ops.recomputes(backend, input):
+        saves.append(ops.SAVE_PARTIAL)
+    for save in saves:
+        torch.library.opcheck(forward, (*args, save))
+        output, final, saved = forward(*args, save)
+        if save == ops.SAVE_NOTHING:
+            continue
+        grads = (cell, output, final, input, weights, state, output, saved, batch_sizes, resets)
+        torch.library.opcheck(backward, (*grads, directions, project, kind != "ready_gx"))
 
 
 @backends(kernels=True, interpreted=True)
@@ -51,12 +58,45 @@ def test_saved_values(cell, backend):
     spec = cells.get(cell)
     forward, _ = ops.kernels(backend)
     args = arguments(cell, directions=3)
-    output, final, saved = forward(*args, True)
+    output, final, saved = forward(*args, ops.SAVE_ALL)
     assert saved.shape == (2, 12, spec.saved + spec.states - 1, 6)
-    assert forward(*args, False)[2].numel() == 0
+    assert forward(*args, ops.SAVE_NOTHING)[2].numel() == 0
     if spec.states > 1:
         c = saved.unflatten(1, (4, 3))[..., -1, :]
         assert_same(final[1], torch.stack([c[0, -1], c[1, 0]]), 0.0)
+
+
+SIZES = {  # T, B, I, H: of one step; several blocks of rows; a long sum and a panel in part
+    "one_step": (1, 3, 5, 17),
+    "blocks": (70, 33, 9, 40),
+    "wide": (6, 3, 300, 290),
+}
+
+
+@backends(kernels=True)
+@each_cell()
+@pytest.mark.parametrize("kind", [*KINDS, "one_step", "blocks", "wide"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_partial_saving(cell, kind, threads, backend):
+    """What backward recomputes is what forward would have saved, to the last bit."""
+    spec, (forward, backward) = cells.get(cell), ops.kernels(backend)
+    options = dict(KINDS.get(kind, dict(resets=True, directions=3)), size=SIZES.get(kind))
+    for dtype in (torch.float32, torch.float64):
+        args = arguments(cell, **options, dtype=dtype)
+        _, input, weights, state, batch_sizes, resets, directions, project = args
+        if not ops.recomputes(backend, input):
+            pytest.skip(f"{backend} recomputes by another forward pass")
+        torch.set_num_threads(threads)
+        output, final, saved = forward(*args, ops.SAVE_ALL)
+        same, same_final, part = forward(*args, ops.SAVE_PARTIAL)
+        assert_same([output, *final], [same, *same_final], 0.0)
+        assert part.shape[2] == spec.kept + spec.states - 1
+        plain, again = (
+            backward(cell, torch.ones_like(output), final, input, weights, state, output, s,
+                     batch_sizes, resets, directions, project, True)
+            for s in (saved, part)
+        )  # fmt: skip
+        assert_same(again, plain, 0.0)
 
 
 @backends(kernels=True, interpreted=True)
@@ -64,7 +104,7 @@ def test_saved_values(cell, backend):
 def test_results_are_fresh(cell, backend):
     """No result shares memory with an argument, so callers may change it in place."""
     args = arguments(cell)
-    output, final, _ = ops.kernels(backend)[0](*args, False)
+    output, final, _ = ops.kernels(backend)[0](*args, ops.SAVE_NOTHING)
     given = {t.untyped_storage().data_ptr() for t in (args[1], *args[2], *args[3])}
     for tensor in (output, *final):
         assert tensor.is_contiguous()
@@ -77,7 +117,7 @@ def test_backward_changes_nothing_it_reads(cell, backend):
     forward, backward = ops.kernels(backend)
     args = arguments(cell, resets=True)
     _, input, weights, state, batch_sizes, resets, directions, project = args
-    output, final, saved = forward(*args, True)
+    output, final, saved = forward(*args, ops.SAVE_ALL)
     reads = [randn(4, 3, 6), *final, input, *weights, *state, output, saved, resets]
     before = [t.clone() for t in reads]
     results = [
@@ -104,8 +144,8 @@ def test_any_strides(cell, backend):
 
     odd = strided(input), [strided(w) for w in weights], [strided(s) for s in state]
     assert not odd[0].is_contiguous()
-    plain = forward(cell, input, weights, state, None, None, 1, True, True)
-    other = forward(cell, *odd, None, None, 1, True, True)
+    plain = forward(cell, input, weights, state, None, None, 1, True, ops.SAVE_ALL)
+    other = forward(cell, *odd, None, None, 1, True, ops.SAVE_ALL)
     assert_same([plain[0], *plain[1]], [other[0], *other[1]], 0.0)
     grad = torch.ones(1, device=DEVICE).expand(4, 3, 6)
     zeros = [torch.zeros_like(s) for s in state]
@@ -124,7 +164,7 @@ def test_few_rows_or_steps(cell, backend, t):
     batch_sizes = torch.tensor([1] * t, dtype=torch.int64)
     args = arguments(cell, batch_sizes, directions=3, dtype=torch.float64)
     exact = oracle(*args)
-    output, final, _ = ops.kernels(backend)[0](*args, False)
+    output, final, _ = ops.kernels(backend)[0](*args, ops.SAVE_NOTHING)
     assert_same([output, *final], exact, 1e-12)
     for final, initial in zip(exact[1:], args[3]):
         assert torch.equal(final[:, t:], initial[:, t:])

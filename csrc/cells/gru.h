@@ -8,6 +8,7 @@ namespace fastrnn {
 struct Gru {
   static constexpr int kGates = 3, kStates = 1, kSaved = 4;  // saved r z n u_n
   static constexpr bool kSplit = true;                       // dL/dx_n != dL/du_n
+  static constexpr int kKeptGate = 1;
 
   template <class T>
   FASTRNN_HD static void forward(const T* x, const T* u, const T* prev, T* next, T* saved) {

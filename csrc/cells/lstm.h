@@ -7,6 +7,7 @@ namespace fastrnn {
 struct Lstm {
   static constexpr int kGates = 4, kStates = 2, kSaved = 4;  // states h c; saved i f g o
   static constexpr bool kSplit = false;                      // dL/dx == dL/dr
+  static constexpr int kKeptGate = 3;
 
   template <class T>
   FASTRNN_HD static void forward(const T* x, const T* r, const T* prev, T* next, T* saved) {

@@ -15,7 +15,7 @@ struct Direction {
   const void* b_hh;                   // [G*H] or null
   const void* state0[kMaxStates];     // [B, H]
   void* state_n[kMaxStates];          // [B, H], written by forward
-  void* saved;                        // [N, K+S-1, H], or null: nothing is saved
+  void* saved;                        // [N, K+S-1, H], or less if partial; null: nothing
   const void* d_state_n[kMaxStates];  // [B, H]
   void* d_state0[kMaxStates];         // [B, H]
   void *d_w_ih, *d_w_hh;              // [G*H, I] or null, [G*H, H]
@@ -33,6 +33,7 @@ struct ScanParams {
   const int64_t* batch_sizes;  // [T] or null: B rows a step
   const int64_t* step_begin;   // [T] or null: t * B
   const bool* resets;          // [N] or null
+  bool partial;                // saved leaves out what backward is to recompute
   const void* input;           // row (t, b) at input + t*input_t + b*input_b, or packed
   int64_t input_t, input_b;    // strides in elements; packed rows: step_begin[t]*input_b
   void* output;                // [N, D*H]

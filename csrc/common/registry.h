@@ -1,5 +1,7 @@
 // The cell list: the one place that names every cell. F(name, policy).
 #pragma once
+#include <type_traits>
+
 #include "../cells/elman.h"
 #include "../cells/gru.h"
 #include "../cells/lstm.h"
@@ -22,13 +24,22 @@
 
 namespace fastrnn {
 
+// kKeptGate of a cell that has one, else -1: where gates are recomputed for backward, this gate's
+// value, saved[kKeptGate], is kept all the same, which saves its share of the products. No other
+// saved value may depend on the gate.
+template <class Cell, class = void>
+constexpr int kept_gate = -1;
+template <class Cell>
+constexpr int kept_gate<Cell, std::void_t<decltype(Cell::kKeptGate)>> = Cell::kKeptGate;
+
 struct CellInfo {
   const char* name;
-  int gates, states, saved;
+  int gates, states, saved, kept;
 };
 
-#define FASTRNN_CELL_INFO(name, ...) \
-  {#name, __VA_ARGS__::kGates, __VA_ARGS__::kStates, __VA_ARGS__::kSaved},
+#define FASTRNN_CELL_INFO(name, ...)                                      \
+  {#name, __VA_ARGS__::kGates, __VA_ARGS__::kStates, __VA_ARGS__::kSaved, \
+   kept_gate<__VA_ARGS__> >= 0},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);

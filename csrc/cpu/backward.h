@@ -1,9 +1,11 @@
 // The backward engine: the steps of the forward engine in opposite order. Each step first gathers
 // dL/dh from the output, from the step after it (its gate gradients times W_hh, fused into the same
-// tile loop) and from what the cell passes on directly; then runs the cell's backward. After a
-// block of steps, while its gate gradients are in cache, come the input and the weight gradients.
+// tile loop) and from what the cell passes on directly; then runs the cell's backward. Before a
+// block of steps comes the recomputing of what forward did not save; after it, while its gate
+// gradients are in cache, the input and the weight gradients.
 #pragma once
 #include "block_grad.h"
+#include "recompute.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -23,6 +25,7 @@ class Backward {
     for (int d = 0; d < s_.directions; ++d) {
       w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size);
       block_grad_.set(d, rank, size);
+      recompute_.set(d, rank, size);
       barrier.wait(size);
       for (int64_t b = 0; b < s_.B; b += chunk) {
         const Range rows{b, s_.B - b < chunk ? s_.B : b + chunk};
@@ -47,7 +50,7 @@ class Backward {
 
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int kStored = K + S - 1, W = Vec<T>::W;
+  static constexpr int W = Vec<T>::W;
   static constexpr int64_t kMaxRows = 96;          // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 8 << 20;  // of gate gradients
   static constexpr int64_t kDirectSteps = 2;       // up to here packing weights does not pay
@@ -70,12 +73,14 @@ class Backward {
   Backward(const ScanParams& s, void* memory)
       : s_(s),
         rows_{s},
+        saved_{s},
         arena_(memory),
         block_rows_(rows_of_block(s)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps),
         panels_(w_hh_.panels),
-        block_grad_(arena_, s, G * s.H, block_rows_, s.T > kDirectSteps) {
+        block_grad_(arena_, s, G * s.H, block_rows_, s.T > kDirectSteps),
+        recompute_(arena_, s, block_rows_) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
     zeros_ = arena_.take<T>(gates);
@@ -84,6 +89,8 @@ class Backward {
     last_ = arena_.take<T>(chunk * gates);
     d_x_ = arena_.take<T>(block_rows_ * ld_);
     d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
+    values_ = {d_x_, d_r_, nullptr, ld_, s.H};
+    if (recompute_.wanted()) values_.more = arena_.take<T>(block_rows_ * values_.kMore * s.H);
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
       Scratch w{arena_.take<T>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
@@ -115,6 +122,11 @@ class Backward {
         if (count > 0 && count + active > block_rows_) break;
         count += active;
       }
+      const BlockRows block{w.d, first, step, count, w.rows};
+      if (recompute_.wanted()) {
+        recompute_.run(block, values_, zeros_, w.rank, w.size);
+        w.barrier.wait(w.size);
+      }
       int64_t at = 0;  // block row of the step's first batch row
       for (int64_t i = first; i < step; ++i) {
         time_step(w, rows_.time_backward(w.d, i), at);
@@ -123,8 +135,8 @@ class Backward {
       }
       w.barrier.wait(w.size);
       const bool start = first == 0 && w.rows.begin == 0;
-      block_grad_.run({w.d, first, step, count, w.rows, d_x_, d_r_, start}, zeros_, w.scratch.tile,
-                      w.rank, w.size, w.barrier);
+      block_grad_.run({block, d_x_, d_r_, start}, zeros_, w.scratch.tile, w.rank, w.size,
+                      w.barrier);
       keep_last(w);
       w.barrier.wait(w.size);
     }
@@ -133,16 +145,6 @@ class Backward {
 
   T* carry(const Worker& w, int k, int64_t b) const {
     return carry_[k] + (b - w.rows.begin) * s_.H;
-  }
-  // State k that (t, b) started from.
-  const T* state_before(const Worker& w, int64_t t, int64_t b, int k) const {
-    if (k == 0) return rows_.hidden_before(w.d, t, b, zeros_);
-    if (rows_.reset(t, b)) return zeros_;
-    const int64_t n = rows_.before(w.d, t, b);
-    return n < 0 ? rows_.state(w.dir().state0[k], b) : saved(w, n) + (K + k - 1) * s_.H;
-  }
-  const T* saved(const Worker& w, int64_t n) const {
-    return static_cast<const T*>(w.dir().saved) + n * kStored * s_.H;
   }
 
   // The units of this thread as numbers, and a copy of them.
@@ -191,18 +193,23 @@ class Backward {
                            const T* recurrent) {
     using V = Vec<T>;
     const T* d_out = static_cast<const T*>(s_.d_output) + (n * s_.directions + w.d) * s_.H;
-    const T *keep = saved(w, n), *out = rows_.output(w.d, n);
-    const T* before[S];
-    for (int k = 0; k < S; ++k) before[k] = state_before(w, t, b, k);
+    const T *keep[K + 1], *before[S] = {}, *after[S];
+    for (int k = 0; k < K; ++k) {
+      keep[k] = recompute_.wanted() ? values_.row(at, k) : saved_.row(w.d, n) + k * s_.H;
+    }
+    for (int k = 0; k < S; ++k) {
+      before[k] = saved_.before(w.d, t, b, k, zeros_);
+      after[k] = k == 0 ? rows_.output(w.d, n) : saved_.carried(w.d, n, k);
+    }
     T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_;
     const bool reset = s_.resets && s_.resets[n];
     for (int v = 0; v < panels_.registers(p); ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
       V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
-      for (int k = 0; k < K; ++k) kept[k] = V::load(keep + k * s_.H + j, left);
+      for (int k = 0; k < K; ++k) kept[k] = V::load(keep[k] + j, left);
       for (int k = 0; k < S; ++k) {
         prev[k] = V::load(before[k] + j, left);
-        next[k] = V::load((k == 0 ? out : keep + (K + k - 1) * s_.H) + j, left);
+        next[k] = V::load(after[k] + j, left);
         d[k] = V::load(carry(w, k, b) + j, left);
       }
       d[0] = d[0] + V::load(d_out + j, left) + V::load(recurrent + v * W);
@@ -257,15 +264,18 @@ class Backward {
 
   const ScanParams& s_;
   const Rows<T> rows_;
+  const Saved<Cell, T> saved_;
   Arena arena_;
   const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
   Matrix<T> w_hh_;
   const Panels<T>& panels_;  // of units: the columns of W_hh
   BlockGrad<T> block_grad_;
+  Recompute<Cell, T> recompute_;
   T* zeros_;       // [G*H]
   T* carry_[S];    // dL/dstate passed on directly [chunk, H]
   T* last_;        // gate gradients kept from the block before [chunk, G*H]
   T *d_x_, *d_r_;  // gate gradients of the block [rows, ld]: dL/dx and dL/dr
+  BlockValues<Cell, T> values_;
   Scratch* scratch_;
 };
 

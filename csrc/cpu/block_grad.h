@@ -8,13 +8,9 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-// The gate gradients of a block [count, ld] and which rows they belong to: the steps first .. last
-// of a backward walk in direction d, of some batch rows.
+// The gate gradients of a block [count, ld].
 template <class T>
-struct Block {
-  int d;
-  int64_t first, last, count;
-  Range rows;
+struct Block : BlockRows {
   const T *d_x, *d_r;  // dL/dx and dL/dr
   bool start;          // the first block of its direction: gradients are written, not added to
 };
@@ -77,13 +73,8 @@ class BlockGrad {
   template <class F>
   T* const* pointers(const Block<T>& block, int rank, F f) {
     T** list = pointers_ + rank * most_;
-    int64_t at = 0;
-    for (int64_t i = block.first; i < block.last; ++i) {
-      const int64_t t = rows_.time_backward(block.d, i), active = rows_.active(t, block.rows);
-      for (int64_t b = 0; b < active; ++b) {
-        list[at++] = const_cast<T*>(f(t, block.rows.begin + b));
-      }
-    }
+    rows_.each(block,
+               [&](int64_t at, int64_t t, int64_t b) { list[at] = const_cast<T*>(f(t, b)); });
     return list;
   }
 

@@ -36,7 +36,7 @@ void direct_gemm(const Panels<T>& panels, int64_t p, const T* weight, int64_t K,
   const int64_t whole = K / W * W;
   for (int c = 0; c < panels.G * nu; ++c) {
     const int64_t unit = panels.unit(p) + c % nu * W, last = panels.H - 1 - unit;
-    const T* w = weight + (c / nu * panels.H + unit) * K;
+    const T* w = weight + (panels.gate_row(c / nu) + unit) * K;
     for (int64_t r = 0; r < count; ++r) {
       typename V::N acc[W] = {};
       for (int64_t k = 0; k < whole; k += W) {

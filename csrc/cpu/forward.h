@@ -3,9 +3,8 @@
 // a step. Time goes in blocks: the block's input projection first, then its steps, so that the
 // projection never leaves the cache.
 #pragma once
-#include "direct.h"
-#include "rows.h"
-#include "workspace.h"
+#include "gate_weights.h"
+#include "saved.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -22,7 +21,7 @@ class Forward {
 
   void operator()(int rank, int size, Barrier& barrier) {
     for (int64_t i = rank; i < s_.directions * panels_.count(); i += size) {
-      pack(int(i / panels_.count()), i % panels_.count());
+      weights_[i / panels_.count()].pack(i % panels_.count());
     }
     barrier.wait(size);
     for (int d = 0; d < s_.directions; ++d) {
@@ -40,15 +39,12 @@ class Forward {
 
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int kStored = K + S - 1;  // values a unit and step leaves for backward
   static constexpr int W = Vec<T>::W;
+  static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
+  enum { kNothing, kPartial, kAll };
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
-  static constexpr int64_t kDirectSteps = 4;         // up to here packing weights does not pay
 
-  struct Weights {  // packed; panel p of w_ih lies at column(p) * I, and so on
-    T *w_ih, *w_hh, *b_ih, *b_hh;
-  };
   struct Scratch {  // one thread's
     T* gates;       // projected input of a block [rows][columns of the thread's panels]
     T* recurrent;   // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
@@ -57,19 +53,14 @@ class Forward {
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
   };
 
-  Forward(const ScanParams& s, void* memory)
-      : s_(s), rows_{s}, panels_(s.H, G), direct_(s.T <= kDirectSteps) {
+  Forward(const ScanParams& s, void* memory) : s_(s), rows_{s}, saved_{s}, panels_(s.H, G) {
     const int64_t row_bytes = panels_.width() * sizeof(T);
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
     const int64_t most = s.B < kMaxRows ? s.B : kMaxRows;
     if (block_rows_ < most) block_rows_ = most;
     Arena arena(memory);
-    for (int d = 0; d < s.directions; ++d) {
-      weights_[d] = {arena.take<T>(!direct_ && s.dir[d].w_ih ? panels_.width() * s.I : 0),
-                     arena.take<T>(direct_ ? 0 : panels_.width() * s.H),
-                     arena.take<T>(panels_.width()), arena.take<T>(panels_.width())};
-    }
+    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
     scratch_ = arena.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
       const int64_t tile = kGroupRows * kMaxVectors * W;
@@ -82,27 +73,6 @@ class Forward {
       if (memory) scratch_[i] = w;
     }
     bytes_ = arena.used();
-  }
-
-  void pack(int d, int64_t p) {
-    const Direction& dir = s_.dir[d];
-    const Weights& w = weights_[d];
-    const int64_t column = panels_.column(p), columns = panels_.vectors(p) * W;
-    if (!direct_ && dir.w_ih) {
-      pack_gates(panels_, p, static_cast<const T*>(dir.w_ih), s_.I, w.w_ih + column * s_.I);
-    }
-    if (!direct_) {
-      pack_gates(panels_, p, static_cast<const T*>(dir.w_hh), s_.H, w.w_hh + column * s_.H);
-    }
-    pack_bias(p, dir.b_ih, w.b_ih + column, columns);
-    pack_bias(p, dir.b_hh, w.b_hh + column, columns);
-  }
-  void pack_bias(int64_t p, const void* bias, T* out, int64_t columns) {
-    if (bias) {
-      pack_row(panels_, p, p + 1, static_cast<const T*>(bias), out);
-    } else {
-      memset(out, 0, columns * sizeof(T));
-    }
   }
 
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.
@@ -149,19 +119,9 @@ class Forward {
   // gates[row] = W_ih x + b_ih for the block's rows, in the order of the panels' columns.
   void project(int d, int64_t count, Range panels, Scratch& w) {
     const int64_t ld = columns(panels);
-    for (int64_t p = panels.begin; s_.dir[d].w_ih && p < panels.end; ++p) {
-      const int64_t column = panels_.column(p);
-      T* out = w.gates + column - panels_.column(panels.begin);
-      if (direct_) {
-        direct_gemm(panels_, p, static_cast<const T*>(s_.dir[d].w_ih), s_.I, w.input, count,
-                    weights_[d].b_ih + column, out, ld);
-      } else {
-        panel_gemm(panels_.vectors(p), w.input, count, s_.I, weights_[d].w_ih + column * s_.I,
-                   panels_.vectors(p) * W, weights_[d].b_ih + column, out, ld);
-      }
-    }
-    for (int64_t r = 0; !s_.dir[d].w_ih && r < count; ++r) {
-      pack_row(panels_, panels.begin, panels.end, w.input[r], w.gates + r * ld);
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      T* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
+      weights_[d].input(p, w.input, count, out, ld);
     }
   }
 
@@ -171,9 +131,9 @@ class Forward {
       w.h_in[b] = s_.resets && s_.resets[n + b] ? w.zeros : w.h[b];
     }
     const int64_t origin = panels_.column(panels.begin);
-    const bool by_row = active == 1 && !direct_;
+    const bool by_row = active == 1 && !weights_[d].direct();
     if (by_row) {
-      recur_row(d, panels, w);
+      weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
         apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w, w.h_in);
@@ -183,7 +143,7 @@ class Forward {
       const int64_t column = panels_.column(p), width = panels_.vectors(p) * W;
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        recur(d, p, w.h_in + r, count, w.recurrent, width);
+        weights_[d].hidden(p, w.h_in + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, w.recurrent,
               width, w, w.h_in + r);
       }
@@ -191,42 +151,19 @@ class Forward {
     for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);
   }
 
-  // r = W_hh h + b_hh for one row and all of the thread's panels.
-  void recur_row(int d, Range panels, Scratch& w) {
-    constexpr int NU = G >= kMaxVectors ? 1 : kMaxVectors / G, NV = G * NU;
-    const int64_t origin = panels_.column(panels.begin);
-    const int64_t end = panels_.registers(panels.end - 1) == NU ? panels.end : panels.end - 1;
-    if (panels.end == panels.begin) return;
-    row_gemm<T, NV>(w.h_in[0], s_.H, weights_[d].w_hh + origin * s_.H, int64_t(NV * W) * s_.H,
-                    end - panels.begin, weights_[d].b_hh + origin, w.recurrent);
-    if (end < panels.end) {
-      recur(d, end, w.h_in, 1, w.recurrent + panels_.column(end) - origin, 0);
-    }
-  }
-
-  // r = W_hh h + b_hh for some rows and panel p; out rows lie ld apart.
-  void recur(int d, int64_t p, const T* const* h, int64_t count, T* out, int64_t ld) {
-    const int64_t column = panels_.column(p);
-    const T* bias = weights_[d].b_hh + column;
-    if (direct_) {
-      direct_gemm(panels_, p, static_cast<const T*>(s_.dir[d].w_hh), s_.H, h, count, bias, out, ld);
-    } else {
-      panel_gemm(panels_.vectors(p), h, count, s_.H, weights_[d].w_hh + column * s_.H,
-                 panels_.vectors(p) * W, bias, out, ld);
-    }
-  }
-
   void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x, int64_t x_ld,
              const T* r, int64_t r_ld, Scratch& w, const T* const* h) {
-    if (s_.dir[d].saved) {
-      cells<true>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+    if (!s_.dir[d].saved) {
+      cells<kNothing>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+    } else if (s_.partial) {
+      cells<kPartial>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
     } else {
-      cells<false>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+      cells<kAll>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
     }
   }
 
   // The cell on the units of panel p, for `count` rows of a step from row index n, batch row b on.
-  template <bool kSave>
+  template <int kSave>
   [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x,
                                int64_t x_ld, const T* r, int64_t r_ld, Scratch& w,
                                const T* const* h) {
@@ -236,7 +173,7 @@ class Forward {
     for (int64_t i = 0; i < count; ++i) {
       const bool reset = s_.resets && s_.resets[n + i];
       T* out = rows_.output(d, n + i);
-      T* saved = static_cast<T*>(dir.saved) + (kSave ? (n + i) * kStored * s_.H : 0);
+      T* saved = kSave == kNothing ? nullptr : saved_.row(d, n + i);
       for (int v = 0; v < nu; ++v) {
         const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
         V xs[G], rs[G], prev[S], next[S], keep[K + 1];
@@ -253,19 +190,20 @@ class Forward {
         next[0].store(out + j, left);
         for (int k = 1; k < S; ++k) {
           next[k].store(rows_.state(dir.state_n[k], b + i) + j, left);
-          if (kSave) next[k].store(saved + (K + k - 1) * s_.H + j, left);
+          if (kSave != kNothing) next[k].store(saved_.carried(d, n + i, k) + j, left);
         }
-        for (int k = 0; kSave && k < K; ++k) keep[k].store(saved + k * s_.H + j, left);
+        if (kSave == kPartial && kept_gate<Cell> >= 0) keep[kept_gate<Cell>].store(saved + j, left);
+        for (int k = 0; kSave == kAll && k < K; ++k) keep[k].store(saved + k * s_.H + j, left);
       }
     }
   }
 
   const ScanParams& s_;
   const Rows<T> rows_;
+  const Saved<Cell, T> saved_;
   const Panels<T> panels_;
-  const bool direct_;  // weights are used as they lie
   int64_t block_rows_ = 0, bytes_ = 0;
-  Weights weights_[2];
+  GateWeights<T> weights_[2];
   Scratch* scratch_ = nullptr;
 };
 

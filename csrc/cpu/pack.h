@@ -6,15 +6,23 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 // Splits H units of G gates into panels of NU registers of units: columns of a panel are
-// [G][nu * W], so that a tile holds all gates of its units. The last panel may be narrower.
+// [G][nu * W], so that a tile holds all gates of its units. The last panel may be narrower. One
+// gate of the weights may be left out.
 template <class T>
 struct Panels {
   static constexpr int W = Vec<T>::W;
   int64_t H;
-  int G, NU;
+  int G, NU, left_out;
 
-  FASTRNN_INLINE Panels(int64_t units, int gates)
-      : H(units), G(gates), NU(gates >= kMaxVectors ? 1 : kMaxVectors / gates) {}
+  FASTRNN_INLINE Panels(int64_t units, int gates, int left_out = -1)
+      : H(units),
+        G(gates - (left_out >= 0)),
+        NU(G >= kMaxVectors ? 1 : kMaxVectors / G),
+        left_out(left_out) {}
+  // The weights' row of gate g of the panels, unit 0.
+  FASTRNN_INLINE int64_t gate_row(int g) const {
+    return (g + (left_out >= 0 && g >= left_out)) * H;
+  }
   FASTRNN_INLINE int64_t count() const { return (H + NU * W - 1) / (NU * W); }
   FASTRNN_INLINE int64_t unit(int64_t p) const { return p * NU * W; }
   FASTRNN_INLINE int registers(int64_t p) const {  // of units in panel p
@@ -68,7 +76,7 @@ void pack_gates(const Panels<T>& panels, int64_t p, const T* weight, int64_t K, 
     for (int v = 0; v < nu; ++v) {
       const int64_t unit = panels.unit(p) + v * W;
       const int64_t rows = panels.H - unit < W ? panels.H - unit : W;
-      const T* in = weight + (g * panels.H + unit) * K;
+      const T* in = weight + (panels.gate_row(g) + unit) * K;
       for (int64_t k = 0; k < K; k += W)
         transpose(in + k, K, rows, K - k < W ? K - k : W, out + k * width + (g * nu + v) * W,
                   width);
@@ -85,7 +93,7 @@ void pack_row(const Panels<T>& panels, int64_t first, int64_t last, const T* row
     for (int g = 0; g < panels.G; ++g)
       for (int v = 0; v < nu; ++v) {
         const int64_t unit = panels.unit(p) + v * W;
-        Vec<T>::load(row + g * panels.H + unit, panels.H - unit).store(to + (g * nu + v) * W);
+        Vec<T>::load(row + panels.gate_row(g) + unit, panels.H - unit).store(to + (g * nu + v) * W);
       }
   }
 }

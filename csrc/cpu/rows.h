@@ -6,6 +6,13 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+// The steps first .. last of a backward walk in direction d, of some batch rows: `count` in all.
+struct BlockRows {
+  int d;
+  int64_t first, last, count;
+  Range rows;
+};
+
 template <class T>
 struct Rows {
   const ScanParams& s;
@@ -23,6 +30,15 @@ struct Rows {
   FASTRNN_INLINE int64_t before(int d, int64_t t, int64_t b) const {
     if (!s.dir[d].reverse) return t > 0 ? s.row(t - 1) + b : -1;
     return t + 1 < s.T && b < s.rows(t + 1) ? s.row(t + 1) + b : -1;
+  }
+  // f(place in the block, t, b) for every row of a block, in its order.
+  template <class F>
+  void each(const BlockRows& block, F f) const {
+    int64_t at = 0;
+    for (int64_t i = block.first; i < block.last; ++i) {
+      const int64_t t = time_backward(block.d, i), count = active(t, block.rows);
+      for (int64_t b = 0; b < count; ++b) f(at++, t, block.rows.begin + b);
+    }
   }
   FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
     const T* x = static_cast<const T*>(s.input);

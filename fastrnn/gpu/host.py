@@ -61,7 +61,7 @@ def forward(
     resets: Tensor | None,  # [T, B] or [N] bool
     directions: int,
     project: bool,
-    save: bool,
+    save: int,  # ops.SAVE_NOTHING or SAVE_ALL
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """`fastrnn::forward`: (output [.., D*H], S final states [D, B, H], saved [D, N, K+S-1, H])."""
     layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
@@ -75,7 +75,7 @@ def forward(
         gx = F.linear(lines, _join(layer.w_ih), _join(layer.b_ih))  # [N, D*G*H]
     else:
         gx = lines.contiguous()
-    output, final, saved = scan.forward(layer, gx, save)
+    output, final, saved = scan.forward(layer, gx, save > 0)
     return output.view(shape), final, saved
 
 

@@ -15,7 +15,7 @@ __all__ = ["TritonCell", "backward", "forward", "register", "unavailable"]
 _LIBRARY = torch.library.Library("fastrnn", "FRAGMENT")
 _LIBRARY.define(
     "triton_forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes,"
-    " Tensor? resets, int directions, bool project, bool save)"
+    " Tensor? resets, int directions, bool project, int save)"
     " -> (Tensor output, Tensor[] final, Tensor saved)"
 )
 _LIBRARY.define(

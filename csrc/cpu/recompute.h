@@ -1,0 +1,114 @@
+// The values a cell saves for backward, computed again for a block of steps. Every state is known
+// by then, so the rows of all the block's steps go through the products together, in no order, and
+// the values never leave the cache.
+#pragma once
+#include "gate_weights.h"
+#include "saved.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// Where the K values of a block's rows lie: in the memory of their gate gradients, which are
+// written once the values have been read, as far as that has room.
+template <class Cell, class T>
+struct BlockValues {
+  static constexpr int kGates = Cell::kGates, kRoom = kGates * (Cell::kSplit ? 2 : 1);
+  static constexpr int kMore = Cell::kSaved > kRoom ? Cell::kSaved - kRoom : 0;
+  T *d_x, *d_r, *more;  // [rows, ld], [rows, ld], [rows, kMore, H]
+  int64_t ld, H;
+
+  // [H]: value k of row `at` of the block.
+  FASTRNN_INLINE T* row(int64_t at, int k) const {
+    if (k < kGates) return d_x + at * ld + k * H;
+    if (k < kRoom) return d_r + at * ld + (k - kGates) * H;
+    return more + (at * kMore + k - kRoom) * H;
+  }
+};
+
+template <class Cell, class T>
+class Recompute {
+ public:
+  // most: rows of a block, at most.
+  Recompute(Arena& arena, const ScanParams& s, int64_t most)
+      : s_(s), rows_{s}, saved_{s}, panels_(s.H, Cell::kGates, kKept), most_(most) {
+    if (!wanted()) return;
+    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
+    tiles_ = arena.take<T>(s.threads * 2 * kTile);
+    pointers_ = arena.take<const T*>(s.threads * kPointers * most);
+  }
+
+  bool wanted() const { return s_.partial; }
+
+  // Before the first block of a direction; all ranks must meet after it.
+  void set(int d, int rank, int size) {
+    for (int64_t p = rank; wanted() && p < panels_.count(); p += size) weights_[d].pack(p);
+  }
+
+  // All ranks together, for the rows of a block; they must meet before they read the values.
+  void run(const BlockRows& block, const BlockValues<Cell, T>& values, const T* zeros, int rank,
+           int size) {
+    const T** list[kPointers];  // of each row: x, the states before, the kept gate's value
+    for (int k = 0; k < kPointers; ++k) list[k] = pointers_ + (rank * kPointers + k) * most_;
+    rows_.each(block, [&](int64_t at, int64_t t, int64_t b) {
+      list[0][at] = rows_.input(t, b);
+      for (int k = 0; k < S; ++k) list[1 + k][at] = saved_.before(block.d, t, b, k, zeros);
+      list[1 + S][at] = saved_.row(block.d, s_.row(t) + b);
+    });
+    const Range mine = part(block.count, rank, size);
+    T *x = tiles_ + rank * 2 * kTile, *r = x + kTile;
+    for (int64_t i = mine.begin; i < mine.end; i += kPassRows) {
+      const int64_t end = mine.end - i < kPassRows ? mine.end : i + kPassRows;
+      for (int64_t p = 0; p < panels_.count(); ++p) {
+        for (int64_t at = i; at < end; at += kGroupRows) {
+          const int64_t count = end - at < kGroupRows ? end - at : kGroupRows;
+          const int64_t ld = panels_.vectors(p) * W;
+          weights_[block.d].input(p, list[0] + at, count, x, ld);
+          weights_[block.d].hidden(p, list[1] + at, count, r, ld);
+          cells(p, at, count, list, x, r, values);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<T>::W;
+  static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
+  static constexpr int64_t kTile = kGroupRows * kMaxVectors * W;
+  static constexpr int64_t kPassRows = 4 * kGroupRows;  // rows that stay in L2 for all panels
+
+  void cells(int64_t p, int64_t first, int64_t count, const T** const* list, const T* x, const T* r,
+             const BlockValues<Cell, T>& values) {
+    using V = Vec<T>;
+    constexpr int G = Cell::kGates;
+    const int nu = panels_.registers(p);
+    for (int64_t i = 0; i < count; ++i) {
+      const T *x_row = x + i * panels_.vectors(p) * W, *r_row = r + (x_row - x);
+      for (int v = 0; v < nu; ++v) {
+        const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+        V xs[G], rs[G], prev[S], next[S], keep[K + 1];
+        for (int g = 0, at = v * W; g < G; ++g) {
+          xs[g] = rs[g] = V(T(0));
+          if (g == kKept) continue;
+          xs[g] = V::load(x_row + at), rs[g] = V::load(r_row + at);
+          at += nu * W;
+        }
+        for (int k = 0; k < S; ++k) prev[k] = V::load(list[1 + k][first + i] + j, left);
+        Cell::forward(xs, rs, prev, next, keep);
+        if (kKept >= 0) keep[kKept] = V::load(list[1 + S][first + i] + j, left);
+        for (int k = 0; k < K; ++k) keep[k].store(values.row(first + i, k) + j, left);
+      }
+    }
+  }
+
+  const ScanParams& s_;
+  const Rows<T> rows_;
+  const Saved<Cell, T> saved_;
+  const Panels<T> panels_;
+  const int64_t most_;
+  GateWeights<T> weights_[2];
+  T* tiles_ = nullptr;
+  const T** pointers_ = nullptr;
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
