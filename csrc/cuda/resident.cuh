@@ -42,6 +42,7 @@ class ResidentScan {
     const int stride = p_.groups * p_.rows;
     for (int b = int(blockIdx.x) / p_.blocks * p_.rows; b < s_.B; b += stride) {
       tick = walk(b, s_.B - b < p_.rows ? s_.B - b : p_.rows, tick);
+      __syncthreads();  // a thread with no row in the next tile may still read this one's sums
     }
   }
 
