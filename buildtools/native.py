@@ -123,7 +123,8 @@ def compile_steps(
     """One step per object file; all paths relative to `root`, so that a tree can be moved."""
     user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
     # the user's flags may change the optimisation, never the language or the instruction set
-    base = [*compiler, *OPTIMISE, *user_flags, *FLAGS, "-Icsrc"]
+    cells = extra_cells()
+    base = [*compiler, *OPTIMISE, *user_flags, *FLAGS, "-Icsrc", *cells]
     have = [f"-DFASTRNN_HAVE_{name.upper()}" for name in isas() if name != "base"]
     stable = torch_flags(torch)
     cuda_sources = sources(root, "csrc/cuda/*.cu") if cuda else []
@@ -148,10 +149,21 @@ def compile_steps(
             add(source, [*base, *flags, f"-DFASTRNN_ISA={name}"], f".{name}")
     for source in cuda_sources:
         host = ["-ccbin", compiler[-1]] if os.environ.get("CXX") else []
-        add(source, [cuda.nvcc, *NVCC_FLAGS, *host, *arch_flags(cuda.archs), "-Icsrc"], ".cu")
+        command = [cuda.nvcc, *NVCC_FLAGS, *host, *arch_flags(cuda.archs), "-Icsrc", *cells]
+        add(source, command, ".cu")
     if not steps:
         raise BuildError(f"fastrnn: no C++ sources in {root / 'csrc'}: is the copy complete?")
     return steps
+
+
+def extra_cells() -> list[str]:
+    """The flag for cells of the user's own: FASTRNN_EXTRA_CELLS names a header that lists them."""
+    header = os.environ.get("FASTRNN_EXTRA_CELLS")
+    if not header:
+        return []
+    if not Path(header).is_file():
+        raise BuildError(f"fastrnn: FASTRNN_EXTRA_CELLS must name a header, got {header!r}")
+    return [f'-DFASTRNN_EXTRA_CELLS="{Path(header).resolve()}"']
 
 
 def torch_flags(torch: Torch) -> list[str]:

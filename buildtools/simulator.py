@@ -36,7 +36,8 @@ def build(root: Path, defines: tuple[str, ...] = ()) -> Path:
     name = "-".join([native.build_tag(torch, None), "sim", *defines]).replace("=", "")
     directory = Path("build", name)
     user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
-    base = [*compiler, *FLAGS, *user_flags, *(f"-D{define}" for define in defines)]
+    base = [*compiler, *FLAGS, *user_flags, *native.extra_cells()]
+    base += [f"-D{define}" for define in defines]
     steps = []
     for source in native.sources(root, "csrc/cuda/*.cu"):
         steps.append(Compile(source, directory / f"{source}.o", [*base, "-x", "c++"]))

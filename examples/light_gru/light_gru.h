@@ -1,5 +1,5 @@
 // The light GRU for the native engines. Build with this header to have it:
-//   CXXFLAGS='-DFASTRNN_EXTRA_CELLS=\"/full/path/to/light_gru.h\"' pip install .
+//   FASTRNN_EXTRA_CELLS=examples/light_gru/light_gru.h pip install .
 #pragma once
 #include "common/math.h"
 

@@ -2,8 +2,10 @@
 
 import ctypes
 import importlib
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -56,6 +58,45 @@ def test_reference_gradients(example):
     assert torch.autograd.gradcheck(
         lambda *a: scanned("reference", *a), arguments(torch.float64, t=3, b=2, h=3)
     )
+
+
+@pytest.fixture(scope="module")
+def built_with_it(tmp_path_factory):
+    """A source tree whose native library has this cell and, to be quick, no other."""
+    tree = tmp_path_factory.mktemp("tree")
+    for part in ("csrc", "fastrnn", "buildtools", "tests", "examples"):
+        unwanted = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / part, tree / part, ignore=unwanted)
+    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, tree)
+    registry = tree / "csrc/common/registry.h"
+    lines = [line for line in registry.read_text().splitlines(True) if not line.startswith("  F(")]
+    registry.write_text("".join(lines))
+    environment = os.environ | {
+        "FASTRNN_EXTRA_CELLS": str(PROGRAMS / "light_gru" / "light_gru.h"), "FASTRNN_CUDA": "0",
+    }  # fmt: skip
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=tree, env=environment, check=True)
+    return tree
+
+
+def test_native_kernels(built_with_it):
+    """The tests of this file, in a process whose native library has the cell."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "agree and native",
+    ]
+    done = subprocess.run(
+        [*command, "tests/examples/test_light_gru.py"], cwd=built_with_it, capture_output=True,
+        text=True, env=os.environ | {"PYTHONPATH": str(built_with_it)},
+    )  # fmt: skip
+    assert "2 passed" in done.stdout and "skipped" not in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("backend", ["native", "triton"])
