@@ -115,6 +115,15 @@ def test_forms(simulator, cell, engine, form):
     check(simulator, engine, "ieee", case(cell, "ieee", h=20, b=5, t=4, **FORMS[form]))
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("engine", ["cluster", "grid"])
+def test_groups_take_turns(simulator, engine, seed):
+    """Tiles of rows one after another, the last of fewer rows, whose idle threads run late."""
+    simulator.configure(seed, SMALL)
+    arguments = case("lstm", "ieee", h=80, b=19, t=3, directions=3, resets=True)
+    check(simulator, engine, "ieee", arguments)
+
+
 @every_engine
 @pytest.mark.parametrize("cell", ["rnn_relu", "lstm", "gru"])
 def test_any_order_of_threads_gives_the_same_bits(simulator, cell, engine):
