@@ -3,9 +3,10 @@
     python tests/cuda_compile.py                                    every kernel, sm_80 and sm_90
     python tests/cuda_compile.py --arch 90 lstm:bfloat16:forward    the kernels of one pass
 
-Registers, stack and spills are ptxas' own figures; the kinds of matrix and multiply-add
-instructions are counted in the machine code. Ends with 1 where a kernel that keeps its weights on
-the chip spills, or multiplies by other instructions than its numbers ask for.
+Registers, stack and spilled bytes are ptxas' own figures; spills inside the loop over the steps and
+the kinds of matrix and multiply-add instructions are counted in the machine code. Ends with 1 where
+a kernel that keeps its weights on the chip spills there, or multiplies by other instructions than
+its numbers ask for.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from sass import spills_in_main_loop
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -50,7 +53,8 @@ class Kernel:
     arch: int
     registers: int
     stack: int
-    spills: int  # bytes of spill stores and loads
+    spilled: int  # bytes of spill stores and loads
+    spills: int  # such instructions inside the loop over the steps
     instructions: dict[str, int]
 
     def complaint(self) -> str | None:
@@ -59,7 +63,7 @@ class Kernel:
         if self.engine == "stepwise" or (self.engine == "cluster" and self.arch < 90):
             return None  # clusters begin with sm_90: for older GPUs the code is a trap
         if self.spills:
-            return f"spills {self.spills} bytes"
+            return f"spills {self.spills} times a step"
         if not self.instructions.get(INSTRUCTIONS[kind]):
             return f"has no {INSTRUCTIONS[kind]}"
         others = [n for n in self.instructions if "HMMA" in n and n != INSTRUCTIONS[kind]]
@@ -72,8 +76,8 @@ class Kernel:
         wrong = self.complaint()
         return (
             f"sm_{self.arch} {self.layer:<30} {self.engine:<8} registers {self.registers:>3}  "
-            f"stack {self.stack:>4}  spills {self.spills:>4}  {counts}"
-            + (f"  <- {wrong}" if wrong else "")
+            f"stack {self.stack:>4}  spilled bytes {self.spilled:>3}, a step {self.spills:>3}  "
+            f"{counts}" + (f"  <- {wrong}" if wrong else "")
         )
 
 
@@ -119,11 +123,14 @@ def compile_layer(nvcc: str, layer: str, arch: int) -> list[Kernel]:
             raise RuntimeError(f"{layer} does not compile for sm_{arch}:\n{done.stderr}")
         dump = [cuobjdump(), "-sass", str(cubin)]
         sass = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
-    counts = {name: Counter(re.findall(COUNTED, code)) for name, code in functions(sass)}
-    return [
-        Kernel(layer, engine_of(name), arch, *taken, dict(counts[name]))
-        for name, *taken in resources(done.stderr)
-    ]
+    code, unit = dict(functions(sass)), INSTRUCTIONS[layer.split(":")[1]].split(".")[0]
+    kernels = []
+    for name, registers, stack, spilled in resources(done.stderr):
+        spills = spills_in_main_loop(code[name], unit) if stack else 0
+        counts = dict(Counter(re.findall(COUNTED, code[name])))
+        taken = registers, stack, spilled, spills, counts
+        kernels.append(Kernel(layer, engine_of(name), arch, *taken))
+    return kernels
 
 
 def functions(sass: str) -> list[tuple[str, str]]:

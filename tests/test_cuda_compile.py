@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import cuda_compile
 import pytest
+import sass
 from cuda_compile import Kernel
 
 from buildtools.cuda import find_nvcc
@@ -54,14 +55,23 @@ def test_every_layer_has_its_source():
         ("float16", {"HMMA.16816.F32": 4, "HMMA.1688.F32.TF32": 1}, 0, "has HMMA.1688.F32.TF32"),
         ("float32", {"FFMA": 9, "HMMA.1688.F32.TF32": 1}, 0, "has HMMA.1688.F32.TF32"),
         ("tf32", {"FFMA": 9}, 0, "has no HMMA.1688.F32.TF32"),
-        ("tf32", {"HMMA.1688.F32.TF32": 9}, 8, "spills 8 bytes"),
+        ("tf32", {"HMMA.1688.F32.TF32": 9}, 8, "spills 8 times a step"),
     ],
 )
 def test_complaints(kind, instructions, spills, wrong):
-    kernel = Kernel(f"lstm:{kind}:forward", "grid", 90, 100, 0, spills, instructions)
+    kernel = Kernel(f"lstm:{kind}:forward", "grid", 90, 100, 0, 16, spills, instructions)
     assert kernel.complaint() == wrong
     assert replace(kernel, engine="cluster", arch=80).complaint() is None
-    assert (wrong or "spills    0") in kernel.told()
+    assert (wrong or "spilled bytes  16, a step   0") in kernel.told()
+
+
+def test_spills_count_in_the_loop_that_does_the_work():
+    code = ["MOV", "STL", "LDL", "HMMA.16816", "BRA 0x0020", "STL", "BRA 0x0010", "BRA 0x0070"]
+    text = "".join(f"/*{16 * i:04x}*/  {c} ;\n" for i, c in enumerate(code))
+    assert sass.spills_in_loops(text) == 3
+    assert sass.spills_in_main_loop(text, "HMMA") == 1
+    assert sass.spills_in_main_loop(text, "FFMA") == 1  # any loop will do: the smallest
+    assert sass.spills_in_main_loop(text.replace("MOV", "HMMA"), "HMMA") == 3
 
 
 def test_reads_the_compilers_figures():
@@ -72,8 +82,8 @@ def test_reads_the_compilers_figures():
         "ptxas info    : Used 34 registers, used 1 barriers, 16 bytes cumulative stack size\n"
     )
     assert cuda_compile.resources(ptxas) == [("_Z1kPf", 34, 16, 20)]
-    sass = (
+    listing = (
         "\t\tFunction : _Z1kPf\n  HMMA.16816.F32.BF16 R1\n FFMA R2\n\tFunction : _Z2kk\n FFMA R2\n"
     )
-    assert [name for name, _ in cuda_compile.functions(sass)] == ["_Z1kPf", "_Z2kk"]
-    assert cuda_compile.re.findall(cuda_compile.COUNTED, sass)[0] == "HMMA.16816.F32.BF16"
+    assert [name for name, _ in cuda_compile.functions(listing)] == ["_Z1kPf", "_Z2kk"]
+    assert cuda_compile.re.findall(cuda_compile.COUNTED, listing)[0] == "HMMA.16816.F32.BF16"

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import triton
+from sass import spills_in_loops
 from triton.backends.compiler import GPUTarget
 
 from fastrnn import cells
@@ -49,17 +50,6 @@ class Driver:
 
     def get_active_torch_device(self):
         return torch.device("cpu")
-
-
-def spills_in_loops(sass: str) -> int:
-    """The instructions on local memory that lie between a backward branch and its target."""
-    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", sass)
-    code = [(int(address, 16), text) for address, text in lines]
-    branches = [(a, int(m[1], 16)) for a, text in code if (m := re.search(r"BRA.* 0x(\w+)", text))]
-    # The last instruction of a kernel branches to itself: padding, no loop.
-    loops = [(target, at) for at, target in branches if target < at]
-    local = [a for a, text in code if re.search(r"\b(LDL|STL)\b", text)]
-    return sum(any(first <= a <= last for first, last in loops) for a in local)
 
 
 def resources(compiled) -> dict:
