@@ -91,10 +91,10 @@ BUGS = {
         "const int64_t products = count;",
         "block",
     ),
-    "rows_of_the_wrong_step": (
+    "state_of_the_wrong_step": (
         "resident.cuh",
-        "at.offset = at.second, at.second = at.third,",
-        "at.offset = at.third, at.second = at.third,",
+        "at.second + row",
+        "at.offset + row",
         "block",
     ),
     "gradient_crosses_a_reset": (
