@@ -5,6 +5,7 @@ resets, initial states, more batch rows than one group of blocks owns.
 """
 
 import ctypes
+from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,8 +71,9 @@ def case(cell, kind, h, b, t, i=3, sizes=None, directions=1, resets=False, **lay
     return cell, input, weights, state, sizes, drop, directions, layer.get("project", True)
 
 
-def clear_of_the_kink(weights: list[torch.Tensor]) -> None:
-    """Small products and biases of +-3: no rounding error turns a unit on or off."""
+@torch.no_grad()
+def clear_of_the_kink(weights: Iterable[torch.Tensor]) -> None:
+    """Small products and biases of +-3: no rounding error turns a unit of rnn_relu on or off."""
     for w in weights:
         w.copy_(w / 4 if w.dim() == 2 else 3 - 6 * (torch.arange(len(w)) % 2))
 
