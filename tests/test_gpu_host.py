@@ -145,16 +145,23 @@ def test_steps_are_remembered_with_their_batch_sizes():
 
 
 def test_autocast_changes_nothing():
-    """The caller has cast: a gradient taken under autocast keeps the dtype of its tensor."""
+    """The caller has cast: a GEMM under autocast keeps the dtype of its tensors."""
     scan = PlainScan()
-    with torch.autocast("cpu", torch.bfloat16):
-        ours, exact = run("gru", scan)
-    assert {t.dtype for t in ours} == {torch.float64}
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        x, weights, state = problem("gru", dtype=torch.float32)
-        output, _, _ = host.forward(scan, "gru", x, weights, state, None, None, 1, True, False)
-    assert output.dtype == torch.float32
-    assert_same([output], oracle("gru", x, weights, state)[:1], 1e-6)
+    arguments = *problem("gru", dtype=torch.float32), None, None, 1, True
+
+    def call():
+        output, final, saved = host.forward(scan, "gru", *arguments, True)
+        grads = host.backward(
+            scan, "gru", output, final, *arguments[:3], output, saved, *arguments[3:], True
+        )
+        return [output, *final, grads[0], *grads[1], *grads[2]]
+
+    with torch.no_grad():
+        plain = call()
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = call()
+    assert {t.dtype for t in cast} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(plain, cast))
 
 
 @pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
