@@ -44,9 +44,15 @@ void run(Layer& layer, const Tensor& like, bool backward) {
   s.threads = team_size(s, layer.info().gates, like.element_size());
   s.parallel = parallel_for;
   const int64_t bytes = backward ? kernels.backward_workspace(s) : kernels.forward_workspace(s);
+  const auto scan = backward ? kernels.backward : kernels.forward;
+  alignas(64) char few[64 << 10];  // a step of one row is over in less time than malloc takes
+  if (bytes <= int64_t(sizeof(few))) {
+    s.workspace = few;
+    return scan(s);
+  }
   Tensor workspace = allocate(like, {bytes / int64_t(like.element_size()) + 1});
   s.workspace = workspace.data_ptr();
-  (backward ? kernels.backward : kernels.forward)(s);
+  scan(s);
 }
 
 // Element `index` of a tensor's data.
