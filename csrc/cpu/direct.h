@@ -25,33 +25,46 @@ FASTRNN_INLINE Vec<T> sum_across(typename Vec<T>::N (&a)[Vec<T>::W]) {
   return Vec<T>(a[0]);
 }
 
+// sums[i] += x . w[i] over one register of lanes, n numbers of each; w's rows lie ld apart, and the
+// last of them stands in for those that are missing.
+template <class T, int kPass>
+FASTRNN_INLINE void add_products(typename Product<T>::N (&sums)[Vec<Sum<T>>::W], const T* x,
+                                 const T* w, int64_t ld, int64_t last, int64_t n) {
+  using P = Product<T>;
+  const typename P::N a = P::template part<kPass>(P::load(x, n));
+#pragma GCC unroll 16
+  for (int i = 0; i < Vec<Sum<T>>::W; ++i) {
+    P::add(sums[i], a, P::template part<kPass>(P::load(w + (i < last ? i : last) * ld, n)));
+  }
+}
+
 // out[r] = init + rows[r] . weight^T for the columns of panel p, in the panel's order; weight
 // [G*H, K]; out rows lie ld apart.
 template <class T>
-void direct_gemm(const Panels<T>& panels, int64_t p, const T* weight, int64_t K,
-                 const T* const* rows, int64_t count, const T* init, T* out, int64_t ld) {
-  using V = Vec<T>;
-  constexpr int W = V::W;
+void direct_gemm(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K,
+                 const T* const* rows, int64_t count, const Sum<T>* init, Sum<T>* out, int64_t ld) {
+  using V = Vec<Sum<T>>;
+  constexpr int W = V::W, kNumbers = W * Storage<T>::kPair;
   const int nu = panels.registers(p);
-  const int64_t whole = K / W * W;
   for (int c = 0; c < panels.G * nu; ++c) {
     const int64_t unit = panels.unit(p) + c % nu * W, last = panels.H - 1 - unit;
     const T* w = weight + (c / nu * panels.H + unit) * K;
     for (int64_t r = 0; r < count; ++r) {
       typename V::N acc[W] = {};
-      for (int64_t k = 0; k < whole; k += W) {
-        const V x = V::load(rows[r] + k);
-#pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) acc[i] += x.v * V::load(w + (i < last ? i : last) * K + k).v;
-      }
-      if (whole < K) {
-        const V x = V::load(rows[r] + whole, K - whole);
-#pragma GCC unroll 16
-        for (int i = 0; i < W; ++i) {
-          acc[i] += x.v * V::load(w + (i < last ? i : last) * K + whole, K - whole).v;
+      int64_t k = 0;
+      for (; k + kNumbers <= K; k += kNumbers) {
+        add_products<T, 0>(acc, rows[r] + k, w + k, K, last, kNumbers);
+        if constexpr (Product<T>::kPasses == 2) {
+          add_products<T, 1>(acc, rows[r] + k, w + k, K, last, kNumbers);
         }
       }
-      (sum_across<T>(acc) + V::load(init + c * W)).store(out + r * ld + c * W);
+      if (k < K) {
+        add_products<T, 0>(acc, rows[r] + k, w + k, K, last, K - k);
+        if constexpr (Product<T>::kPasses == 2) {
+          add_products<T, 1>(acc, rows[r] + k, w + k, K, last, K - k);
+        }
+      }
+      (sum_across<Sum<T>>(acc) + V::load(init + c * W)).store(out + r * ld + c * W);
     }
   }
 }
