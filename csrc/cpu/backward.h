@@ -74,7 +74,7 @@ class Backward {
         arena_(memory),
         block_rows_(rows_of_block(s)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
-        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps),
+        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps, s.threads),
         panels_(w_hh_.panels),
         block_grad_(arena_, s, G * s.H, block_rows_,
                     s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads, s.T > kDirectSteps) {
@@ -174,7 +174,7 @@ class Backward {
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {
-          w_hh_.multiply(p, next + r, count, w.scratch.tile);
+          w_hh_.multiply(p, next + r, count, w.scratch.tile, w.rank);
         } else {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
@@ -237,7 +237,7 @@ class Backward {
     for (int64_t p = w.units.begin; p < w.units.end; ++p) {
       for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
         const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
-        w_hh_.multiply(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
+        w_hh_.multiply(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile, w.rank);
         for (int64_t i = 0; i < count; ++i) {
           for (int v = 0; v < panels_.registers(p); ++v) {
             const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;

@@ -30,7 +30,7 @@ class BlockGrad {
         rows_{s},
         ld_(WeightGrad<T>::row_length(gates)),
         hidden_(s.H, 1),
-        w_ih_(arena, s.d_input && s.dir[0].w_ih ? gates : 0, s.I, packed),
+        w_ih_(arena, s.d_input && s.dir[0].w_ih ? gates : 0, s.I, packed, s.threads),
         weight_grad_(arena, gates, most, s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
     const bool sums = Storage<T>::kPair > 1 && several;
     const int64_t sizes[] = {gates * s.I, gates * s.H, gates, gates};
@@ -110,7 +110,7 @@ class BlockGrad {
       return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
     });
     if (s_.dir[block.d].w_ih) {  // the directions come one after the other
-      w_ih_.multiply_rows(block.d_x, ld_, to, mine, block.d > 0, tile);
+      w_ih_.multiply_rows(block.d_x, ld_, to, mine, block.d > 0, tile, rank);
     } else {
       for (int64_t i = mine.begin; i < mine.end; ++i) {
         memcpy(to[i], block.d_x + i * ld_, s_.I * sizeof(T));

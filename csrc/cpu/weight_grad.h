@@ -18,7 +18,7 @@ struct Gradient {
 
   FASTRNN_INLINE void add(Vec<Sum<T>> value, int64_t at, int64_t left) const {
     if (!first) value = value + Vec<Sum<T>>::load(sums + at, left);
-    if (last) {
+    if (Storage<T>::kPair > 1 && last) {
       write(value, out + at, left);
     } else {
       value.store(sums + at, left);
