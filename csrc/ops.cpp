@@ -14,11 +14,13 @@ using MaybeTensor = std::optional<Tensor>;
 constexpr int64_t kSaveNothing = 0, kSavePartial = 2;
 
 const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
-                  "the CPU kernels take float32 and float64, got ",
-                  torch::headeronly::toString(dtype));
   const CpuKernels& kernels = cpu_kernels();
-  return (dtype == ScalarType::Float ? kernels.float32 : kernels.float64)[layer.cell];
+  if (dtype == ScalarType::Float) return kernels.float32[layer.cell];
+  if (dtype == ScalarType::Double) return kernels.float64[layer.cell];
+  STD_TORCH_CHECK(dtype == ScalarType::BFloat16,
+                  "the CPU kernels take float32, float64 and bfloat16, got ",
+                  torch::headeronly::toString(dtype));
+  return kernels.bfloat16[layer.cell];
 }
 
 void parallel_for(int64_t n, void (*fn)(int64_t, int64_t, void*), void* ctx) {

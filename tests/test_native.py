@@ -22,14 +22,18 @@ X86 = "avx2" in native.isas()
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_instruction_set_is_right(isa):
     flags = Path("/proc/cpuinfo").read_text()
-    if {"avx2": "avx2", "avx512": "avx512vl"}.get(isa, "") not in flags:
+    needs = {"avx2": "avx2", "avx512": "avx512vl", "avx512bf16": "avx512_bf16"}
+    if needs.get(isa, "") not in flags:
         pytest.skip(f"this CPU has no {isa}")
     run = run_python("native_worker.py", cwd=ROOT / "tests", FASTRNN_ISA=isa)
     assert run.returncode == 0, run.stderr
-    ran, float32_error, float64_error = run.stdout.split()
+    ran, *errors = run.stdout.split()
     assert ran == isa
-    assert float(float32_error) < 3e-6
-    assert float(float64_error) < 3e-15
+    float32, float64, bfloat16, denormal = map(float, errors)
+    assert float32 < 3e-6
+    assert float64 < 3e-15
+    assert bfloat16 < 0.02
+    assert (denormal == 0) == (isa == "avx512bf16")  # the instruction itself ran, or did not
 
 
 def test_an_unknown_instruction_set_is_refused():

@@ -89,38 +89,87 @@ void direct_rows(const UnitRows<T>& units, const T* const* rows, const T* init, 
   }
 }
 
+// sums[i] += x . w[i] over one register of lanes, n numbers of each; w's rows lie ld apart, and the
+// last of them stands in for those that are missing.
+template <class T, int kPass>
+FASTRNN_INLINE void add_products(typename Product<T>::N (&sums)[Vec<Sum<T>>::W], const T* x,
+                                 const T* w, int64_t ld, int64_t last, int64_t n) {
+  using P = Product<T>;
+  const typename P::N a = P::template part<kPass>(P::load(x, n));
+#pragma GCC unroll 16
+  for (int i = 0; i < Vec<Sum<T>>::W; ++i) {
+    P::add(sums[i], a, P::template part<kPass>(P::load(w + (i < last ? i : last) * ld, n)));
+  }
+}
+
+// direct_gemm() for numbers that are multiplied in pairs.
+template <class T>
+void direct_pairs(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K,
+                  const T* const* rows, int64_t count, const Sum<T>* init, Sum<T>* out,
+                  int64_t ld) {
+  using V = Vec<Sum<T>>;
+  constexpr int W = V::W, kNumbers = W * Storage<T>::kPair;
+  const int nu = panels.registers(p);
+  for (int c = 0; c < panels.G * nu; ++c) {
+    const int64_t unit = panels.unit(p) + c % nu * W, last = panels.H - 1 - unit;
+    const T* w = weight + (panels.gate_row(c / nu) + unit) * K;
+    for (int64_t r = 0; r < count; ++r) {
+      typename V::N acc[W] = {};
+      int64_t k = 0;
+      for (; k + kNumbers <= K; k += kNumbers) {
+        add_products<T, 0>(acc, rows[r] + k, w + k, K, last, kNumbers);
+        if constexpr (Product<T>::kPasses == 2) {
+          add_products<T, 1>(acc, rows[r] + k, w + k, K, last, kNumbers);
+        }
+      }
+      if (k < K) {
+        add_products<T, 0>(acc, rows[r] + k, w + k, K, last, K - k);
+        if constexpr (Product<T>::kPasses == 2) {
+          add_products<T, 1>(acc, rows[r] + k, w + k, K, last, K - k);
+        }
+      }
+      (V(fold_all<Sum<T>, W>(acc)) + V::load(init + c * W)).store(out + r * ld + c * W);
+    }
+  }
+}
+
 // out[r] = init + rows[r] . weight^T for the columns of panel p, in the panel's order; weight
 // [G*H, K]; out rows lie ld apart.
 template <class T>
-void direct_gemm(const Panels<T>& panels, int64_t p, const T* weight, int64_t K,
-                 const T* const* rows, int64_t count, const T* init, T* out, int64_t ld) {
-  constexpr int W = Vec<T>::W;
-  const int nu = panels.registers(p);
-  const int64_t tiles = (count + kDirectRows - 1) / kDirectRows;
-  for (int c = 0; c < panels.G * nu; ++c) {
-    const int64_t unit = panels.unit(p) + c % nu * W;
-    const UnitRows<T> units{weight + (panels.gate_row(c / nu) + unit) * K, K, panels.H - 1 - unit};
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t r = count * i / tiles, some = count * (i + 1) / tiles - r;
-      T* to = out + r * ld + c * W;
-      switch (some) {
-        case 1:
-          direct_rows<T, 1>(units, rows + r, init + c * W, to, ld);
-          break;
-        case 2:
-          direct_rows<T, 2>(units, rows + r, init + c * W, to, ld);
-          break;
-        case 3:
-          direct_rows<T, 3>(units, rows + r, init + c * W, to, ld);
-          break;
-        case 4:
-          direct_rows<T, 4>(units, rows + r, init + c * W, to, ld);
-          break;
-        case 5:
-          direct_rows<T, 5>(units, rows + r, init + c * W, to, ld);
-          break;
-        default:
-          direct_rows<T, 6>(units, rows + r, init + c * W, to, ld);
+void direct_gemm(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K,
+                 const T* const* rows, int64_t count, const Sum<T>* init, Sum<T>* out, int64_t ld) {
+  if constexpr (Storage<T>::kPair > 1) {
+    return direct_pairs(panels, p, weight, K, rows, count, init, out, ld);
+  } else {
+    constexpr int W = Vec<T>::W;
+    const int nu = panels.registers(p);
+    const int64_t tiles = (count + kDirectRows - 1) / kDirectRows;
+    for (int c = 0; c < panels.G * nu; ++c) {
+      const int64_t unit = panels.unit(p) + c % nu * W;
+      const UnitRows<T> units{weight + (panels.gate_row(c / nu) + unit) * K, K,
+                              panels.H - 1 - unit};
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t r = count * i / tiles, some = count * (i + 1) / tiles - r;
+        T* to = out + r * ld + c * W;
+        switch (some) {
+          case 1:
+            direct_rows<T, 1>(units, rows + r, init + c * W, to, ld);
+            break;
+          case 2:
+            direct_rows<T, 2>(units, rows + r, init + c * W, to, ld);
+            break;
+          case 3:
+            direct_rows<T, 3>(units, rows + r, init + c * W, to, ld);
+            break;
+          case 4:
+            direct_rows<T, 4>(units, rows + r, init + c * W, to, ld);
+            break;
+          case 5:
+            direct_rows<T, 5>(units, rows + r, init + c * W, to, ld);
+            break;
+          default:
+            direct_rows<T, 6>(units, rows + r, init + c * W, to, ld);
+        }
       }
     }
   }
