@@ -69,10 +69,10 @@ def test_only_some_stages(gpu_script):
 
 def test_a_stage_that_hangs_is_ended(gpu_script, tmp_path):
     text = (ROOT / ".ci/gpu").read_text()
-    assert text.count("stage build 180 ") == 1
+    assert text.count("stage build 160 ") == 1
     hurried = tmp_path / "tree/.ci/gpu"
     hurried.parent.mkdir(parents=True)
-    hurried.write_text(text.replace("stage build 180 ", "stage build 1 "))
+    hurried.write_text(text.replace("stage build 160 ", "stage build 1 "))
     hurried.chmod(0o755)
     environment = dict(os.environ, PYTHON=str(tmp_path / "python"), SLOW="build_ext")
     gpu_script("device")  # leaves the pretender
