@@ -63,6 +63,10 @@ class BlockGrad {
  private:
   void weight_grad(const Block<T>& block, const Panels<T>& panels, T* const* x, const T* d_gates,
                    void* d_weight, int rank, int size, Barrier& barrier) {
+    if (block.count <= WeightGrad<T>::kFewRows) {
+      return weight_grad_.add_few(panels, x, d_gates, block.count, static_cast<T*>(d_weight),
+                                  block.start, rank, size);
+    }
     weight_grad_.pack(panels, x, block.count, rank, size);
     barrier.wait(size);
     weight_grad_.add(panels, d_gates, block.count, static_cast<T*>(d_weight), block.start, rank,

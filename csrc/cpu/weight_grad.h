@@ -15,6 +15,7 @@ class WeightGrad {
   static constexpr int kTile = max_rows(kMaxVectors);  // gates of a register tile
   static constexpr int64_t kGates = 16 * kTile;        // gates that stay in L2 for all of X
 
+  static constexpr int64_t kFewRows = 2;    // up to here a tile costs more than it gives
   static constexpr int64_t kBiasRows = 32;  // summed before they are added to the rest
 
   // gates: G*H; rows: at most so many a block; widest: the most columns of any X.
@@ -47,6 +48,23 @@ class WeightGrad {
           const int64_t left = end - g < kTile ? end - g : kTile;
           add_tile(panels, p, d_gates + g, count, d_weight + g * panels.H, left, first);
         }
+      }
+    }
+  }
+
+  // The same for few rows, of X as it lies: nothing but a pass over d_weight.
+  void add_few(const Panels<T>& panels, T* const* x, const T* d_gates, int64_t count, T* d_weight,
+               bool first, int rank, int size) {
+    const Range mine = part(gates_, rank, size);
+    for (int64_t g = mine.begin; g < mine.end; ++g) {
+      T* to = d_weight + g * panels.H;
+      for (int64_t j = 0; j < panels.H; j += W) {
+        Vec<T> sum(T(0));
+        for (int64_t n = 0; n < count; ++n) {
+          sum.v += Vec<T>(d_gates[n * ld_ + g]).v * Vec<T>::load(x[n] + j, panels.H - j).v;
+        }
+        if (!first) sum = sum + Vec<T>::load(to + j, panels.H - j);
+        sum.store(to + j, panels.H - j);
       }
     }
   }
