@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import each_cell, fast, flat, gradients, randn, run_python
+from helpers import (
+    TORCH_CELLS,
+    assert_same,
+    each_cell,
+    fast,
+    flat,
+    gradients,
+    randn,
+    run_python,
+    twins,
+)
 
 from buildtools import native, toolchain
 from fastrnn import ops
@@ -160,6 +170,15 @@ def test_blocks_of_time_join_without_a_seam():
             parts.append(part)
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(state[0], h) and torch.equal(state[1], c)
+
+
+@each_cell(TORCH_CELLS)
+def test_a_last_block_of_one_row(cell):
+    """A block of weight gradients holds 1,024 rows, and one row alone goes another way."""
+    ours, theirs = twins(cell, 3, 5, dtype=torch.float64, backend="native")
+    x = randn(1025, 1, 3, dtype=torch.float64, grad=True)
+    grads = [gradients(m(x), [x, *m.parameters()]) for m in (ours, theirs)]
+    assert_same(*grads, 1e-9)
 
 
 def test_the_cell_list_is_the_libraries():

@@ -79,6 +79,9 @@ class BlockGrad {
   void weight_grad(const Block<T>& block, const Panels<Sum<T>>& panels, T* const* x,
                    const T* d_gates, const Gradient<T>& d_weight, int rank, int size,
                    Barrier& barrier) {
+    if (block.count <= WeightGrad<T>::kFewRows) {
+      return weight_grad_.add_few(panels, x, d_gates, block.count, d_weight, rank, size);
+    }
     weight_grad_.pack(panels, x, block.count, rank, size);
     barrier.wait(size);
     weight_grad_.add(panels, d_gates, block.count, d_weight, rank, size);

@@ -34,6 +34,7 @@ class WeightGrad {
   static constexpr int kTile = max_rows(kMaxVectors);  // gates of a register tile
   static constexpr int64_t kGates = 16 * kTile;        // gates that stay in L2 for all of X
 
+  static constexpr int64_t kFewRows = 2;    // up to here a tile costs more than it gives
   static constexpr int64_t kBiasRows = 32;  // summed before they are added to the rest
 
   // gates: G*H; rows: at most so many a block; widest: the most columns of any X.
@@ -83,6 +84,22 @@ class WeightGrad {
           const int64_t left = end - g < kTile ? end - g : kTile;
           add_tile(panels, p, a + g, count, d_weight, g, left);
         }
+      }
+    }
+  }
+
+  // The same for few rows, of X as it lies: nothing but a pass over d_weight.
+  void add_few(const Panels<A>& panels, T* const* x, const T* d_gates, int64_t count,
+               const Gradient<T>& d_weight, int rank, int size) {
+    const Range mine = part(gates_, rank, size);
+    for (int64_t g = mine.begin; g < mine.end; ++g) {
+      for (int64_t j = 0; j < panels.H; j += W) {
+        Vec<A> sum(A(0));
+        for (int64_t n = 0; n < count; ++n) {
+          const Vec<A> d(read(d_gates + n * ld_ + g, 1).v[0]);
+          sum.v += d.v * read(x[n] + j, panels.H - j).v;
+        }
+        d_weight.add(sum, g * panels.H + j, panels.H - j);
       }
     }
   }
