@@ -11,9 +11,13 @@ namespace fastrnn {
 namespace FASTRNN_ISA {
 
 constexpr int kMaxVectors = 4;  // registers a panel is wide
-// Rows of a tile that fit the register file beside NV panel registers and a broadcast.
+// Rows of a tile that fit the register file beside NV panel registers, a broadcast and, for halves
+// of lanes, a mask.
+template <class T>
 constexpr int max_rows(int nv) {
-  return kRegisters == 32 ? (nv == 4 ? 6 : 8) : (nv == 4 ? 3 : nv == 3 ? 4 : nv == 2 ? 6 : 8);
+  if (kRegisters == 32) return nv == 4 ? 6 : 8;
+  if (Product<T>::kPasses == 2) return nv == 4 ? 2 : nv == 3 ? 3 : nv == 2 ? 5 : 8;
+  return nv == 4 ? 3 : nv == 3 ? 4 : nv == 2 ? 6 : 8;
 }
 constexpr int kGroupRows = 48;  // rows whose tiles share one pass over a panel
 // k steps summed before they are added to the rest: the rounding error of a long sum stays that of
@@ -130,18 +134,21 @@ FASTRNN_INLINE void add_last(const T* const* rows, int64_t count, int64_t K, con
   }
 }
 
-constexpr int fitting(int rows, int nv) { return rows <= max_rows(nv) ? rows : 1; }
+template <class T>
+constexpr int fitting(int rows, int nv) {
+  return rows <= max_rows<T>(nv) ? rows : 1;
+}
 template <class T, int NV>
 FASTRNN_INLINE TileRows<T> pick_tile(int rows) {
   static constexpr TileRows<T> table[] = {
       tile_rows<T, 1, NV>,
       tile_rows<T, 2, NV>,
-      tile_rows<T, 3, NV>,
-      tile_rows<T, fitting(4, NV), NV>,
-      tile_rows<T, fitting(5, NV), NV>,
-      tile_rows<T, fitting(6, NV), NV>,
-      tile_rows<T, fitting(7, NV), NV>,
-      tile_rows<T, fitting(8, NV), NV>,
+      tile_rows<T, fitting<T>(3, NV), NV>,
+      tile_rows<T, fitting<T>(4, NV), NV>,
+      tile_rows<T, fitting<T>(5, NV), NV>,
+      tile_rows<T, fitting<T>(6, NV), NV>,
+      tile_rows<T, fitting<T>(7, NV), NV>,
+      tile_rows<T, fitting<T>(8, NV), NV>,
   };
   return table[rows - 1];
 }
@@ -178,7 +185,7 @@ void row_gemm(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_step,
 template <class T, int NV>
 void panel_gemm(const T* const* rows, int64_t count, int64_t K, const Lane<T>* panel,
                 int64_t panel_ld, const Sum<T>* init, Sum<T>* out, int64_t ld) {
-  const int64_t tiles = (count + max_rows(NV) - 1) / max_rows(NV);
+  const int64_t tiles = (count + max_rows<T>(NV) - 1) / max_rows<T>(NV);
   for (int64_t k0 = 0; k0 == 0 || k0 < K; k0 += kBlockK) {
     const int64_t kn = K - k0 < kBlockK ? K - k0 : kBlockK;
     const Lane<T>* at = panel + k0 / Storage<T>::kPair * panel_ld;

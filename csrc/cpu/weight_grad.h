@@ -31,8 +31,8 @@ class WeightGrad {
  public:
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
-  static constexpr int kTile = max_rows(kMaxVectors);  // gates of a register tile
-  static constexpr int64_t kGates = 16 * kTile;        // gates that stay in L2 for all of X
+  static constexpr int kTile = max_rows<T>(kMaxVectors);  // gates of a register tile
+  static constexpr int64_t kGates = 16 * kTile;           // gates that stay in L2 for all of X
 
   static constexpr int64_t kFewRows = 2;    // up to here a tile costs more than it gives
   static constexpr int64_t kBiasRows = 32;  // summed before they are added to the rest
