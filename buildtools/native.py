@@ -2,8 +2,8 @@
 
 csrc/*.cpp          once, with torch's stable ABI headers (the only place that sees torch)
 csrc/cpu/*.cpp      once, without torch
-csrc/cpu/isa/*.cpp  once for each instruction set of isas(), without torch; each object lives in its
-                    own namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
+csrc/cpu/isa/*.cpp  once for each instruction set of isas_of(), without torch; each object lives in
+                    its own namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
 csrc/cuda/*.cu      by nvcc where CUDA kernels are built
 csrc/cuda/*.cpp     there too, with torch's headers
 """
@@ -37,7 +37,10 @@ ISAS_X86_64 = {
     "base": [],
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4"],
+    "avx512bf16": ["-march=x86-64-v4", "-mavx512bf16"],
 }
+# Instruction sets that add something for these sources alone.
+ISA_SOURCES = {"avx512bf16": ("bfloat16",)}
 ISAS_OTHER = {"base": []}
 
 # -fno-trapping-math and -fno-math-errno let gcc vectorise the cells' loops. Never -ffast-math: it
@@ -101,6 +104,15 @@ def isas() -> dict[str, list[str]]:
     return ISAS_X86_64 if platform.machine() in ("x86_64", "AMD64") else ISAS_OTHER
 
 
+def isas_of(source: Path) -> dict[str, list[str]]:
+    """The instruction sets that a source of csrc/cpu/isa/ is compiled for."""
+    return {
+        name: flags
+        for name, flags in isas().items()
+        if source.stem in ISA_SOURCES.get(name, (source.stem,))
+    }
+
+
 def check_compiler(compiler: list[str]) -> None:
     """Fails in one sentence where an old compiler lacks an instruction set."""
     for name, flags in isas().items():
@@ -145,7 +157,7 @@ def compile_steps(
     for source in sources(root, "csrc/cpu/*.cpp"):
         add(source, [*base, *have])
     for source in sources(root, "csrc/cpu/isa/*.cpp"):
-        for name, flags in isas().items():
+        for name, flags in isas_of(source).items():
             add(source, [*base, *flags, f"-DFASTRNN_ISA={name}"], f".{name}")
     for source in cuda_sources:
         host = ["-ccbin", compiler[-1]] if os.environ.get("CXX") else []

@@ -137,7 +137,8 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
 }
 
 const void* Layer::keep(const Tensor& t) {
-  kept_.push_back(as_contiguous(t));
+  if (t.is_contiguous()) return t.data_ptr();
+  kept_.push_back(torch::stable::contiguous(t));
   return kept_.back().data_ptr();
 }
 

@@ -40,7 +40,7 @@ class Layer {
   void read_resets(const std::optional<Tensor>& resets);
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
                       bool project);
-  const void* keep(const Tensor& t);  // its data, contiguous for as long as this lives
+  const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
 
   Tensor input_;
   Tensors kept_;

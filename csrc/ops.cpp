@@ -14,11 +14,13 @@ using MaybeTensor = std::optional<Tensor>;
 constexpr int64_t kSaveNothing = 0, kSavePartial = 2;
 
 const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
-                  "the CPU kernels take float32 and float64, got ",
-                  torch::headeronly::toString(dtype));
   const CpuKernels& kernels = cpu_kernels();
-  return (dtype == ScalarType::Float ? kernels.float32 : kernels.float64)[layer.cell];
+  if (dtype == ScalarType::Float) return kernels.float32[layer.cell];
+  if (dtype == ScalarType::Double) return kernels.float64[layer.cell];
+  STD_TORCH_CHECK(dtype == ScalarType::BFloat16,
+                  "the CPU kernels take float32, float64 and bfloat16, got ",
+                  torch::headeronly::toString(dtype));
+  return kernels.bfloat16[layer.cell];
 }
 
 void parallel_for(int64_t n, void (*fn)(int64_t, int64_t, void*), void* ctx) {
@@ -44,9 +46,15 @@ void run(Layer& layer, const Tensor& like, bool backward) {
   s.threads = team_size(s, layer.info().gates, like.element_size());
   s.parallel = parallel_for;
   const int64_t bytes = backward ? kernels.backward_workspace(s) : kernels.forward_workspace(s);
+  const auto scan = backward ? kernels.backward : kernels.forward;
+  alignas(64) char few[64 << 10];  // a step of one row is over in less time than malloc takes
+  if (bytes <= int64_t(sizeof(few))) {
+    s.workspace = few;
+    return scan(s);
+  }
   Tensor workspace = allocate(like, {bytes / int64_t(like.element_size()) + 1});
   s.workspace = workspace.data_ptr();
-  (backward ? kernels.backward : kernels.forward)(s);
+  scan(s);
 }
 
 // Element `index` of a tensor's data.

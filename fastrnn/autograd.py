@@ -50,9 +50,7 @@ def recurrent_scan(
     if not torch.compiler.is_compiling():
         transformed = torch._C._are_functorch_transforms_active()
         if forward_ad._current_level >= 0 or (transformed and _under_jvp()):
-            return reference.forward(
-                cell, input, weights, state, batch_sizes, resets, directions, project
-            )
+            return _reference(cell, input, weights, state, batch_sizes, resets, directions, project)
         if transformed:
             function = TransformableScan
     if grad and (
@@ -83,6 +81,14 @@ def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
         repeated = any([tensor is other for other in distinct])
         distinct.append(tensor.view_as(tensor) if repeated else tensor)
     return distinct
+
+
+def _reference(cell, input, weights, state, *rest) -> tuple[Tensor, list[Tensor]]:
+    """The reference scan in the precision it computes in, results in that of the input."""
+    compute = ops.compute_dtype(input.dtype, input.device.type, "reference")
+    weights, state = [w.to(compute) for w in weights], [s.to(compute) for s in state]
+    output, final = reference.forward(cell, input.to(compute), weights, state, *rest)
+    return output.to(input.dtype), [f.to(input.dtype) for f in final]
 
 
 def _under_jvp() -> bool:
@@ -191,7 +197,7 @@ class ScanGradient(torch.autograd.Function):
 
         def primal(input, *tensors):
             weights, state = tensors[: -plan.states], tensors[-plan.states :]
-            output, final = reference.forward(
+            output, final = _reference(
                 plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project
             )
             return output, *final

@@ -32,10 +32,10 @@ def recurrent(
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """L layers of D directions: (output [T, B, D*H] or [N, D*H], S final states [L*D, B, H]).
 
-    Computes in float32 where the backend has no kernel for bfloat16 or float16 (CPU, reference),
-    and returns the input's dtype, or that of torch.autocast under it. Dropout acts on the output of
-    each layer but the last, and draws its random numbers as torch.nn does. recompute_gates: see
-    the layers.
+    Computes in float32 where the backend has no kernel for bfloat16 or float16 (see
+    ops.compute_dtype), and returns the input's dtype, or that of torch.autocast under it. Dropout
+    acts on the output of each layer but the last, and draws its random numbers as torch.nn does.
+    recompute_gates: see the layers.
     """
     device = "cpu" if input.is_cpu else input.device.type
     dtype = given = input.dtype

@@ -204,11 +204,15 @@ _choose_cached = functools.cache(_choose)
 
 
 def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
-    """The dtype inside: float32 for bfloat16 and float16 on the CPU and on the reference."""
-    upcasts = backend == "reference" or (backend == "native" and device == "cpu")
-    if dtype in LOW_PRECISION and upcasts:
-        return torch.float32
-    return dtype
+    """The dtype of a backend's tensors: float32 where it has no kernel for a lower precision.
+
+    The reference has none, the CPU kernels have bfloat16 (with float32 sums, cells and carried
+    states).
+    """
+    upcasts = backend == "reference" and dtype in LOW_PRECISION
+    if backend == "native" and device == "cpu":
+        upcasts = dtype == torch.float16
+    return torch.float32 if upcasts else dtype
 
 
 # The ops of each backend that can run; Triton's join when it is first asked about.

@@ -142,12 +142,25 @@ def test_each_source_has_its_flags(tree):
     commands = dict(re.findall(step, file.read_text(), re.M))
     assert "-DTORCH_TARGET_VERSION=0x020b" in commands["csrc/module.o"]
     assert "torch" not in commands["csrc/cpu/dispatch.o"]
-    for name, flags in native.isas().items():
+    for name, flags in native.isas_of(Path("scale.cpp")).items():
         command = commands[f"csrc/cpu/isa/scale.{name}.o"]
         assert f"-DFASTRNN_ISA={name}" in command and "torch" not in command
-        assert re.findall(r"-march=\S+", command) == flags
+        assert re.findall(r" (-m\S+)", command) == flags
     assert all("-O3" in c and "fast-math" not in c for c in commands.values())
-    assert ("-DFASTRNN_HAVE_AVX512" in commands["csrc/cpu/dispatch.o"]) == X86
+    assert ("-DFASTRNN_HAVE_AVX512 " in commands["csrc/cpu/dispatch.o"]) == X86
+
+
+@pytest.mark.skipif(not X86, reason="this machine has one instruction set")
+def test_an_instruction_set_for_one_dtype(tree):
+    """AVX512-BF16 is compiled for the sources that it adds something to; all have the others."""
+    source_tree.write(tree / "csrc/cpu/isa/bfloat16.cpp", "int low;\n")
+    built = native.compile_steps(tree, Path("b"), ["c++"], Torch(Path("/t"), (2, 13), None), None)
+    objects = {step.output.name: step.command for step in built}
+    scale, bfloat16 = ({n for n in objects if n.startswith(s)} for s in ("scale.", "bfloat16."))
+    assert scale == {"scale.base.o", "scale.avx2.o", "scale.avx512.o"}
+    assert bfloat16 == {n.replace("scale", "bfloat16") for n in scale} | {"bfloat16.avx512bf16.o"}
+    assert "-mavx512bf16" in objects["bfloat16.avx512bf16.o"]
+    assert "-mavx512bf16" not in objects["bfloat16.avx512.o"]
 
 
 def test_compiles_only_what_has_changed(tree):
@@ -161,7 +174,8 @@ def test_compiles_only_what_has_changed(tree):
     second = objects(tree)
     assert second["csrc/cpu/dispatch.o"] == first["csrc/cpu/dispatch.o"]
     again = {name for name in first if second[name] != first[name]}
-    assert again == {"csrc/module.o", *(f"csrc/cpu/isa/scale.{isa}.o" for isa in native.isas())}
+    isas = native.isas_of(Path("scale.cpp"))
+    assert again == {"csrc/module.o", *(f"csrc/cpu/isa/scale.{isa}.o" for isa in isas)}
 
     source_tree.write(tree / "csrc/cpu/more.cpp", "int more;\n")
     native.build(tree)

@@ -26,9 +26,9 @@ def test_low_precision_in_low_precision_out(cell, backend, dtype):
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="float32 inside is the CPU's way")
 @each_cell()
-@dtypes
-def test_cpu_computes_in_float32(cell, dtype):
+def test_cpu_computes_float16_in_float32(cell):
     """Only inputs and results are rounded: equal to float32 maths on the rounded numbers."""
+    dtype = torch.float16
     layer = fast(cell, 4, 33, num_layers=2, dtype=dtype)
     x = randn(25, 3, 4, dtype=dtype)
     exact = fast(cell, 4, 33, num_layers=2)

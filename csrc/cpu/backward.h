@@ -50,13 +50,14 @@ class Backward {
 
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int W = Vec<T>::W;
+  using A = Sum<T>;
+  static constexpr int W = Vec<A>::W;
   static constexpr int64_t kMaxRows = 96;          // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 8 << 20;  // of gate gradients
   static constexpr int64_t kDirectSteps = 2;       // up to here packing weights does not pay
 
   struct Scratch {   // one thread's
-    T* tile;         // dL/dh of one group of rows and one panel
+    A* tile;         // dL/dh of one group of rows and one panel
     const T** next;  // gate gradients of the step after, of each batch row
   };
   struct Worker {  // one thread's share of one direction of a chunk of batch rows
@@ -77,15 +78,16 @@ class Backward {
         arena_(memory),
         block_rows_(rows_of_block(s)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
-        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps),
+        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps, s.threads),
         panels_(w_hh_.panels),
-        block_grad_(arena_, s, G * s.H, block_rows_, s.T > kDirectSteps),
+        block_grad_(arena_, s, G * s.H, block_rows_,
+                    s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads, s.T > kDirectSteps),
         recompute_(arena_, s, block_rows_) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
     zeros_ = arena_.take<T>(gates);
     if (memory) memset(zeros_, 0, gates * sizeof(T));
-    for (int k = 0; k < S; ++k) carry_[k] = arena_.take<T>(chunk * s.H);
+    for (int k = 0; k < S; ++k) carry_[k] = arena_.take<A>(chunk * s.H);
     last_ = arena_.take<T>(chunk * gates);
     d_x_ = arena_.take<T>(block_rows_ * ld_);
     d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
@@ -93,7 +95,7 @@ class Backward {
     if (recompute_.wanted()) values_.more = arena_.take<T>(block_rows_ * values_.kMore * s.H);
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
-      Scratch w{arena_.take<T>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
+      Scratch w{arena_.take<A>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
       if (memory) scratch_[i] = w;
     }
   }
@@ -135,7 +137,8 @@ class Backward {
       }
       w.barrier.wait(w.size);
       const bool start = first == 0 && w.rows.begin == 0;
-      block_grad_.run({block, d_x_, d_r_, start}, zeros_, w.scratch.tile, w.rank, w.size,
+      const bool end = step == s_.T && w.rows.end == s_.B;
+      block_grad_.run({block, d_x_, d_r_, start, end}, zeros_, w.scratch.tile, w.rank, w.size,
                       w.barrier);
       keep_last(w);
       w.barrier.wait(w.size);
@@ -143,7 +146,7 @@ class Backward {
     finish(w);
   }
 
-  T* carry(const Worker& w, int k, int64_t b) const {
+  A* carry(const Worker& w, int k, int64_t b) const {
     return carry_[k] + (b - w.rows.begin) * s_.H;
   }
 
@@ -158,7 +161,7 @@ class Backward {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
         const T* from = rows_.state(w.dir().d_state_n[k], b);
-        memcpy(carry(w, k, b) + u.begin, from + u.begin, (u.end - u.begin) * sizeof(T));
+        copy(from, carry(w, k, b), u);
       }
     }
   }
@@ -173,9 +176,9 @@ class Backward {
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {
-          w_hh_.multiply(p, next + r, count, w.scratch.tile);
+          w_hh_.multiply(p, next + r, count, w.scratch.tile, w.rank);
         } else {
-          memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(T));
+          memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
         for (int64_t i = r; i < r + count; ++i) {
           cell(w, t, w.mine.begin + i, n + i, at + local + i, p,
@@ -190,8 +193,8 @@ class Backward {
 
   // The cell's backward at (t, b) on the units of panel p. n: its row; at: its row of the block.
   FASTRNN_INLINE void cell(Worker& w, int64_t t, int64_t b, int64_t n, int64_t at, int64_t p,
-                           const T* recurrent) {
-    using V = Vec<T>;
+                           const A* recurrent) {
+    using V = Vec<A>;
     const T* d_out = static_cast<const T*>(s_.d_output) + (n * s_.directions + w.d) * s_.H;
     const T *keep[K + 1], *before[S] = {}, *after[S];
     for (int k = 0; k < K; ++k) {
@@ -206,18 +209,18 @@ class Backward {
     for (int v = 0; v < panels_.registers(p); ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
       V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
-      for (int k = 0; k < K; ++k) kept[k] = V::load(keep[k] + j, left);
+      for (int k = 0; k < K; ++k) kept[k] = read(keep[k] + j, left);
       for (int k = 0; k < S; ++k) {
-        prev[k] = V::load(before[k] + j, left);
-        next[k] = V::load(after[k] + j, left);
+        prev[k] = read(before[k] + j, left);
+        next[k] = read(after[k] + j, left);
         d[k] = V::load(carry(w, k, b) + j, left);
       }
-      d[0] = d[0] + V::load(d_out + j, left) + V::load(recurrent + v * W);
+      d[0] = d[0] + read(d_out + j, left) + V::load(recurrent + v * W);
       Cell::backward(kept, prev, next, d, dx, dr);
-      for (int k = 0; k < S; ++k) (reset ? V(T(0)) : d[k]).store(carry(w, k, b) + j, left);
+      for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);
       for (int g = 0; g < G; ++g) {
-        dx[g].store(d_x + g * s_.H + j, left);
-        if (Cell::kSplit) dr[g].store(d_r + g * s_.H + j, left);
+        write(dx[g], d_x + g * s_.H + j, left);
+        if (Cell::kSplit) write(dr[g], d_r + g * s_.H + j, left);
       }
     }
   }
@@ -241,13 +244,13 @@ class Backward {
     for (int64_t p = w.units.begin; p < w.units.end; ++p) {
       for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
         const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
-        w_hh_.multiply(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
+        w_hh_.multiply(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile, w.rank);
         for (int64_t i = 0; i < count; ++i) {
           for (int v = 0; v < panels_.registers(p); ++v) {
             const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
-            const Vec<T> sum = Vec<T>::load(carry(w, 0, b + i) + j, left) +
-                               Vec<T>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
-            sum.store(rows_.state(w.dir().d_state0[0], b + i) + j, left);
+            const Vec<A> sum = Vec<A>::load(carry(w, 0, b + i) + j, left) +
+                               Vec<A>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
+            write(sum, rows_.state(w.dir().d_state0[0], b + i) + j, left);
           }
         }
       }
@@ -255,8 +258,7 @@ class Backward {
     const Range u = columns(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       for (int k = 1; k < S; ++k) {
-        memcpy(rows_.state(w.dir().d_state0[k], b) + u.begin, carry(w, k, b) + u.begin,
-               (u.end - u.begin) * sizeof(T));
+        copy(carry(w, k, b), rows_.state(w.dir().d_state0[k], b), u);
       }
     }
     w.barrier.wait(w.size);
@@ -268,11 +270,11 @@ class Backward {
   Arena arena_;
   const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
   Matrix<T> w_hh_;
-  const Panels<T>& panels_;  // of units: the columns of W_hh
+  const Panels<A>& panels_;  // of units: the columns of W_hh
   BlockGrad<T> block_grad_;
   Recompute<Cell, T> recompute_;
   T* zeros_;       // [G*H]
-  T* carry_[S];    // dL/dstate passed on directly [chunk, H]
+  A* carry_[S];    // dL/dstate passed on directly [chunk, H]
   T* last_;        // gate gradients kept from the block before [chunk, G*H]
   T *d_x_, *d_r_;  // gate gradients of the block [rows, ld]: dL/dx and dL/dr
   BlockValues<Cell, T> values_;

@@ -12,20 +12,25 @@ namespace FASTRNN_ISA {
 template <class T>
 struct Block : BlockRows {
   const T *d_x, *d_r;  // dL/dx and dL/dr
-  bool start;          // the first block of its direction: gradients are written, not added to
+  bool start, end;     // the first, the last block of its direction
 };
 
 template <class T>
 class BlockGrad {
  public:
-  // gates: G*H; most: rows of a block, at most; packed: are there steps enough to pack weights for?
-  BlockGrad(Arena& arena, const ScanParams& s, int64_t gates, int64_t most, bool packed)
+  // gates: G*H; most: rows of a block, at most; several: may a direction have more blocks than one?
+  // packed: are there steps enough to pack weights for?
+  BlockGrad(Arena& arena, const ScanParams& s, int64_t gates, int64_t most, bool several,
+            bool packed)
       : s_(s),
         rows_{s},
         ld_(WeightGrad<T>::row_length(gates)),
         hidden_(s.H, 1),
-        w_ih_(arena, s.d_input && s.dir[0].w_ih ? gates : 0, s.I, packed),
+        w_ih_(arena, s.d_input && s.dir[0].w_ih ? gates : 0, s.I, packed, s.threads),
         weight_grad_(arena, gates, most, s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
+    const bool sums = Storage<T>::kPair > 1 && several;
+    const int64_t sizes[] = {gates * s.I, gates * s.H, gates, gates};
+    for (int i = 0; i < 4; ++i) sums_[i] = arena.take<Sum<T>>(sums ? sizes[i] : 0);
     pointers_ = arena.take<T*>(s.threads * most);
     most_ = most;
   }
@@ -39,34 +44,47 @@ class BlockGrad {
 
   // All ranks together, once the block's gate gradients are written. zeros: [H]; tile: memory of a
   // row group.
-  void run(const Block<T>& block, const T* zeros, T* tile, int rank, int size, Barrier& barrier) {
+  void run(const Block<T>& block, const T* zeros, Sum<T>* tile, int rank, int size,
+           Barrier& barrier) {
     const Direction& dir = s_.dir[block.d];
     input_grad(block, tile, rank, size);
     if (dir.d_b_ih) {
-      weight_grad_.add_bias(block.d_x, block.count, static_cast<T*>(dir.d_b_ih), block.start, rank,
-                            size);
+      weight_grad_.add_bias(block.d_x, block.count, gradient(block, dir.d_b_ih, 2), rank, size);
     }
     if (dir.d_b_hh) {
-      weight_grad_.add_bias(block.d_r, block.count, static_cast<T*>(dir.d_b_hh), block.start, rank,
-                            size);
+      weight_grad_.add_bias(block.d_r, block.count, gradient(block, dir.d_b_hh, 3), rank, size);
     }
     T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
       return rows_.hidden_before(block.d, t, b, zeros);
     });
-    weight_grad(block, hidden_, h, block.d_r, dir.d_w_hh, rank, size, barrier);
+    weight_grad_.pair(block.d_r, block.count, rank, size);
+    weight_grad(block, hidden_, h, block.d_r, gradient(block, dir.d_w_hh, 1), rank, size, barrier);
     if (!dir.d_w_ih) return;
     barrier.wait(size);
     T* const* x = pointers(block, rank, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
-    weight_grad(block, Panels<T>(s_.I, 1), x, block.d_x, dir.d_w_ih, rank, size, barrier);
+    if (block.d_x != block.d_r) weight_grad_.pair(block.d_x, block.count, rank, size);
+    weight_grad(block, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0), rank,
+                size, barrier);
   }
 
  private:
-  void weight_grad(const Block<T>& block, const Panels<T>& panels, T* const* x, const T* d_gates,
-                   void* d_weight, int rank, int size, Barrier& barrier) {
+  Gradient<T> gradient(const Block<T>& block, void* out, int index) const {
+    T* to = static_cast<T*>(out);
+    if constexpr (Storage<T>::kPair == 1)
+      return {to, to, block.start, block.end};
+    else
+      return {to, sums_[index], block.start, block.end};
+  }
+
+  void weight_grad(const Block<T>& block, const Panels<Sum<T>>& panels, T* const* x,
+                   const T* d_gates, const Gradient<T>& d_weight, int rank, int size,
+                   Barrier& barrier) {
+    if (block.count <= WeightGrad<T>::kFewRows) {
+      return weight_grad_.add_few(panels, x, d_gates, block.count, d_weight, rank, size);
+    }
     weight_grad_.pack(panels, x, block.count, rank, size);
     barrier.wait(size);
-    weight_grad_.add(panels, d_gates, block.count, static_cast<T*>(d_weight), block.start, rank,
-                     size);
+    weight_grad_.add(panels, d_gates, block.count, d_weight, rank, size);
   }
 
   // f(t, b) for every row of the block, in its order.
@@ -79,14 +97,14 @@ class BlockGrad {
   }
 
   // Gate gradients times W_ih, or they themselves where the projection was given.
-  void input_grad(const Block<T>& block, T* tile, int rank, int size) {
+  void input_grad(const Block<T>& block, Sum<T>* tile, int rank, int size) {
     if (!s_.d_input) return;
     const Range mine = part(block.count, rank, size);
     T* const* to = pointers(block, rank, [&](int64_t t, int64_t b) {
       return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
     });
     if (s_.dir[block.d].w_ih) {  // the directions come one after the other
-      w_ih_.multiply_rows(block.d_x, ld_, to, mine, block.d > 0, tile);
+      w_ih_.multiply_rows(block.d_x, ld_, to, mine, block.d > 0, tile, rank);
     } else {
       for (int64_t i = mine.begin; i < mine.end; ++i) {
         memcpy(to[i], block.d_x + i * ld_, s_.I * sizeof(T));
@@ -97,9 +115,10 @@ class BlockGrad {
   const ScanParams& s_;
   const Rows<T> rows_;
   const int64_t ld_;
-  const Panels<T> hidden_;  // of the columns of W_hh
+  const Panels<Sum<T>> hidden_;  // of the columns of W_hh
   Matrix<T> w_ih_;
   WeightGrad<T> weight_grad_;
+  Sum<T>* sums_[4];  // of the gradients of w_ih, w_hh, b_ih, b_hh, over blocks
   T** pointers_;
   int64_t most_;
 };

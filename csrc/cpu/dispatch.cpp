@@ -6,10 +6,11 @@
 
 namespace fastrnn {
 
-#define FASTRNN_DECLARE(isa)                  \
-  namespace isa {                             \
-  extern const CellKernels float32_kernels[]; \
-  extern const CellKernels float64_kernels[]; \
+#define FASTRNN_DECLARE(isa)                   \
+  namespace isa {                              \
+  extern const CellKernels float32_kernels[];  \
+  extern const CellKernels float64_kernels[];  \
+  extern const CellKernels bfloat16_kernels[]; \
   }
 FASTRNN_DECLARE(base)
 #ifdef FASTRNN_HAVE_AVX2
@@ -17,6 +18,9 @@ FASTRNN_DECLARE(avx2)
 #endif
 #ifdef FASTRNN_HAVE_AVX512
 FASTRNN_DECLARE(avx512)
+#endif
+#ifdef FASTRNN_HAVE_AVX512BF16
+FASTRNN_DECLARE(avx512bf16)
 #endif
 #undef FASTRNN_DECLARE
 
@@ -27,19 +31,29 @@ struct Built {
   bool runs_here;
 };
 
+#ifdef FASTRNN_HAVE_AVX512
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512cd");
+}
+#endif
+
 const Built built[] = {
     // narrowest first
-    {{"base", base::float32_kernels, base::float64_kernels}, true},
+    {{"base", base::float32_kernels, base::float64_kernels, base::bfloat16_kernels}, true},
 #ifdef FASTRNN_HAVE_AVX2
-    {{"avx2", avx2::float32_kernels, avx2::float64_kernels},
+    {{"avx2", avx2::float32_kernels, avx2::float64_kernels, avx2::bfloat16_kernels},
      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("bmi2")},
 #endif
 #ifdef FASTRNN_HAVE_AVX512
-    {{"avx512", avx512::float32_kernels, avx512::float64_kernels},
-     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512cd")},
+    {{"avx512", avx512::float32_kernels, avx512::float64_kernels, avx512::bfloat16_kernels},
+     has_avx512()},
+#endif
+#ifdef FASTRNN_HAVE_AVX512BF16  // its instructions are of use to bfloat16 alone
+    {{"avx512bf16", avx512::float32_kernels, avx512::float64_kernels, avx512bf16::bfloat16_kernels},
+     has_avx512() && __builtin_cpu_supports("avx512bf16")},
 #endif
 };
 

@@ -39,22 +39,29 @@ class Forward {
 
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int W = Vec<T>::W;
+  using A = Sum<T>;
+  static constexpr int W = Vec<A>::W;
   static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
   enum { kNothing, kPartial, kAll };
+  // Carried states live in the final states' memory, and h in the output: where those are rounded,
+  // in memory of their own.
+  static constexpr bool kRounded = Storage<T>::kPair > 1;
+  static constexpr int kFirstCarried = kRounded ? 0 : 1;
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
 
   struct Scratch {  // one thread's
-    T* gates;       // projected input of a block [rows][columns of the thread's panels]
-    T* recurrent;   // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
+    A* gates;       // projected input of a block [rows][columns of the thread's panels]
+    A* recurrent;   // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
                     // panels
-    T* zeros;       // [H]
+    A* zeros;       // [H]; as T it is zeros too
+    A* carried;     // kRounded: [S][rows, H]
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
+    Range rows;                    // of the batch
   };
 
   Forward(const ScanParams& s, void* memory) : s_(s), rows_{s}, saved_{s}, panels_(s.H, G) {
-    const int64_t row_bytes = panels_.width() * sizeof(T);
+    const int64_t row_bytes = panels_.width() * sizeof(A);
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
     const int64_t most = s.B < kMaxRows ? s.B : kMaxRows;
@@ -64,12 +71,14 @@ class Forward {
     scratch_ = arena.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
       const int64_t tile = kGroupRows * kMaxVectors * W;
-      Scratch w{arena.take<T>(block_rows_ * panels_.width()),
-                arena.take<T>(tile > panels_.width() ? tile : panels_.width()),
-                arena.take<T>(s.H),
+      Scratch w{arena.take<A>(block_rows_ * panels_.width()),
+                arena.take<A>(tile > panels_.width() ? tile : panels_.width()),
+                arena.take<A>(s.H),
+                arena.take<A>(kRounded ? S * most * s.H : 0),
                 arena.take<const T*>(block_rows_),
                 arena.take<const T*>(most),
-                arena.take<const T*>(most)};
+                arena.take<const T*>(most),
+                {0, 0}};
       if (memory) scratch_[i] = w;
     }
     bytes_ = arena.used();
@@ -80,12 +89,12 @@ class Forward {
     const Direction& dir = s_.dir[d];
     const int64_t start = panels_.unit(panels.begin), first = start < s_.H ? start : s_.H;
     const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
-    memset(w.zeros, 0, s_.H * sizeof(T));
+    memset(w.zeros, 0, s_.H * sizeof(A));
+    w.rows = rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {
       w.h[b - rows.begin] = rows_.state(dir.state0[0], b);
-      for (int i = 1; i < S; ++i) {  // carried states live in the final state's memory
-        memcpy(rows_.state(dir.state_n[i], b) + first, rows_.state(dir.state0[i], b) + first,
-               (last - first) * sizeof(T));
+      for (int k = kFirstCarried; k < S; ++k) {
+        copy(rows_.state(dir.state0[k], b), carried(d, k, b, w), {first, last});
       }
     }
     for (int64_t step = 0; step < s_.T;) {
@@ -97,7 +106,7 @@ class Forward {
         for (int64_t b = 0; b < active; ++b) w.input[count++] = rows_.input(t, rows.begin + b);
       }
       project(d, count, panels, w);
-      const T* gates = w.gates;
+      const A* gates = w.gates;
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
         time_step(d, t, rows, panels, gates, w);
@@ -108,7 +117,18 @@ class Forward {
     for (int64_t b = rows.begin; b < rows.end; ++b) {
       memcpy(rows_.state(dir.state_n[0], b) + first, w.h[b - rows.begin] + first,
              (last - first) * sizeof(T));
+      for (int k = 1; kRounded && k < S; ++k) {
+        copy(carried(d, k, b, w), rows_.state(dir.state_n[k], b), {first, last});
+      }
     }
+  }
+
+  // State k of batch row b between its steps.
+  A* carried(int d, int k, int64_t b, const Scratch& w) const {
+    if constexpr (kRounded)
+      return w.carried + (k * (w.rows.end - w.rows.begin) + b - w.rows.begin) * s_.H;
+    else
+      return rows_.state(s_.dir[d].state_n[k], b);
   }
 
   int64_t columns(Range panels) const {
@@ -120,15 +140,15 @@ class Forward {
   void project(int d, int64_t count, Range panels, Scratch& w) {
     const int64_t ld = columns(panels);
     for (int64_t p = panels.begin; p < panels.end; ++p) {
-      T* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
+      A* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
       weights_[d].input(p, w.input, count, out, ld);
     }
   }
 
-  void time_step(int d, int64_t t, Range rows, Range panels, const T* gates, Scratch& w) {
+  void time_step(int d, int64_t t, Range rows, Range panels, const A* gates, Scratch& w) {
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
     for (int64_t b = 0; b < active; ++b) {
-      w.h_in[b] = s_.resets && s_.resets[n + b] ? w.zeros : w.h[b];
+      w.h_in[b] = s_.resets && s_.resets[n + b] ? reinterpret_cast<const T*>(w.zeros) : w.h[b];
     }
     const int64_t origin = panels_.column(panels.begin);
     const bool by_row = active == 1 && !weights_[d].direct();
@@ -151,8 +171,8 @@ class Forward {
     for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);
   }
 
-  void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x, int64_t x_ld,
-             const T* r, int64_t r_ld, Scratch& w, const T* const* h) {
+  void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x, int64_t x_ld,
+             const A* r, int64_t r_ld, Scratch& w, const T* const* h) {
     if (!s_.dir[d].saved) {
       cells<kNothing>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
     } else if (s_.partial) {
@@ -164,11 +184,10 @@ class Forward {
 
   // The cell on the units of panel p, for `count` rows of a step from row index n, batch row b on.
   template <int kSave>
-  [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const T* x,
-                               int64_t x_ld, const T* r, int64_t r_ld, Scratch& w,
+  [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x,
+                               int64_t x_ld, const A* r, int64_t r_ld, Scratch& w,
                                const T* const* h) {
-    using V = Vec<T>;
-    const Direction& dir = s_.dir[d];
+    using V = Vec<A>;
     const int nu = panels_.registers(p);
     for (int64_t i = 0; i < count; ++i) {
       const bool reset = s_.resets && s_.resets[n + i];
@@ -181,19 +200,20 @@ class Forward {
           xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
           rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
         }
-        prev[0] = V::load(h[i] + j, left);
-        for (int k = 1; k < S; ++k) {
-          const T* state = rows_.state(dir.state_n[k], b + i);
-          prev[k] = V::load((reset ? w.zeros : state) + j, left);
+        if (!kRounded) prev[0] = read(h[i] + j, left);
+        for (int k = kFirstCarried; k < S; ++k) {
+          prev[k] = V::load((reset ? w.zeros : carried(d, k, b + i, w)) + j, left);
         }
         Cell::forward(xs, rs, prev, next, keep);
-        next[0].store(out + j, left);
-        for (int k = 1; k < S; ++k) {
-          next[k].store(rows_.state(dir.state_n[k], b + i) + j, left);
-          if (kSave != kNothing) next[k].store(saved_.carried(d, n + i, k) + j, left);
+        write(next[0], out + j, left);
+        for (int k = kFirstCarried; k < S; ++k) next[k].store(carried(d, k, b + i, w) + j, left);
+        for (int k = 1; kSave != kNothing && k < S; ++k) {
+          write(next[k], saved_.carried(d, n + i, k) + j, left);
         }
-        if (kSave == kPartial && kept_gate<Cell> >= 0) keep[kept_gate<Cell>].store(saved + j, left);
-        for (int k = 0; kSave == kAll && k < K; ++k) keep[k].store(saved + k * s_.H + j, left);
+        if (kSave == kPartial && kept_gate<Cell> >= 0) {
+          write(keep[kept_gate<Cell>], saved + j, left);
+        }
+        for (int k = 0; kSave == kAll && k < K; ++k) write(keep[k], saved + k * s_.H + j, left);
       }
     }
   }
@@ -201,7 +221,7 @@ class Forward {
   const ScanParams& s_;
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
-  const Panels<T> panels_;
+  const Panels<A> panels_;
   int64_t block_rows_ = 0, bytes_ = 0;
   GateWeights<T> weights_[2];
   Scratch* scratch_ = nullptr;

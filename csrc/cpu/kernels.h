@@ -14,7 +14,7 @@ struct CellKernels {
 
 struct CpuKernels {
   const char* isa;
-  const CellKernels *float32, *float64;  // in the order of the cell list
+  const CellKernels *float32, *float64, *bfloat16;  // in the order of the cell list
 };
 
 const CpuKernels& cpu_kernels();

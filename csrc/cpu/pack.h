@@ -34,24 +34,28 @@ struct Panels {
   FASTRNN_INLINE int64_t width() const { return G * ((H + W - 1) / W) * W; }  // of all panels
 };
 
-// Transposes W rows of `cols` <= W numbers, ld apart, into W columns: out[c] = rows[.][c].
+// Transposes W rows of `cols` <= W lanes of numbers, ld numbers apart, into W columns:
+// out[c] = rows[.][c]. left: numbers of a row from `in` on.
 template <class T>
-FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t cols, T* out,
+FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t left, Lane<T>* out,
                               int64_t out_ld) {
-  constexpr int W = Vec<T>::W;
-  if (rows < W || cols < W) {
+  using V = Vec<Lane<T>>;
+  constexpr int W = V::W, P = Storage<T>::kPair;
+  if (rows < W || left < W * P) {
+    const int64_t cols = left < W * P ? lanes<T>(left) : W;
     for (int64_t c = 0; c < cols; ++c)
-      for (int64_t r = 0; r < W; ++r) out[c * out_ld + r] = r < rows ? in[r * ld + c] : T(0);
+      for (int64_t r = 0; r < W; ++r)
+        out[c * out_ld + r] = r < rows ? lane(in + r * ld + c * P, left - c * P) : Lane<T>(0);
     return;
   }
-  typename Vec<T>::N a[W], b[W];
-  typename Vec<T>::I low, high;  // interleave the halves of two registers
+  typename V::N a[W], b[W];
+  typename V::I low, high;  // interleave the halves of two registers
   for (int i = 0; i < W; ++i) {
     low[i] = i / 2 + (i % 2) * W;
     high[i] = W / 2 + i / 2 + (i % 2) * W;
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) a[i] = Vec<T>::load(in + i * ld).v;
+  for (int i = 0; i < W; ++i) a[i] = Product<T>::load(in + i * ld, W * P);
 #pragma GCC unroll 4
   for (int stage = 1; stage < W; stage *= 2) {
 #pragma GCC unroll 16
@@ -63,13 +67,13 @@ FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t col
     for (int i = 0; i < W; ++i) a[i] = b[i];
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) Vec<T>(a[i]).store(out + i * out_ld);
+  for (int i = 0; i < W; ++i) V(a[i]).store(out + i * out_ld);
 }
 
-// weight [G*H, K] -> panel p [K][vectors*W]: the panel's units of every gate, transposed.
+// weight [G*H, K] -> panel p [lanes(K)][vectors*W]: the panel's units of every gate, transposed.
 template <class T>
-void pack_gates(const Panels<T>& panels, int64_t p, const T* weight, int64_t K, T* out) {
-  constexpr int W = Vec<T>::W;
+void pack_gates(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K, Lane<T>* out) {
+  constexpr int W = Vec<Lane<T>>::W, P = Storage<T>::kPair;
   const int nu = panels.registers(p);
   const int64_t width = panels.vectors(p) * W;
   for (int g = 0; g < panels.G; ++g)
@@ -77,49 +81,57 @@ void pack_gates(const Panels<T>& panels, int64_t p, const T* weight, int64_t K, 
       const int64_t unit = panels.unit(p) + v * W;
       const int64_t rows = panels.H - unit < W ? panels.H - unit : W;
       const T* in = weight + (panels.gate_row(g) + unit) * K;
-      for (int64_t k = 0; k < K; k += W)
-        transpose(in + k, K, rows, K - k < W ? K - k : W, out + k * width + (g * nu + v) * W,
-                  width);
+      for (int64_t k = 0; k < K; k += W * P)
+        transpose(in + k, K, rows, K - k, out + k / P * width + (g * nu + v) * W, width);
     }
 }
 
 // One row [G*H] (a bias, a ready projection) in the order of the panels' columns: [width()].
 template <class T>
-void pack_row(const Panels<T>& panels, int64_t first, int64_t last, const T* row, T* out) {
-  constexpr int W = Vec<T>::W;
+void pack_row(const Panels<Sum<T>>& panels, int64_t first, int64_t last, const T* row,
+              Sum<T>* out) {
+  constexpr int W = Vec<Sum<T>>::W;
   for (int64_t p = first; p < last; ++p) {
     const int nu = panels.registers(p);
-    T* to = out + panels.column(p) - panels.column(first);
+    Sum<T>* to = out + panels.column(p) - panels.column(first);
     for (int g = 0; g < panels.G; ++g)
       for (int v = 0; v < nu; ++v) {
         const int64_t unit = panels.unit(p) + v * W;
-        Vec<T>::load(row + panels.gate_row(g) + unit, panels.H - unit).store(to + (g * nu + v) * W);
+        read(row + panels.gate_row(g) + unit, panels.H - unit).store(to + (g * nu + v) * W);
       }
   }
 }
 
-// Columns of `count` rows from panels.unit(p) on -> panel [count][vectors*W].
+// Columns of `count` rows from panels.unit(p) on -> panel [lanes(count)][vectors*W]. A last row
+// without a neighbour shares its lanes with zeros.
 template <class T, class Row>
-FASTRNN_INLINE void pack_columns_of(const Panels<T>& panels, int64_t p, Row row, int64_t count,
-                                    T* out) {
-  constexpr int W = Vec<T>::W;
+FASTRNN_INLINE void pack_columns_of(const Panels<Sum<T>>& panels, int64_t p, Row row, int64_t count,
+                                    Lane<T>* out) {
+  constexpr int W = Vec<Lane<T>>::W, P = Storage<T>::kPair;
   const int nv = panels.vectors(p);
   const int64_t first = panels.unit(p);
-  for (int64_t k = 0; k < count; ++k) {
-    const T* in = row(k) + first;
+  for (int64_t k = 0; k < count; k += P) {
+    const T *low = row(k) + first, *high = k + P <= count ? row(k + P - 1) + first : low;
     for (int v = 0; v < nv; ++v) {
-      Vec<T>::load(in + v * W, panels.H - first - v * W).store(out + (k * nv + v) * W);
+      Lane<T>* to = out + (k / P * nv + v) * W;
+      const int64_t left = panels.H - first - v * W;
+      if (k + P <= count) {
+        interleave(low + v * W, high + v * W, left).store(to);
+      } else {
+        alone(low + v * W, left).store(to);
+      }
     }
   }
 }
 template <class T>
-void pack_columns(const Panels<T>& panels, int64_t p, T* const* rows, int64_t count, T* out) {
-  pack_columns_of(panels, p, [&](int64_t k) { return rows[k]; }, count, out);
+void pack_columns(const Panels<Sum<T>>& panels, int64_t p, T* const* rows, int64_t count,
+                  Lane<T>* out) {
+  pack_columns_of<T>(panels, p, [&](int64_t k) { return rows[k]; }, count, out);
 }
 template <class T>
-void pack_columns(const Panels<T>& panels, int64_t p, const T* matrix, int64_t ld, int64_t count,
-                  T* out) {
-  pack_columns_of(panels, p, [&](int64_t k) { return matrix + k * ld; }, count, out);
+void pack_columns(const Panels<Sum<T>>& panels, int64_t p, const T* matrix, int64_t ld,
+                  int64_t count, Lane<T>* out) {
+  pack_columns_of<T>(panels, p, [&](int64_t k) { return matrix + k * ld; }, count, out);
 }
 
 }  // namespace FASTRNN_ISA

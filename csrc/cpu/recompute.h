@@ -33,7 +33,7 @@ class Recompute {
       : s_(s), rows_{s}, saved_{s}, panels_(s.H, Cell::kGates, kKept), most_(most) {
     if (!wanted()) return;
     for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
-    tiles_ = arena.take<T>(s.threads * 2 * kTile);
+    tiles_ = arena.take<A>(s.threads * 2 * kTile);
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
   }
 
@@ -55,7 +55,7 @@ class Recompute {
       list[1 + S][at] = saved_.row(block.d, s_.row(t) + b);
     });
     const Range mine = part(block.count, rank, size);
-    T *x = tiles_ + rank * 2 * kTile, *r = x + kTile;
+    A *x = tiles_ + rank * 2 * kTile, *r = x + kTile;
     for (int64_t i = mine.begin; i < mine.end; i += kPassRows) {
       const int64_t end = mine.end - i < kPassRows ? mine.end : i + kPassRows;
       for (int64_t p = 0; p < panels_.count(); ++p) {
@@ -71,31 +71,32 @@ class Recompute {
   }
 
  private:
-  static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<T>::W;
+  using A = Sum<T>;
+  static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<Sum<T>>::W;
   static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
   static constexpr int64_t kTile = kGroupRows * kMaxVectors * W;
   static constexpr int64_t kPassRows = 4 * kGroupRows;  // rows that stay in L2 for all panels
 
-  void cells(int64_t p, int64_t first, int64_t count, const T** const* list, const T* x, const T* r,
+  void cells(int64_t p, int64_t first, int64_t count, const T** const* list, const A* x, const A* r,
              const BlockValues<Cell, T>& values) {
-    using V = Vec<T>;
+    using V = Vec<A>;
     constexpr int G = Cell::kGates;
     const int nu = panels_.registers(p);
     for (int64_t i = 0; i < count; ++i) {
-      const T *x_row = x + i * panels_.vectors(p) * W, *r_row = r + (x_row - x);
+      const A *x_row = x + i * panels_.vectors(p) * W, *r_row = r + (x_row - x);
       for (int v = 0; v < nu; ++v) {
         const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
         V xs[G], rs[G], prev[S], next[S], keep[K + 1];
         for (int g = 0, at = v * W; g < G; ++g) {
-          xs[g] = rs[g] = V(T(0));
+          xs[g] = rs[g] = V(A(0));
           if (g == kKept) continue;
           xs[g] = V::load(x_row + at), rs[g] = V::load(r_row + at);
           at += nu * W;
         }
-        for (int k = 0; k < S; ++k) prev[k] = V::load(list[1 + k][first + i] + j, left);
+        for (int k = 0; k < S; ++k) prev[k] = read(list[1 + k][first + i] + j, left);
         Cell::forward(xs, rs, prev, next, keep);
-        if (kKept >= 0) keep[kKept] = V::load(list[1 + S][first + i] + j, left);
-        for (int k = 0; k < K; ++k) keep[k].store(values.row(first + i, k) + j, left);
+        if (kKept >= 0) keep[kKept] = read(list[1 + S][first + i] + j, left);
+        for (int k = 0; k < K; ++k) write(keep[k], values.row(first + i, k) + j, left);
       }
     }
   }
@@ -103,10 +104,10 @@ class Recompute {
   const ScanParams& s_;
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
-  const Panels<T> panels_;
+  const Panels<A> panels_;
   const int64_t most_;
   GateWeights<T> weights_[2];
-  T* tiles_ = nullptr;
+  A* tiles_ = nullptr;
   const T** pointers_ = nullptr;
 };
 

@@ -1,6 +1,6 @@
 // Where the rows of a scan lie: time step t of batch row b, for every layout the op accepts.
 #pragma once
-#include "simd.h"
+#include "number.h"
 #include "team.h"
 
 namespace fastrnn {
@@ -12,6 +12,14 @@ struct BlockRows {
   int64_t first, last, count;
   Range rows;
 };
+
+// Numbers `units` of a state, to another precision or the same.
+template <class From, class To>
+void copy(const From* from, To* to, Range units) {
+  for (int64_t j = units.begin; j < units.end; j += Vec<Sum<From>>::W) {
+    write(read(from + j, units.end - j), to + j, units.end - j);
+  }
+}
 
 template <class T>
 struct Rows {
