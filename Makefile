@@ -25,7 +25,7 @@ bench: build
 bench-compare: build  ## this tree against another revision: make bench-compare BASE=<rev>
 	$(PYTHON) -m benchmarks compare $(BASE)
 
-sanitize:  ## the CPU kernels under AddressSanitizer, UBSan and ThreadSanitizer
+sanitize:  ## the CPU kernels, and the CUDA kernels in the simulator, under sanitizers
 	.ci/sanitize
 
 gpu:  ## on a machine with a GPU: build, all checks that need one, then its benchmark

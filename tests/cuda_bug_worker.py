@@ -1,6 +1,6 @@
-"""Runs an lstm through one engine of a simulator library in ten orders of its threads.
+"""Runs an lstm through one engine of a simulator library in some orders of its threads.
 
-    python tests/cuda_bug_worker.py LIBRARY ENGINE
+    python tests/cuda_bug_worker.py LIBRARY ENGINE [ORDERS]
 
 Exit status 1 and "caught: .." where a check fails, 0 where all pass.
 """
@@ -17,11 +17,12 @@ from cuda_simulation import Simulator, case, check  # noqa: E402
 
 def main() -> int:
     simulator, engine = Simulator(Path(sys.argv[1])), sys.argv[2]
+    orders = int(sys.argv[3]) if len(sys.argv) > 3 else 10
     torch.use_deterministic_algorithms(True)  # memory that kernels are given is NaN
     torch.manual_seed(0)
     ragged = dict(h=37, b=9, t=4, sizes=[8, 5, 5, 2], resets=True)
     cases = [case("lstm", kind, directions=3, **ragged) for kind in ("bfloat16", "ieee")]
-    for seed in range(10):
+    for seed in range(orders):
         simulator.configure(seed)
         for kind, arguments in zip(("bfloat16", "ieee"), cases):
             try:

@@ -25,7 +25,7 @@ struct Products {
 template <class Step>
 struct Products<Step, Fma> {
   using Near = FmaProduct<Step, 32>;
-  using Far = FmaProduct<Step, 24>;
+  using Far = FmaProduct<Step, 20>;
 };
 
 template <class Step, class Math>

@@ -122,6 +122,9 @@ std::string why_not(Exchange exchange, const Request& r) {
     return "clusters need compute capability 9.0, this device has " +
            std::to_string(r.limits.arch / 10) + "." + std::to_string(r.limits.arch % 10);
   }
+  if (exchange != Exchange::kBlock && r.H <= 16) {
+    return "a block takes 16 units at least, and " + sizes + " has no more";
+  }
   return "the recurrent weights do not fit on the chip for " + sizes;
 }
 
