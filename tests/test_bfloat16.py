@@ -1,11 +1,11 @@
 """bfloat16 on the native CPU kernels: stored in it, with float32 sums, cells and carried states.
 
-The rule for rounding errors is that of test_parity.py, at most twice torch.nn's, taken here of the
-root mean square over several runs: in so low a precision one run says little. Where torch.nn has no
-such layer its place is taken by plain torch operations, which is what it runs on a CPU.
+Rounding errors: at most twice torch.nn's, of the root mean square over several runs, as one run
+says little here. Plain torch operations stand in where torch.nn has no such layer.
 """
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -275,15 +275,13 @@ def test_second_derivatives_and_forward_mode(cell):
     layer = fast(cell, 3, 5, dtype=BF16, backend="native")
     exact = fast(cell, 3, 5, dtype=torch.float64)
     exact.load_state_dict(layer.state_dict())
-    results = []
+    results, values = [], torch.randn(4, 2, 3).to(BF16)
     for module, dtype in ((layer, BF16), (exact, torch.float64)):
-        torch.manual_seed(1)
-        x = torch.randn(4, 2, 3).to(BF16).to(dtype).requires_grad_()
+        x = values.to(dtype, copy=True).requires_grad_()
         (grad,) = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)
         (second,) = torch.autograd.grad(grad.sum(), x)
-        _, (tangent, *_) = torch.func.jvp(
-            lambda x, module=module: flat(module(x)), (x.detach(),), (torch.ones_like(x),)
-        )
+        run = functools.partial(lambda module, x: flat(module(x)), module)
+        _, (tangent, *_) = torch.func.jvp(run, (x.detach(),), (torch.ones_like(x),))
         results.append((second, tangent))
         assert second.dtype == tangent.dtype == dtype
     for a, e in zip(*results):
