@@ -1,20 +1,21 @@
 #include "layer.h"
 
-#include <cstring>
+#include <algorithm>
 
 namespace fastrnn {
 namespace {
 
-int find_cell(const std::string& name) {
+int find_cell(std::string_view name) {
   for (int i = 0; i < kCellCount; ++i) {
     if (name == kCells[i].name) return i;
   }
   std::string known;
   for (const CellInfo& c : kCells) known += std::string(known.empty() ? "" : ", ") + c.name;
-  throw std::runtime_error("cell must be one of " + known + ", got " + name);
+  throw std::runtime_error("cell must be one of " + known + ", got " + std::string(name));
 }
 
 void check_like(const char* name, const Tensor& t, const Tensor& input) {
+  if (alike(t, input)) return;  // in fewer calls of the ABI than what puts the words together
   STD_TORCH_CHECK(t.scalar_type() == input.scalar_type(), name, " must have input's dtype ",
                   torch::headeronly::toString(input.scalar_type()), ", got ",
                   torch::headeronly::toString(t.scalar_type()));
@@ -23,14 +24,15 @@ void check_like(const char* name, const Tensor& t, const Tensor& input) {
 
 }  // namespace
 
-Layer::Layer(const std::string& name, const Tensor& input, const Tensors& weights,
+Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
              const Tensors& state, const std::optional<Tensor>& batch_sizes,
              const std::optional<Tensor>& resets, int64_t directions, bool project)
     : cell(find_cell(name)), packed(batch_sizes.has_value()), input_(input) {
   const int64_t dims = packed ? 2 : 3;
   STD_TORCH_CHECK(input.dim() == dims, "input must have ", dims, " dimensions, got ", shape(input));
-  STD_TORCH_CHECK(int64_t(state.size()) == info().states, "state must be ", info().states,
-                  " tensors, got ", state.size());
+  const bool given = packed || !state.empty();
+  STD_TORCH_CHECK(!given || int64_t(state.size()) == info().states, "state must be ", info().states,
+                  " tensors", packed ? "" : " or none", ", got ", state.size());
   if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {
     input_ = torch::stable::contiguous(input);
   }
@@ -60,8 +62,12 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions, bool project)
 }
 
 void Layer::read_rows(const std::optional<Tensor>& batch_sizes, const Tensors& state) {
-  STD_TORCH_CHECK(state[0].dim() == 3, "state must be [D, B, H], got ", shape(state[0]));
-  params.B = state[0].size(1);
+  if (state.empty()) {
+    params.B = input_.size(1);
+  } else {
+    STD_TORCH_CHECK(state[0].dim() == 3, "state must be [D, B, H], got ", shape(state[0]));
+    params.B = state[0].size(1);
+  }
   if (!packed) {
     params.T = input_.size(0);
     params.N = params.T * params.B;
@@ -130,7 +136,8 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
     check_shape("bias_hh", *w, {GH});
     dir.b_hh = keep(*w);
   }
-  for (int k = 0; k < info().states; ++k) {
+  if (state.empty()) std::fill_n(dir.state0, info().states, zeros());
+  for (size_t k = 0; k < state.size(); ++k) {
     const char* data = static_cast<const char*>(keep(state[k]));
     dir.state0[k] = data + d * params.B * H * input_.element_size();
   }
@@ -139,6 +146,14 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
 const void* Layer::keep(const Tensor& t) {
   if (t.is_contiguous()) return t.data_ptr();
   kept_.push_back(torch::stable::contiguous(t));
+  return kept_.back().data_ptr();
+}
+
+const void* Layer::zeros() {
+  alignas(64) static const char few[16 << 10] = {};
+  if (params.B * params.H * int64_t(input_.element_size()) <= int64_t(sizeof(few))) return few;
+  kept_.push_back(allocate(input_, {params.B, params.H}));
+  FASTRNN_SHIM(aoti_torch_zero_(kept_.back().get()));
   return kept_.back().data_ptr();
 }
 

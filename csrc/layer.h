@@ -1,6 +1,7 @@
 // A layer's tensors, checked, as the ScanParams of an engine.
 #pragma once
 #include <optional>
+#include <string_view>
 
 #include "common/params.h"
 #include "common/registry.h"
@@ -16,7 +17,7 @@ constexpr int64_t kForward = 1, kReverse = 2;
 class Layer {
  public:
   // Tensors as fastrnn::forward takes them (see ops.cpp); throws std::runtime_error on bad ones.
-  Layer(const std::string& cell, const Tensor& input, const Tensors& weights, const Tensors& state,
+  Layer(std::string_view cell, const Tensor& input, const Tensors& weights, const Tensors& state,
         const std::optional<Tensor>& batch_sizes, const std::optional<Tensor>& resets,
         int64_t directions, bool project);
 
@@ -41,6 +42,7 @@ class Layer {
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
                       bool project);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
+  const void* zeros();                // [B, H], for as long as this lives
 
   Tensor input_;
   Tensors kept_;

@@ -62,13 +62,15 @@ void* at(const Tensor& t, int64_t index) {
   return static_cast<char*>(t.data_ptr()) + index * int64_t(t.element_size());
 }
 
-std::tuple<Tensor, Tensors, Tensor> forward_cpu(std::string cell, Tensor input, Tensors weights,
-                                                Tensors state, MaybeTensor batch_sizes,
-                                                MaybeTensor resets, int64_t directions,
+std::tuple<Tensor, Tensors, Tensor> forward_cpu(StringHandle cell, const Tensor& input,
+                                                const Tensors& weights, const Tensors& state,
+                                                const MaybeTensor& batch_sizes,
+                                                const MaybeTensor& resets, int64_t directions,
                                                 bool project, int64_t save) {
+  const Text name(cell);
   STD_TORCH_CHECK(save >= kSaveNothing && save <= kSavePartial,
                   "save must be 0 (nothing), 1 (all) or 2 (partial), got ", save);
-  Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
+  Layer layer(name.view(), input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;
   const int64_t D = s.directions, H = s.H;
   s.partial = save == kSavePartial;
@@ -76,6 +78,7 @@ std::tuple<Tensor, Tensors, Tensor> forward_cpu(std::string cell, Tensor input, 
   Tensor output = layer.like_input(D * H);
   Tensor saved = save ? allocate(input, {D, s.N, stored, H}) : allocate(input, {0});
   Tensors final;
+  final.reserve(layer.info().states);
   for (int k = 0; k < layer.info().states; ++k) final.push_back(allocate(input, {D, s.B, H}));
   s.output = output.data_ptr();
   for (int64_t d = 0; d < D; ++d) {
@@ -86,13 +89,16 @@ std::tuple<Tensor, Tensors, Tensor> forward_cpu(std::string cell, Tensor input, 
   return {output, final, saved};
 }
 
-std::tuple<Tensor, Tensors, Tensors> backward_cpu(std::string cell, Tensor grad_output,
-                                                  Tensors grad_final, Tensor input, Tensors weights,
-                                                  Tensors state, Tensor output, Tensor saved,
-                                                  MaybeTensor batch_sizes, MaybeTensor resets,
-                                                  int64_t directions, bool project,
-                                                  bool need_input) {
-  Layer layer(cell, input, weights, state, batch_sizes, resets, directions, project);
+std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tensor& grad_output,
+                                                  const Tensors& grad_final, const Tensor& input,
+                                                  const Tensors& weights, const Tensors& state,
+                                                  const Tensor& output, const Tensor& saved,
+                                                  const MaybeTensor& batch_sizes,
+                                                  const MaybeTensor& resets, int64_t directions,
+                                                  bool project, bool need_input) {
+  const Text name(cell);
+  STD_TORCH_CHECK(!state.empty(), "backward takes no empty state");
+  Layer layer(name.view(), input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;
   const int64_t D = s.directions, H = s.H;
   s.partial = saved.dim() == 4 && saved.size(2) != layer.stored(false);

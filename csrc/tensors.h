@@ -9,9 +9,11 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace fastrnn {
@@ -54,6 +56,36 @@ inline Tensor as_contiguous(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 
+// The text of a str argument, deleted with it. (TORCH_BOX's std::string leaks one each call.)
+class Text {
+ public:
+  explicit Text(StringHandle handle) : handle_(handle) {}
+  Text(const Text&) = delete;
+  Text& operator=(const Text&) = delete;
+  ~Text() { torch_delete_string(handle_); }
+
+  std::string_view view() const {
+    const char* data;
+    size_t length;
+    FASTRNN_SHIM(torch_string_c_str(handle_, &data));
+    FASTRNN_SHIM(torch_string_length(handle_, &length));
+    return {data, length};
+  }
+
+ private:
+  StringHandle handle_;
+};
+
+// Whether the tensors have the same dtype and kind of device.
+inline bool alike(const Tensor& a, const Tensor& b) {
+  int32_t dtypes[2], devices[2];
+  FASTRNN_SHIM(aoti_torch_get_dtype(a.get(), &dtypes[0]));
+  FASTRNN_SHIM(aoti_torch_get_dtype(b.get(), &dtypes[1]));
+  FASTRNN_SHIM(aoti_torch_get_device_type(a.get(), &devices[0]));
+  FASTRNN_SHIM(aoti_torch_get_device_type(b.get(), &devices[1]));
+  return dtypes[0] == dtypes[1] && devices[0] == devices[1];
+}
+
 // "[3, 4]"
 inline std::string shape(const Tensor& t) {
   std::string text = "[";
@@ -63,9 +95,8 @@ inline std::string shape(const Tensor& t) {
 
 inline void check_shape(const char* name, const Tensor& t,
                         std::initializer_list<int64_t> expected) {
-  bool same = t.dim() == int64_t(expected.size());
-  for (size_t i = 0; same && i < expected.size(); ++i) same = t.size(i) == expected.begin()[i];
-  if (same) return;
+  const auto sizes = t.sizes();
+  if (std::equal(sizes.begin(), sizes.end(), expected.begin(), expected.end())) return;
   std::string text = "[";
   for (size_t i = 0; i < expected.size(); ++i) {
     text += (i ? ", " : "") + std::to_string(expected.begin()[i]);

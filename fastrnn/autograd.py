@@ -32,7 +32,7 @@ def recurrent_scan(
     cell: str,
     input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx [.., G*H]
     weights: Sequence[Tensor],  # for each direction in torch.nn's order
-    state: Sequence[Tensor],  # S tensors [D, B, H]
+    state: Sequence[Tensor] | None,  # S tensors [D, B, H]; None, for a dense input: zeros
     batch_sizes: Tensor | None,  # [T] int64 on the CPU
     resets: Tensor | None,  # [T, B] or [N] bool
     directions: int,
@@ -41,23 +41,25 @@ def recurrent_scan(
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer on a backend that `ops.choose` returned: (output, S final states)."""
+    grad = torch.is_grad_enabled()
+    transformed = forward_mode = False
+    if not torch.compiler.is_compiling():
+        transformed = torch._C._are_functorch_transforms_active()
+        forward_mode = forward_ad._current_level >= 0 or (transformed and _under_jvp())
+    if state is None:
+        inside = not (grad or transformed or forward_mode) and ops.knows_zeros(backend, input)
+        state = () if inside else _zeros(cell, input, weights, directions)
     if backend == "reference":
         return reference.forward(
             cell, input, weights, state, batch_sizes, resets, directions, project
         )
-    grad = torch.is_grad_enabled()
-    function = RecurrentScan
-    if not torch.compiler.is_compiling():
-        transformed = torch._C._are_functorch_transforms_active()
-        if forward_ad._current_level >= 0 or (transformed and _under_jvp()):
-            return _reference(cell, input, weights, state, batch_sizes, resets, directions, project)
-        if transformed:
-            function = TransformableScan
+    if forward_mode:
+        return _reference(cell, input, weights, state, batch_sizes, resets, directions, project)
     if grad and (
         input.requires_grad
         or any([w.requires_grad for w in weights])
         or any([s.requires_grad for s in state])
-        or function is TransformableScan
+        or transformed
     ):
         save = ops.SAVE_ALL
         if recompute_gates and cells.get(cell).saved > 0:
@@ -66,12 +68,24 @@ def recurrent_scan(
         tensors = (input, *weights, *state)
         if torch.compiler.is_compiling():
             tensors = _distinct(tensors)
+        function = TransformableScan if transformed else RecurrentScan
         result = function.apply(plan, batch_sizes, resets, *tensors)
         return result[0], result[1 : 1 + len(state)]
     output, final, _ = ops.kernels(backend)[0](
         cell, input, weights, state, batch_sizes, resets, directions, project, ops.SAVE_NOTHING
     )
     return output, final
+
+
+def _zeros(
+    cell: str, input: Tensor, weights: Sequence[Tensor], directions: int
+) -> tuple[Tensor, ...]:
+    """Initial states for a dense input: S tensors [D, B, H], the first [D, B, P] if projected."""
+    spec = cells.get(cell)
+    d, b = 2 if directions == reference.BOTH else 1, input.shape[1]
+    h, p = weights[0].shape[0] // spec.gates, weights[1].shape[1]
+    h0 = input.new_zeros(d, b, p)
+    return (h0, *(h0 if p == h else input.new_zeros(d, b, h) for _ in range(1, spec.states)))
 
 
 def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -65,7 +65,7 @@ def _features(module, input: Tensor, weight: Tensor) -> None:
             f"input must have the weights' dtype {weight.dtype}, got {input.dtype}: convert the "
             f"input with input.to({weight.dtype}) or the module with module.to({input.dtype})"
         )
-    if input.device != weight.device:
+    if not (input.is_cpu and weight.is_cpu) and input.device != weight.device:
         raise RuntimeError(
             f"input must be on the weights' device {weight.device}, got {input.device}"
         )

@@ -19,7 +19,7 @@ __all__ = ["Packing", "pack_lengths", "recurrent", "scan"]
 def recurrent(
     cell: str,
     input: Tensor,  # [T, B, I], or packed [N, I] with batch_sizes
-    hx: Sequence[Tensor],  # S tensors [L*D, B, H]
+    hx: Sequence[Tensor] | None,  # S tensors [L*D, B, H]; None, for a dense input: zeros
     layers: Sequence[Sequence[Tensor]],  # L lists of weights, in torch.nn's order
     batch_sizes: Tensor | None = None,  # [T] int64 on the CPU, falling
     resets: Tensor | None = None,  # [T, B] or packed [N], bool
@@ -46,7 +46,7 @@ def recurrent(
     backend, _ = ops.choose(cell, device, dtype, backend, proj)
     compute = ops.compute_dtype(dtype, device, backend)
     if compute is not given:
-        input, hx = input.to(compute), [s.to(compute) for s in hx]
+        input, hx = input.to(compute), hx and [s.to(compute) for s in hx]
         layers = [[w.to(compute) for w in weights] for weights in layers]
 
     d = 2 if bidirectional else 1
@@ -61,7 +61,7 @@ def recurrent(
         for index, weights in enumerate(layers):
             if index and dropout:
                 input = F.dropout(input, dropout, training)
-            state = [s[index * d : (index + 1) * d] for s in hx]
+            state = hx and [s[index * d : (index + 1) * d] for s in hx]
             input, layer_final = recurrent_scan(
                 cell, input, weights, state, batch_sizes, resets, directions, True, backend,
                 recompute_gates,

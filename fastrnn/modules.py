@@ -7,8 +7,6 @@ from the module at each call, never cached: tying, parametrizations, functional_
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 
 import torch
@@ -54,15 +52,16 @@ class _FastBase(nn.RNNBase):
     def flatten_parameters(self) -> None:
         """Nothing to do: fastrnn's kernels need no flat buffer. Kept for torch.nn's callers."""
 
-    def _layers(self) -> list[tuple[Tensor, ...]]:
+    def _layers(self) -> list[list[Tensor]]:
         """The weights of the L layers, both directions together, read afresh."""
-        # torch.compile traces this once a graph, and would warn about a cache.
-        find = _weight_getters if torch.compiler.is_compiling() else _cached_weight_getters
-        getters = find(self.num_layers, self.bidirectional, self.bias, self.proj_size > 0)
+        parameters = self._parameters
         try:
-            return [get(self._parameters) for get in getters]
+            layers = [[parameters[name] for name in names] for names in self._all_weights]
         except KeyError:  # a parametrization, pruning or weight_norm made some plain attributes
-            return [get(_Attributes(self)) for get in getters]
+            layers = [[getattr(self, name) for name in names] for names in self._all_weights]
+        if self.bidirectional:
+            return [ahead + back for ahead, back in zip(layers[::2], layers[1::2])]
+        return layers
 
     def _zeros(self, input: Tensor, b: int) -> tuple[Tensor, ...]:
         """Initial states for input: S tensors [L*D, B, H]."""
@@ -109,10 +108,10 @@ class _FastBase(nn.RNNBase):
         t, b, _ = input.shape
         if t == 0:
             raise RuntimeError("input must have at least one time step, got a sequence of length 0")
-        if hx is None:
-            state = self._zeros(input, b)
-        else:
+        if hx is not None:
             state = checks.state(self, hx, input, b, unbatched)
+        else:
+            state = None if lengths is None else self._zeros(input, b)
         if resets is not None:
             resets = checks.resets(self, resets, t, b, unbatched, input.device)
         if lengths is None:
@@ -167,29 +166,6 @@ class _FastBase(nn.RNNBase):
         if self.recompute_gates:
             extra += ", recompute_gates=True"
         return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"
-
-
-def _weight_getters(num_layers: int, bidirectional: bool, bias: bool, proj: bool) -> list:
-    """For each layer what takes its weights from a mapping of names, in the order of the ops."""
-    names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * proj
-    suffixes = ["", "_reverse"] if bidirectional else [""]
-    return [
-        operator.itemgetter(*(f"{name}_l{layer}{suffix}" for suffix in suffixes for name in names))
-        for layer in range(num_layers)
-    ]
-
-
-_cached_weight_getters = functools.cache(_weight_getters)
-
-
-class _Attributes:
-    """A module's attributes as a mapping."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def __getitem__(self, name: str) -> Tensor:
-        return getattr(self.module, name)
 
 
 class FastRNN(_FastBase):

@@ -10,10 +10,11 @@
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
-them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H];
-saved [D, N, K+S-1, H]. Directions is a bit mask: 1 forward, 2 reverse. save: SAVE_NOTHING (saved is
-[0]), SAVE_ALL, or, where `recomputes` says so, SAVE_PARTIAL: what backward needs to recompute the
-rest [D, N, kept+S-1, H]. `triton_forward` and `triton_backward` have the same two schemas.
+them; state S tensors [D, B, H], or, where `knows_zeros` says so, none for zeros; output
+[T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved [D, N, K+S-1, H]. Directions is a bit
+mask: 1 forward, 2 reverse. save: SAVE_NOTHING (saved is [0]), SAVE_ALL, or, where `recomputes` says
+so, SAVE_PARTIAL: what backward needs to recompute the rest [D, N, kept+S-1, H]. `triton_forward`
+and `triton_backward` have the same two schemas.
 
 Importing `fastrnn._C` defines the native ops. A missing `_C` means a pure-Python install; one that
 is there and does not load raises its own ImportError.
@@ -51,9 +52,11 @@ def _fake_forward(
     cell, input, weights, state, batch_sizes, resets, directions, project, save
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     spec = cells.get(cell)
-    d, _, h = state[0].shape
+    h = weights[1 if project else 0].shape[1]
+    d = 2 if directions == 3 else 1
     output = input.new_empty((*input.shape[:-1], d * h))
-    final = [s.new_empty(s.shape) for s in state]
+    b = state[0].shape[1] if state else input.shape[1]
+    final = [input.new_empty((d, b, h)) for _ in range(spec.states)]
     if not save:
         return output, final, input.new_empty(0)
     n = input.shape[0] if batch_sizes is not None else input.shape[0] * input.shape[1]
@@ -114,6 +117,11 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
 def kernels(backend: str) -> tuple[Callable, Callable]:
     """The (forward, backward) ops of a backend that `choose` has returned."""
     return _KERNELS[backend]
+
+
+def knows_zeros(backend: str, input: Tensor) -> bool:
+    """Whether the forward kernel takes an empty `state`."""
+    return backend == "native" and input.is_cpu and input.dim() == 3
 
 
 def recomputes(backend: str, input: Tensor) -> bool:

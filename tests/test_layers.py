@@ -156,6 +156,27 @@ def test_huge_inputs_saturate(backend):
         assert output.isfinite().all() and output.abs().max() <= 1
 
 
+@backends()
+@each_cell()
+@pytest.mark.parametrize("mode", ["plain", "vmap", "jvp", "compile"])
+def test_no_hx_is_zeros_without_gradients(cell, backend, mode):
+    """Outside of training the kernels may know of zero states by themselves."""
+    torch._dynamo.reset()
+    layer = fast(cell, 5, 6, num_layers=2, bidirectional=True, backend=backend)
+    x, zeros = randn(3, 2, 5), hx(cell, 4, 2, 6)
+    zeros = tuple(torch.zeros_like(s) for s in zeros) if cell == "lstm" else torch.zeros_like(zeros)
+    call = {
+        "plain": lambda f: f(x),
+        "vmap": lambda f: torch.func.vmap(f)(x.unsqueeze(0)),
+        "jvp": lambda f: torch.func.jvp(f, (x,), (x,)),
+        "compile": lambda f: torch.compile(f, backend="aot_eager", fullgraph=True)(x),
+    }[mode]
+    with torch.no_grad():
+        ours = call(lambda x: layer(x)[0])
+        theirs = call(lambda x: layer(x, zeros)[0])
+    assert_same(flat(ours), flat(theirs), 0.0)
+
+
 def test_public_names():
     assert fastrnn.__version__ == "0.1.0"
     for name in fastrnn.__all__:

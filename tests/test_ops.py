@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CELLS, DEVICE, assert_same, backends, each_cell, oracle, problem, randn
+from helpers import CELLS, DEVICE, assert_same, backends, each_cell, flat, oracle, problem, randn
 
 from fastrnn import cells, ops
 
@@ -168,6 +168,30 @@ def test_few_rows_or_steps(cell, backend, t):
     assert_same([output, *final], exact, 1e-12)
     for final, initial in zip(exact[1:], args[3]):
         assert torch.equal(final[:, t:], initial[:, t:])
+
+
+@pytest.mark.skipif(not ops.NATIVE_BUILT, reason="a contract of the native CPU kernels")
+@each_cell()
+@pytest.mark.parametrize("size", [(4, 3, 5, 6), (2, 70, 3, 64)], ids=["few", "many"])
+def test_no_state_is_zeros(cell, size):
+    forward, backward = torch.ops.fastrnn.forward.default, torch.ops.fastrnn.backward.default
+    args = [
+        [t.cpu() for t in a] if isinstance(a, list) else a.cpu() if torch.is_tensor(a) else a
+        for a in arguments(cell, directions=3, size=size)
+    ]
+    zeros = [torch.zeros_like(s) for s in args[3]]
+    expected = forward(*args[:3], zeros, *args[4:], 1)
+    without = (*args[:3], [], *args[4:], 1)
+    torch.library.opcheck(forward, without)
+    assert_same(flat(forward(*without)), flat(expected), 0.0)
+
+    sizes = torch.tensor([size[1]] * size[0])
+    packed = (cell, args[1].flatten(0, 1), args[2], [], sizes, None, 3, True, 0)
+    with pytest.raises(RuntimeError, match="state must be . tensors, got 0"):
+        forward(*packed)
+    output, final, saved = forward(*without)
+    with pytest.raises(RuntimeError, match="backward takes no empty state"):
+        backward(cell, output, final, *args[1:3], [], output, saved, None, None, 3, True, True)
 
 
 def test_unknown_cell():
