@@ -16,6 +16,8 @@ namespace {
 using MaybeTensor = std::optional<Tensor>;
 using Tensors = std::vector<Tensor>;
 
+std::string text(StringHandle handle) { return std::string(Text(handle).view()); }
+
 int find_cell(const std::string& name) {
   for (int i = 0; i < kCellCount; ++i) {
     if (name == kCells[i].name) return i;
@@ -124,13 +126,14 @@ void run(const Call& call, bool backward, bool tf32, const std::string& engine) 
   }
 }
 
-std::tuple<Tensor, Tensors, Tensor> scan_forward(std::string cell, Tensor gx, Tensor w_hh,
+std::tuple<Tensor, Tensors, Tensor> scan_forward(StringHandle cell, Tensor gx, Tensor w_hh,
                                                  MaybeTensor b_hh, Tensors state,
                                                  MaybeTensor batch_sizes, MaybeTensor offsets,
                                                  MaybeTensor lengths, MaybeTensor resets,
                                                  int64_t directions, bool save, bool tf32,
-                                                 std::string engine) {
-  Call call(cell, gx, w_hh, state, batch_sizes, offsets, lengths, resets, directions);
+                                                 StringHandle engine) {
+  const std::string name = text(cell), wanted = text(engine);
+  Call call(name, gx, w_hh, state, batch_sizes, offsets, lengths, resets, directions);
   Scan& s = call.scan;
   const int64_t gates = int64_t(call.info.gates) * s.H;
   check_shape("gx", gx, {s.N, s.D * gates});
@@ -148,15 +151,16 @@ std::tuple<Tensor, Tensors, Tensor> scan_forward(std::string cell, Tensor gx, Te
   }
   s.output = output.data_ptr();
   s.saved = save ? saved.data_ptr() : nullptr;
-  run(call, false, tf32, engine);
+  run(call, false, tf32, wanted);
   return {output, final, saved};
 }
 
 std::tuple<Tensor, Tensor, Tensors> scan_backward(
-    std::string cell, Tensor grad_output, Tensors grad_final, Tensor w_hh, Tensors state,
+    StringHandle cell, Tensor grad_output, Tensors grad_final, Tensor w_hh, Tensors state,
     Tensor output, Tensor saved, MaybeTensor batch_sizes, MaybeTensor offsets, MaybeTensor lengths,
-    MaybeTensor resets, int64_t directions, bool tf32, std::string engine) {
-  Call call(cell, grad_output, w_hh, state, batch_sizes, offsets, lengths, resets, directions);
+    MaybeTensor resets, int64_t directions, bool tf32, StringHandle engine) {
+  const std::string name = text(cell), wanted = text(engine);
+  Call call(name, grad_output, w_hh, state, batch_sizes, offsets, lengths, resets, directions);
   Scan& s = call.scan;
   check_shape("grad_output", grad_output, {s.N, int64_t(s.D) * s.H});
   check_shape("output", output, {s.N, int64_t(s.D) * s.H});
@@ -178,18 +182,19 @@ std::tuple<Tensor, Tensor, Tensors> scan_backward(
     grad_state.push_back(call.new_state());
     s.d_state0[k] = grad_state[k].data_ptr();
   }
-  run(call, true, tf32, engine);
+  run(call, true, tf32, wanted);
   return {dx, dr, grad_state};
 }
 
 // JSON: what the planner makes of a scan on a device with these limits.
-std::string scan_plan(std::string cell, bool backward, int64_t B, int64_t H, int64_t D,
-                      std::string dtype, bool tf32, std::string engine, int64_t sms, int64_t arch,
+std::string scan_plan(StringHandle cell, bool backward, int64_t B, int64_t H, int64_t D,
+                      StringHandle dtype, bool tf32, StringHandle engine, int64_t sms, int64_t arch,
                       int64_t shared) {
-  const PassKernels& kernels = kernels_for(find_cell(cell), backward, dtype, tf32);
+  const std::string name = text(cell), numbers = text(dtype), wanted = text(engine);
+  const PassKernels& kernels = kernels_for(find_cell(name), backward, numbers, tf32);
   const Limits limits{int(sms), int(arch), shared, arch < 90 ? 1 : arch < 120 ? 16 : 8};
   const Request request{kernels.shape, int(B), int(H), int(D), limits};
-  return describe(request, make_plan(request, engine));
+  return describe(request, make_plan(request, wanted));
 }
 
 }  // namespace
