@@ -2,6 +2,7 @@
 // shims cost 0.2-0.5 us a call, a call by name through the dispatcher about 1 us.
 #pragma once
 #include <dlfcn.h>
+#include <sys/mman.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -35,6 +36,19 @@ using torch::stable::Tensor;
     if ((call) != 0) ::fastrnn::shim_failed(#call); \
   } while (0)
 
+// Memory of this size is new at each call: malloc maps it and unmaps it when it is freed. Writing
+// it in small pages costs a page fault every 4 kB, more than the arithmetic of a short sequence.
+inline void prefer_huge_pages(void* data, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr int64_t kMapped = 4 << 20;
+  constexpr uintptr_t kHuge = 2 << 20;
+  if (bytes < kMapped) return;
+  const auto begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
+  const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHuge * kHuge;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a kernel may have none
+#endif
+}
+
 // An uninitialised contiguous tensor with the dtype and device of `like`.
 inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size) {
   int64_t strides[8], count = 1;
@@ -49,7 +63,11 @@ inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size) 
   AtenTensorHandle handle = nullptr;
   FASTRNN_SHIM(aoti_torch_empty_strided(int64_t(size.size()), size.begin(), strides, dtype,
                                         device_type, device_index, &handle));
-  return Tensor(handle);
+  Tensor tensor(handle);
+  if (count > 1 << 20 && device_type == aoti_torch_device_type_cpu()) {
+    prefer_huge_pages(tensor.data_ptr(), count * int64_t(like.element_size()));
+  }
+  return tensor;
 }
 
 inline Tensor as_contiguous(const Tensor& t) {

@@ -50,12 +50,13 @@ class Forward {
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
 
-  struct Scratch {  // one thread's
-    A* gates;       // projected input of a block [rows][columns of the thread's panels]
-    A* recurrent;   // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
-                    // panels
-    A* zeros;       // [H]; as T it is zeros too
-    A* carried;     // kRounded: [S][rows, H]
+  struct Scratch {   // one thread's
+    A* gates;        // projected input of a block [rows][columns of the thread's panels]
+    A* recurrent;    // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
+                     // panels
+    A* zeros;        // [H]; as T it is zeros too
+    A* carried;      // kRounded: [S][rows, H]
+    Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
     Range rows;                    // of the batch
   };
@@ -75,6 +76,7 @@ class Forward {
                 arena.take<A>(tile > panels_.width() ? tile : panels_.width()),
                 arena.take<A>(s.H),
                 arena.take<A>(kRounded ? S * most * s.H : 0),
+                arena.take<Lane<T>>(GateWeights<T>::scratch(s)),
                 arena.take<const T*>(block_rows_),
                 arena.take<const T*>(most),
                 arena.take<const T*>(most),
@@ -141,7 +143,7 @@ class Forward {
     const int64_t ld = columns(panels);
     for (int64_t p = panels.begin; p < panels.end; ++p) {
       A* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
-      weights_[d].input(p, w.input, count, out, ld);
+      weights_[d].input(p, weights_[d].input_panel(p, w.panel), w.input, count, out, ld);
     }
   }
 
@@ -151,7 +153,7 @@ class Forward {
       w.h_in[b] = s_.resets && s_.resets[n + b] ? reinterpret_cast<const T*>(w.zeros) : w.h[b];
     }
     const int64_t origin = panels_.column(panels.begin);
-    const bool by_row = active == 1 && !weights_[d].direct();
+    const bool by_row = active == 1 && weights_[d].packed();
     if (by_row) {
       weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
@@ -161,9 +163,10 @@ class Forward {
     }
     for (int64_t p = panels.begin; !by_row && p < panels.end; ++p) {
       const int64_t column = panels_.column(p), width = panels_.vectors(p) * W;
+      const Lane<T>* panel = weights_[d].hidden_panel(p, w.panel);
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        weights_[d].hidden(p, w.h_in + r, count, w.recurrent, width);
+        weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, w.recurrent,
               width, w, w.h_in + r);
       }

@@ -34,20 +34,14 @@ struct Panels {
   FASTRNN_INLINE int64_t width() const { return G * ((H + W - 1) / W) * W; }  // of all panels
 };
 
-// Transposes W rows of `cols` <= W lanes of numbers, ld numbers apart, into W columns:
-// out[c] = rows[.][c]. left: numbers of a row from `in` on.
+// Transposes W rows of `left` numbers, ld apart, or their first W lanes, into columns:
+// out[c] [W] = rows[.][c]. Of fewer rows the rest is zeros.
 template <class T>
 FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t left, Lane<T>* out,
                               int64_t out_ld) {
   using V = Vec<Lane<T>>;
   constexpr int W = V::W, P = Storage<T>::kPair;
-  if (rows < W || left < W * P) {
-    const int64_t cols = left < W * P ? lanes<T>(left) : W;
-    for (int64_t c = 0; c < cols; ++c)
-      for (int64_t r = 0; r < W; ++r)
-        out[c * out_ld + r] = r < rows ? lane(in + r * ld + c * P, left - c * P) : Lane<T>(0);
-    return;
-  }
+  constexpr int64_t kAhead = 4 * W * P;  // the hardware prefetches along fewer rows than W
   typename V::N a[W], b[W];
   typename V::I low, high;  // interleave the halves of two registers
   for (int i = 0; i < W; ++i) {
@@ -55,7 +49,10 @@ FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t lef
     high[i] = W / 2 + i / 2 + (i % 2) * W;
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) a[i] = Product<T>::load(in + i * ld, W * P);
+  for (int i = 0; i < W; ++i) {
+    if (left > kAhead) __builtin_prefetch(in + i * ld + kAhead);
+    a[i] = i < rows ? Product<T>::load(in + i * ld, left) : typename V::N{};
+  }
 #pragma GCC unroll 4
   for (int stage = 1; stage < W; stage *= 2) {
 #pragma GCC unroll 16
@@ -67,7 +64,9 @@ FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t lef
     for (int i = 0; i < W; ++i) a[i] = b[i];
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) V(a[i]).store(out + i * out_ld);
+  for (int i = 0; i < W; ++i) {
+    if (i * P < left) V(a[i]).store(out + i * out_ld);
+  }
 }
 
 // weight [G*H, K] -> panel p [lanes(K)][vectors*W]: the panel's units of every gate, transposed.

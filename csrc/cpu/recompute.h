@@ -34,6 +34,8 @@ class Recompute {
     if (!wanted()) return;
     for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
     tiles_ = arena.take<A>(s.threads * 2 * kTile);
+    scratch_ = GateWeights<T>::scratch(s);
+    packed_ = arena.take<Lane<T>>(s.threads * 2 * scratch_);
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
   }
 
@@ -56,14 +58,18 @@ class Recompute {
     });
     const Range mine = part(block.count, rank, size);
     A *x = tiles_ + rank * 2 * kTile, *r = x + kTile;
+    Lane<T>* packed = packed_ + rank * 2 * scratch_;
+    const GateWeights<T>& weights = weights_[block.d];
     for (int64_t i = mine.begin; i < mine.end; i += kPassRows) {
       const int64_t end = mine.end - i < kPassRows ? mine.end : i + kPassRows;
       for (int64_t p = 0; p < panels_.count(); ++p) {
+        const Lane<T>* w_ih = weights.input_panel(p, packed);
+        const Lane<T>* w_hh = weights.hidden_panel(p, packed + scratch_);
         for (int64_t at = i; at < end; at += kGroupRows) {
           const int64_t count = end - at < kGroupRows ? end - at : kGroupRows;
           const int64_t ld = panels_.vectors(p) * W;
-          weights_[block.d].input(p, list[0] + at, count, x, ld);
-          weights_[block.d].hidden(p, list[1] + at, count, r, ld);
+          weights.input(p, w_ih, list[0] + at, count, x, ld);
+          weights.hidden(p, w_hh, list[1] + at, count, r, ld);
           cells(p, at, count, list, x, r, values);
         }
       }
@@ -107,6 +113,8 @@ class Recompute {
   const Panels<A> panels_;
   const int64_t most_;
   GateWeights<T> weights_[2];
+  int64_t scratch_ = 0;  // numbers of one panel that a thread packs
+  Lane<T>* packed_ = nullptr;
   A* tiles_ = nullptr;
   const T** pointers_ = nullptr;
 };

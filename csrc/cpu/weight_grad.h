@@ -33,6 +33,7 @@ class WeightGrad {
   static constexpr int W = Vec<A>::W;
   static constexpr int kTile = max_rows<T>(kMaxVectors);  // gates of a register tile
   static constexpr int64_t kGates = 16 * kTile;           // gates that stay in L2 for all of X
+  static constexpr int64_t kL2Bytes = 512 << 10;          // of X
 
   static constexpr int64_t kFewRows = 2;    // up to here a tile costs more than it gives
   static constexpr int64_t kBiasRows = 32;  // summed before they are added to the rest
@@ -75,9 +76,12 @@ class WeightGrad {
     const Lane<T>* a = pairs_;
     if constexpr (Storage<T>::kPair == 1) a = d_gates;
     const int64_t tiles = (gates_ + kTile - 1) / kTile;
+    // Long rows of d_weight are written from end to end where X stays in L2 all the same.
+    const bool long_rows = panels.H > 512 && count * panels.width() * sizeof(A) <= kL2Bytes;
+    const int64_t group = long_rows ? kTile : kGates;
     const Range mine = part(tiles, rank, size);
-    for (int64_t j = mine.begin * kTile; j < mine.end * kTile; j += kGates) {
-      int64_t end = j + kGates < mine.end * kTile ? j + kGates : mine.end * kTile;
+    for (int64_t j = mine.begin * kTile; j < mine.end * kTile; j += group) {
+      int64_t end = j + group < mine.end * kTile ? j + group : mine.end * kTile;
       if (end > gates_) end = gates_;
       for (int64_t p = 0; p < panels.count(); ++p) {
         for (int64_t g = j; g < end; g += kTile) {
