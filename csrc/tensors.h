@@ -36,13 +36,13 @@ using torch::stable::Tensor;
     if ((call) != 0) ::fastrnn::shim_failed(#call); \
   } while (0)
 
-// Memory of this size is new at each call: malloc maps it and unmaps it when it is freed. Writing
-// it in small pages costs a page fault every 4 kB, more than the arithmetic of a short sequence.
+// Large memory is mostly new at each call: malloc gives it back when it is freed. Writing it in
+// small pages costs a page fault every 4 kB, more than the arithmetic of a short sequence.
 inline void prefer_huge_pages(void* data, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
-  constexpr int64_t kMapped = 4 << 20;
+  constexpr int64_t kLarge = 4 << 20;
   constexpr uintptr_t kHuge = 2 << 20;
-  if (bytes < kMapped) return;
+  if (bytes < kLarge) return;
   const auto begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
   const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHuge * kHuge;
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a kernel may have none

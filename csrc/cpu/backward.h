@@ -131,7 +131,7 @@ class Backward {
       }
       int64_t at = 0;  // block row of the step's first batch row
       for (int64_t i = first; i < step; ++i) {
-        time_step(w, rows_.time_backward(w.d, i), at);
+        time_step(w, rows_.time_backward(w.d, i), at, {w.units, i});
         at += rows_.active(rows_.time_backward(w.d, i), w.rows);
         if (w.by_units) w.barrier.wait(w.size);
       }
@@ -166,13 +166,14 @@ class Backward {
     }
   }
 
-  void time_step(Worker& w, int64_t t, int64_t at) {
+  void time_step(Worker& w, int64_t t, int64_t at, Sweep sweep) {
     const int64_t active = rows_.active(t, w.mine), n = s_.row(t) + w.mine.begin;
     const int64_t local = w.mine.begin - w.rows.begin;
     const T** next = w.scratch.next + local;
     bool any = false;
     for (int64_t b = 0; b < active; ++b) any |= next[b] != zeros_;
-    for (int64_t p = w.units.begin; p < w.units.end; ++p) {
+    for (int64_t u = 0; u < sweep.count(); ++u) {
+      const int64_t p = sweep.at(u);
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {

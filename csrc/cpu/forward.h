@@ -111,7 +111,7 @@ class Forward {
       const A* gates = w.gates;
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
-        time_step(d, t, rows, panels, gates, w);
+        time_step(d, t, rows, {panels, i}, gates, w);
         gates += rows_.active(t, rows) * columns(panels);
         if (barrier) barrier->wait(size);
       }
@@ -147,7 +147,8 @@ class Forward {
     }
   }
 
-  void time_step(int d, int64_t t, Range rows, Range panels, const A* gates, Scratch& w) {
+  void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
+    const Range panels = sweep.panels;
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
     for (int64_t b = 0; b < active; ++b) {
       w.h_in[b] = s_.resets && s_.resets[n + b] ? reinterpret_cast<const T*>(w.zeros) : w.h[b];
@@ -155,13 +156,14 @@ class Forward {
     const int64_t origin = panels_.column(panels.begin);
     const bool by_row = active == 1 && weights_[d].packed();
     if (by_row) {
-      weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent);
+      weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent, sweep.back);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
         apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w, w.h_in);
       }
     }
-    for (int64_t p = panels.begin; !by_row && p < panels.end; ++p) {
+    for (int64_t i = 0; !by_row && i < sweep.count(); ++i) {
+      const int64_t p = sweep.at(i);
       const int64_t column = panels_.column(p), width = panels_.vectors(p) * W;
       const Lane<T>* panel = weights_[d].hidden_panel(p, w.panel);
       for (int64_t r = 0; r < active; r += kGroupRows) {

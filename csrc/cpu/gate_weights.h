@@ -64,19 +64,19 @@ class GateWeights {
     multiply(p, dir_->w_hh, panel, s_->H, h, count, b_hh_, out, ld);
   }
   // hidden() of one row for all of some packed panels of NV registers, the last of which may be
-  // narrower.
+  // narrower. back: from the last panel on.
   template <int NV>
-  void hidden_row(Range panels, const T* const* h, A* out) const {
+  void hidden_row(Range panels, const T* const* h, A* out, bool back) const {
     if (panels.end == panels.begin) return;
-    const int64_t origin = panels_->column(panels.begin);
+    const int64_t origin = panels_->column(panels.begin), depth = lanes<T>(s_->H);
     const int64_t end = panels_->vectors(panels.end - 1) == NV ? panels.end : panels.end - 1;
-    const int64_t depth = lanes<T>(s_->H);
+    const auto narrow = [&] {
+      hidden(end, hidden_panel(end, nullptr), h, 1, out + panels_->column(end) - origin, 0);
+    };
+    if (back && end < panels.end) narrow();
     row_gemm<T, NV>(*h, s_->H, w_hh_ + origin * depth, int64_t(NV) * Vec<A>::W * depth,
-                    end - panels.begin, b_hh_ + origin, out);
-    if (end < panels.end) {
-      const Lane<T>* panel = hidden_panel(end, nullptr);
-      hidden(end, panel, h, 1, out + panels_->column(end) - origin, 0);
-    }
+                    end - panels.begin, b_hh_ + origin, out, back);
+    if (!back && end < panels.end) narrow();
   }
 
  private:

@@ -153,30 +153,35 @@ FASTRNN_INLINE TileRows<T> pick_tile(int rows) {
   return table[rows - 1];
 }
 
-// One row against `count` neighbouring panels of NV registers, two at a time: a single panel has
-// too few accumulators to hide the FMA's latency. Panels lie panel_step apart; init and out are
-// [count * NV * W].
-template <class T, int NV>
-void row_gemm(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_step, int64_t count,
-              const Sum<T>* init, Sum<T>* out) {
+// One row against NP neighbouring panels of NV registers, panel_step apart; init and out [NP*NV*W].
+template <class T, int NV, int NP>
+void row_panels(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_step,
+                const Sum<T>* init, Sum<T>* out) {
   constexpr int C = NV * Vec<Sum<T>>::W;
   for (int64_t k = 0; k == 0 || k < K; k += kBlockK) {
-    const RowPointers<T, 1> a(&row, k);
     const int64_t kn = K - k < kBlockK ? K - k : kBlockK;
-    const Lane<T>* at = panel + k / Storage<T>::kPair * C;
-    const Sum<T>* from = k == 0 ? init : nullptr;
-    int64_t p = 0;
-    for (; p + 2 <= count; p += 2) {
-      tile<T, 1, NV, 2>(a, kn, at + p * panel_step, C, panel_step, from ? from + p * C : nullptr,
-                        out + p * C, 0, k > 0);
-    }
-    if (p < count) {
-      tile<T, 1, NV, 1>(a, kn, at + p * panel_step, C, 0, from ? from + p * C : nullptr,
-                        out + p * C, 0, k > 0);
-    }
+    tile<T, 1, NV, NP>(RowPointers<T, 1>(&row, k), kn, panel + k / Storage<T>::kPair * C, C,
+                       panel_step, k == 0 ? init : nullptr, out, 0, k > 0);
   }
-  for (int64_t p = 0; p < count; ++p) {
+  for (int64_t p = 0; p < NP; ++p) {
     add_last(&row, 1, K, panel + p * panel_step, C, C, out + p * C, 0);
+  }
+}
+
+// The same for `count` panels, two at a time: a single panel has too few accumulators to hide the
+// FMA's latency. back: from the last panels on.
+template <class T, int NV>
+void row_gemm(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_step, int64_t count,
+              const Sum<T>* init, Sum<T>* out, bool back) {
+  constexpr int C = NV * Vec<Sum<T>>::W;
+  const int64_t pairs = (count + 1) / 2;
+  for (int64_t i = 0; i < pairs; ++i) {
+    const int64_t p = 2 * (back ? pairs - 1 - i : i);
+    if (p + 1 < count) {
+      row_panels<T, NV, 2>(row, K, panel + p * panel_step, panel_step, init + p * C, out + p * C);
+    } else {
+      row_panels<T, NV, 1>(row, K, panel + p * panel_step, panel_step, init + p * C, out + p * C);
+    }
   }
 }
 

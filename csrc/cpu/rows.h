@@ -13,6 +13,16 @@ struct BlockRows {
   Range rows;
 };
 
+// The order in which a step goes through the panels of W_hh. Steps take turns in direction: the
+// panels that one reads last are still in cache, and are the first ones of the next.
+struct Sweep {
+  Range panels;
+  bool back;
+  Sweep(Range panels, int64_t step) : panels(panels), back(step % 2 == 1) {}
+  int64_t count() const { return panels.end - panels.begin; }
+  int64_t at(int64_t i) const { return back ? panels.end - 1 - i : panels.begin + i; }
+};
+
 // Numbers `units` of a state, to another precision or the same.
 template <class From, class To>
 void copy(const From* from, To* to, Range units) {
