@@ -194,12 +194,19 @@ class Forward {
                                const T* const* h) {
     using V = Vec<A>;
     const int nu = panels_.registers(p);
-    for (int64_t i = 0; i < count; ++i) {
-      const bool reset = s_.resets && s_.resets[n + i];
-      T* out = rows_.output(d, n + i);
-      T* saved = kSave == kNothing ? nullptr : saved_.row(d, n + i);
-      for (int v = 0; v < nu; ++v) {
-        const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+    // Locals: what is stored below could alias the members that these come from.
+    const int64_t H = s_.H, out_ld = s_.directions * H;
+    const bool* resets = s_.resets ? s_.resets + n : nullptr;
+    const A* zeros = w.zeros;
+    T* out = rows_.output(d, n);
+    A* state[S];
+    for (int k = kFirstCarried; k < S; ++k) state[k] = carried(d, k, b, w);
+    T* saved = kSave == kNothing ? nullptr : saved_.row(d, n);
+    const int64_t saved_ld = kSave == kNothing ? 0 : saved_.row(d, n + 1) - saved;
+    const int values = saved_.values();
+    for (int v = 0; v < nu; ++v) {
+      const int64_t j = panels_.unit(p) + v * W, left = H - j;
+      for (int64_t i = 0; i < count; ++i) {
         V xs[G], rs[G], prev[S], next[S], keep[K + 1];
         for (int g = 0; g < G; ++g) {
           xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
@@ -207,18 +214,16 @@ class Forward {
         }
         if (!kRounded) prev[0] = read(h[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) {
-          prev[k] = V::load((reset ? w.zeros : carried(d, k, b + i, w)) + j, left);
+          prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);
         }
         Cell::forward(xs, rs, prev, next, keep);
-        write(next[0], out + j, left);
-        for (int k = kFirstCarried; k < S; ++k) next[k].store(carried(d, k, b + i, w) + j, left);
-        for (int k = 1; kSave != kNothing && k < S; ++k) {
-          write(next[k], saved_.carried(d, n + i, k) + j, left);
-        }
-        if (kSave == kPartial && kept_gate<Cell> >= 0) {
-          write(keep[kept_gate<Cell>], saved + j, left);
-        }
-        for (int k = 0; kSave == kAll && k < K; ++k) write(keep[k], saved + k * s_.H + j, left);
+        write(next[0], out + i * out_ld + j, left);
+        for (int k = kFirstCarried; k < S; ++k) next[k].store(state[k] + i * H + j, left);
+        if (kSave == kNothing) continue;
+        T* to = saved + i * saved_ld + j;
+        for (int k = 1; k < S; ++k) write(next[k], to + (values + k - 1) * H, left);
+        if (kSave == kPartial && kept_gate<Cell> >= 0) write(keep[kept_gate<Cell>], to, left);
+        for (int k = 0; kSave == kAll && k < K; ++k) write(keep[k], to + k * H, left);
       }
     }
   }

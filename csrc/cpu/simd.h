@@ -120,41 +120,64 @@ FASTRNN_INLINE Vec<T> heaviside(Vec<T> x) {
   return Vec<T>(typename Vec<T>::N(x.v > T(0) ? Vec<T>(T(1)).v : typename Vec<T>::N{}));
 }
 
-// exp(x) = 2^n e^r = scale + scale * (e^r - 1), |r| <= ln2/2 (Cody and Waite's reduction). Keeping
-// e^r - 1 apart is what saves tanh from cancellation near 0.
+// x between two limits. NaN passes through: of two operands, min and max return the second then.
+// (Compiled from comparisons, it is a comparison and a masked move each. The plain 512-bit
+// intrinsics make g++ 12 warn of an uninitialised operand.)
+template <class T>
+FASTRNN_INLINE typename Vec<T>::N clamp(typename Vec<T>::N x, T least, T most) {
+  const typename Vec<T>::N low = Vec<T>(least).v, high = Vec<T>(most).v;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    x = _mm512_maskz_min_ps(__mmask16(-1), __m512(high), __m512(x));
+    return _mm512_maskz_max_ps(__mmask16(-1), __m512(low), __m512(x));
+  } else {
+    x = _mm512_maskz_min_pd(__mmask8(-1), __m512d(high), __m512d(x));
+    return _mm512_maskz_max_pd(__mmask8(-1), __m512d(low), __m512d(x));
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_max_ps(__m256(low), _mm256_min_ps(__m256(high), __m256(x)));
+  } else {
+    return _mm256_max_pd(__m256d(low), _mm256_min_pd(__m256d(high), __m256d(x)));
+  }
+#else
+  x = x > high ? high : x;
+  return x < low ? low : x;
+#endif
+}
+
+// exp(x) = 2^n e^r = scale + scale * (e^r - 1), |r| <= ln2/2 (Cody and Waite's reduction), for x up
+// to `most`. Keeping e^r - 1 apart is what saves tanh from cancellation near 0.
 template <class T>
 struct ExpParts {
   typename Vec<T>::N scale, rest;
 };
 template <class T>
-FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x) {
+FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T most) {
   using N = typename Vec<T>::N;
   using I = typename Vec<T>::I;
   using F = Float<T>;
-  x = x > F::kMaxExp ? Vec<T>(F::kMaxExp).v : x;
-  x = x < F::kMinExp ? Vec<T>(F::kMinExp).v : x;
+  x = clamp<T>(x, F::kMinExp, most);
   const N rounded = x * T(1.44269504088896340736) + F::kRound;
   const N n = rounded - F::kRound;
-  const N r = (x - n * F::kLn2Hi) - n * F::kLn2Lo;
-  N p = Vec<T>(F::kExp[0]).v;
+  const N r = (x - n * F::kLn2Hi) - n * F::kLn2Lo, r2 = r * r;
+  static_assert(F::kTerms % 2 == 0, "terms are taken in pairs, for half the latency");
+  N p = r * F::kExp[0] + F::kExp[1];
 #pragma GCC unroll 16
-  for (int i = 1; i < F::kTerms; ++i) p = p * r + F::kExp[i];
+  for (int i = 2; i < F::kTerms; i += 2) p = p * r2 + (r * F::kExp[i] + F::kExp[i + 1]);
   const I bits = I(rounded) - I(Vec<T>(F::kRound).v) + F::kBias;
-  return {N(bits << F::kMantissa), r * r * p + r};
+  return {N(bits << F::kMantissa), r2 * p + r};
 }
 template <class T>
 FASTRNN_INLINE Vec<T> exp(Vec<T> x) {
-  const auto e = exp_parts<T>(x.v);
+  const auto e = exp_parts<T>(x.v, Float<T>::kMaxExp);
   return Vec<T>(e.scale * e.rest + e.scale);
 }
 // tanh(x) = expm1(2x) / (expm1(2x) + 2); it is 1 to the last bit from 2x = 40 on.
 template <class T>
 FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
-  using N = typename Vec<T>::N;
-  N y = x.v + x.v;
-  y = y > T(40) ? Vec<T>(T(40)).v : y;
-  const auto e = exp_parts<T>(y);
-  const N m = e.scale * e.rest + (e.scale - T(1));
+  const auto e = exp_parts<T>(x.v + x.v, T(40));
+  const typename Vec<T>::N m = e.scale * e.rest + (e.scale - T(1));
   return Vec<T>(m / (m + T(2)));
 }
 
