@@ -90,11 +90,12 @@ class Forward {
     const int64_t start = panels_.unit(panels.begin), first = start < s_.H ? start : s_.H;
     const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
     memset(w.zeros, 0, s_.H * sizeof(A));
+    const T* zeros = reinterpret_cast<const T*>(w.zeros);
     w.rows = rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      w.h[b - rows.begin] = rows_.state(dir.state0[0], b);
+      w.h[b - rows.begin] = rows_.initial(d, 0, b, zeros);
       for (int k = kFirstCarried; k < S; ++k) {
-        copy(rows_.state(dir.state0[k], b), carried(d, k, b, w), {first, last});
+        copy(rows_.initial(d, k, b, zeros), carried(d, k, b, w), {first, last});
       }
     }
     for (int64_t step = 0; step < s_.T;) {
@@ -147,11 +148,14 @@ class Forward {
 
   void time_step(int d, int64_t t, Range rows, Range panels, const A* gates, Scratch& w) {
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+    const T* zeros = reinterpret_cast<const T*>(w.zeros);
+    bool any = false;  // is there a row whose h is not zeros?
     for (int64_t b = 0; b < active; ++b) {
-      w.h_in[b] = s_.resets && s_.resets[n + b] ? reinterpret_cast<const T*>(w.zeros) : w.h[b];
+      w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
+      any |= w.h_in[b] != zeros;
     }
     const int64_t origin = panels_.column(panels.begin);
-    const bool by_row = active == 1 && !weights_[d].direct();
+    const bool by_row = any && active == 1 && !weights_[d].direct();
     if (by_row) {
       weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
@@ -160,15 +164,23 @@ class Forward {
       }
     }
     for (int64_t p = panels.begin; !by_row && p < panels.end; ++p) {
-      const int64_t column = panels_.column(p), width = panels_.vectors(p) * W;
+      const int64_t column = panels_.column(p), width = any ? panels_.vectors(p) * W : 0;
+      if (!any) bias_alone(d, p, w.recurrent);
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        weights_[d].hidden(p, w.h_in + r, count, w.recurrent, width);
+        if (any) weights_[d].hidden(p, w.h_in + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, w.recurrent,
               width, w, w.h_in + r);
       }
     }
     for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);
+  }
+
+  // r = b_hh for the units of panel p: that of every row which comes from zeros.
+  void bias_alone(int d, int64_t p, A* r) {
+    memset(r, 0, panels_.vectors(p) * W * sizeof(A));
+    const T* bias = static_cast<const T*>(s_.dir[d].b_hh);
+    if (bias) pack_row(panels_, p, p + 1, bias, r);
   }
 
   void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x, int64_t x_ld,
