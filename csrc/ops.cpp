@@ -95,8 +95,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tenso
                                                   const Tensor& output, const Tensor& saved,
                                                   const MaybeTensor& batch_sizes,
                                                   const MaybeTensor& resets, int64_t directions,
-                                                  bool project, bool need_input,
-                                                  bool need_state) {
+                                                  bool project, bool need_input, bool need_state) {
   const Text name(cell);
   Layer layer(name.view(), input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;

@@ -96,7 +96,16 @@ def run(cell, scan, sizes=None, directions=1, resets=False, bias=True, project=T
     with torch.no_grad():
         output, final, saved = host.forward(scan, cell, *arguments, True)
         g_input, g_weights, g_state = host.backward(
-            scan, cell, grads[0], grads[1:], *arguments[:3], output, saved, *arguments[3:], True
+            scan,
+            cell,
+            grads[0],
+            grads[1:],
+            *arguments[:3],
+            output,
+            saved,
+            *arguments[3:],
+            True,
+            True,
         )
     return [output, *final, g_input, *g_weights, *g_state], [*exact, *expected]
 
@@ -122,7 +131,7 @@ def test_no_lines(shape):
         )
         grads = host.backward(
             None, "lstm", output, final, input, weights, state, output, saved, None, None, 1, True,
-            True,
+            True, True,
         )  # fmt: skip
     assert_same([output, *final], exact, 0.0)
     assert_same([*grads[0:1], *grads[1], *grads[2]],
@@ -152,7 +161,7 @@ def test_autocast_changes_nothing():
     def call():
         output, final, saved = host.forward(scan, "gru", *arguments, True)
         grads = host.backward(
-            scan, "gru", output, final, *arguments[:3], output, saved, *arguments[3:], True
+            scan, "gru", output, final, *arguments[:3], output, saved, *arguments[3:], True, True
         )
         return [output, *final, grads[0], *grads[1], *grads[2]]
 

@@ -103,7 +103,20 @@ def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, o
     resets = torch.zeros(T * B, dtype=torch.bool)
     output, final, saved = engine.forward(cell, input, weights, state, sizes, resets, 3, True, True)
     engine.backward(
-        cell, output, final, input, weights, state, output, saved, sizes, resets, 3, True, True
+        cell,
+        output,
+        final,
+        input,
+        weights,
+        state,
+        output,
+        saved,
+        sizes,
+        resets,
+        3,
+        True,
+        True,
+        True,
     )
 
 

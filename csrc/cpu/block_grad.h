@@ -66,8 +66,8 @@ class BlockGrad {
     barrier.wait(size);
     T* const* x = pointers(block, rank, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
     if (block.d_x != block.d_r) weight_grad_.pair(block.d_x, block.count, rank, size);
-    weight_grad(block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x,
-                gradient(block, dir.d_w_ih, 0), rank, size, barrier);
+    weight_grad(block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0),
+                rank, size, barrier);
   }
 
  private:
