@@ -60,7 +60,7 @@ class BlockGrad {
     bool any = false;  // is there a row whose h is not zeros?
     for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
     const int64_t rows = any ? block.count : 0;
-    weight_grad_.pair(block.d_r, rows, rank, size);
+    weight_grad_.pair(block.d_r, block.count, rank, size);
     weight_grad(rows, hidden_, h, block.d_r, gradient(block, dir.d_w_hh, 1), rank, size, barrier);
     if (!dir.d_w_ih) return;
     barrier.wait(size);
