@@ -119,45 +119,43 @@ def _under_jvp() -> bool:
     return any(i.key() == jvp for i in torch._C._functorch.get_interpreter_stack())
 
 
-def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple[Tensor, ...]:
+def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
+    """(output, S final states, saved) by the forward kernel."""
     weights, state = tensors[: plan.weights], tensors[plan.weights :]
-    output, final, saved = ops.kernels(plan.backend)[0](
+    return ops.kernels(plan.backend)[0](
         plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
         plan.save,
     )  # fmt: skip
-    return output, *final, saved
 
 
 def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | None]) -> tuple:
     """Gradients of (plan, batch_sizes, resets, input, *weights, *state); None stands for zeros."""
     plan = ctx.plan
-    batch_sizes, resets, output, saved, *primals = ctx.saved_tensors
+    batch_sizes, resets, output, saved, input, *tensors = ctx.saved_tensors
     needs = ctx.needs_input_grad[3:]
-    need_input, need_state = needs[0], any(needs[1 + plan.weights :])
+    need_state = True in needs[1 + plan.weights :]
     # Grad mode is on here only where somebody asks for derivatives of these gradients.
     twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
     if grad_output is None:
         grad_output = torch.zeros_like(output)
-    missing = [g is None for g in grad_final]
-    if all(missing) and not twice and ops.knows_zeros(plan.backend, output):
-        grad_final = ()
-    elif any(missing):
-        grad_final = _without_gaps(plan, grad_final, output, primals)
+    given = [g for g in grad_final if g is not None]
+    if len(given) < len(grad_final):
+        if given or twice or not ops.knows_zeros(plan.backend, input):
+            given = _without_gaps(plan, grad_final, output, input, tensors[plan.weights :])
     gradient = ScanGradient.apply if twice else _kernel_gradient
     grads = gradient(
-        plan, need_input, need_state, len(grad_final), batch_sizes, resets, output, saved,
-        grad_output, *grad_final, *primals,
+        plan, needs[0], need_state, len(given), batch_sizes, resets, output, saved, grad_output,
+        *given, input, *tensors,
     )  # fmt: skip
-    return None, None, None, *(g if need else None for g, need in zip_longest(grads, needs))
+    return None, None, None, *[g if need else None for g, need in zip_longest(grads, needs)]
 
 
 def _without_gaps(
-    plan: Plan, grad_final: Sequence[Tensor | None], output: Tensor, primals: Sequence[Tensor]
+    plan: Plan, grad_final, output: Tensor, input: Tensor, state: Sequence[Tensor]
 ) -> list[Tensor]:
     """The final states' gradients, with zeros [D, B, H] for those that are None."""
     d = 2 if plan.directions == reference.BOTH else 1
-    dense, given = primals[0], primals[1 + plan.weights :]
-    b = (given[0] if given else dense).shape[1]
+    b = (state[0] if state else input).shape[1]
     zeros = output.new_zeros(d, b, output.shape[-1] // d)
     return [zeros if g is None else g for g in grad_final]
 
@@ -170,13 +168,12 @@ def _kernel_gradient(
 
     rest: gradients of `finals` final states, input, weights, state
     """
-    grad_final, (input, *primals) = rest[:finals], rest[finals:]
-    weights, state = primals[: plan.weights], primals[plan.weights :]
+    split = finals + 1 + plan.weights
+    grad_final, input = rest[:finals], rest[finals]
+    weights, state = rest[finals + 1 : split], rest[split:]
     if plan.save == ops.SAVE_NOTHING:
-        _, _, saved = ops.kernels(plan.backend)[0](
-            plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-            ops.SAVE_ALL,
-        )  # fmt: skip
+        again = plan._replace(save=ops.SAVE_ALL)
+        _, _, saved = _forward(again, batch_sizes, resets, input, (*weights, *state))
     grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
         plan.cell, grad_output, grad_final, input, weights, state, output, saved,
         batch_sizes, resets, plan.directions, plan.project, need_input, need_state,
@@ -189,12 +186,12 @@ class RecurrentScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, batch_sizes, resets, input, *tensors):
-        *results, saved = _forward(plan, batch_sizes, resets, input, tensors)
+        output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
         ctx.plan = plan
         if not torch.compiler.is_compiling():
             ctx.set_materialize_grads(False)
-        ctx.save_for_backward(batch_sizes, resets, results[0], saved, input, *tensors)
-        return tuple(results)
+        ctx.save_for_backward(batch_sizes, resets, output, saved, input, *tensors)
+        return output, *final
 
     @staticmethod
     def backward(ctx, grad_output, *grad_final):
@@ -208,7 +205,8 @@ class TransformableScan(torch.autograd.Function):
 
     @staticmethod
     def forward(plan, batch_sizes, resets, input, *tensors):
-        return _forward(plan, batch_sizes, resets, input, tensors)
+        output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
+        return output, *final, saved
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
