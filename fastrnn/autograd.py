@@ -42,9 +42,9 @@ def recurrent_scan(
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer on a backend that `ops.choose` returned: (output, S final states)."""
-    grad = torch.is_grad_enabled()
+    grad, compiling = torch.is_grad_enabled(), torch.compiler.is_compiling()
     transformed = forward_mode = False
-    if not torch.compiler.is_compiling():
+    if not compiling:
         transformed = torch._C._are_functorch_transforms_active()
         forward_mode = forward_ad._current_level >= 0 or (transformed and _under_jvp())
     if state is None:
@@ -67,12 +67,12 @@ def recurrent_scan(
             save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
         plan = Plan(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
-        if torch.compiler.is_compiling():
-            tensors = _distinct(tensors)
         if transformed:
             output, *final, _ = TransformableScan.apply(plan, batch_sizes, resets, *tensors)
+        elif compiling:
+            output, *final = RecurrentScan.apply(plan, batch_sizes, resets, *_distinct(tensors))
         else:
-            output, *final = RecurrentScan.apply(plan, batch_sizes, resets, *tensors)
+            output, *final = _apply(plan, batch_sizes, resets, *tensors)
         return output, final
     output, final, _ = ops.kernels(backend)[0](
         cell, input, weights, state, batch_sizes, resets, directions, project, ops.SAVE_NOTHING
@@ -196,6 +196,10 @@ class RecurrentScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output, *grad_final):
         return _backward(ctx, grad_output, grad_final)
+
+
+# RecurrentScan.apply without what torch.func needs of it, which takes 2 us a call.
+_apply = super(torch.autograd.Function, RecurrentScan).apply
 
 
 class TransformableScan(torch.autograd.Function):
