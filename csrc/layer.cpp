@@ -1,7 +1,5 @@
 #include "layer.h"
 
-#include <algorithm>
-
 namespace fastrnn {
 namespace {
 
@@ -136,7 +134,6 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
     check_shape("bias_hh", *w, {GH});
     dir.b_hh = keep(*w);
   }
-  if (state.empty()) std::fill_n(dir.state0, info().states, zeros());
   for (size_t k = 0; k < state.size(); ++k) {
     const char* data = static_cast<const char*>(keep(state[k]));
     dir.state0[k] = data + d * params.B * H * input_.element_size();
@@ -146,14 +143,6 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
 const void* Layer::keep(const Tensor& t) {
   if (t.is_contiguous()) return t.data_ptr();
   kept_.push_back(torch::stable::contiguous(t));
-  return kept_.back().data_ptr();
-}
-
-const void* Layer::zeros() {
-  alignas(64) static const char few[16 << 10] = {};
-  if (params.B * params.H * int64_t(input_.element_size()) <= int64_t(sizeof(few))) return few;
-  kept_.push_back(allocate(input_, {params.B, params.H}));
-  FASTRNN_SHIM(aoti_torch_zero_(kept_.back().get()));
   return kept_.back().data_ptr();
 }
 

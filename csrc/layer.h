@@ -42,7 +42,6 @@ class Layer {
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
                       bool project);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
-  const void* zeros();                // [B, H], for as long as this lives
 
   Tensor input_;
   Tensors kept_;

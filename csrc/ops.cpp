@@ -95,9 +95,8 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tenso
                                                   const Tensor& output, const Tensor& saved,
                                                   const MaybeTensor& batch_sizes,
                                                   const MaybeTensor& resets, int64_t directions,
-                                                  bool project, bool need_input) {
+                                                  bool project, bool need_input, bool need_state) {
   const Text name(cell);
-  STD_TORCH_CHECK(!state.empty(), "backward takes no empty state");
   Layer layer(name.view(), input, weights, state, batch_sizes, resets, directions, project);
   ScanParams& s = layer.params;
   const int64_t D = s.directions, H = s.H;
@@ -108,15 +107,20 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tenso
   const Tensor kept = as_contiguous(saved);
   Tensor d_input = need_input ? layer.like_input(s.I) : allocate(input, {0});
   Tensors d_weights, d_state, d_final;
+  const size_t states = layer.info().states;
+  STD_TORCH_CHECK(grad_final.empty() || grad_final.size() == states, "grad_final must be ", states,
+                  " tensors or none, got ", grad_final.size());
   for (const Tensor& w : weights) {
     d_weights.push_back(w.dim() == 2 ? allocate(input, {w.size(0), w.size(1)})
                                      : allocate(input, {w.size(0)}));
     if (s.N == 0) FASTRNN_SHIM(aoti_torch_zero_(d_weights.back().get()));
   }
-  for (int k = 0; k < layer.info().states; ++k) {
-    check_shape("grad_final", grad_final[k], {D, s.B, H});
+  for (const Tensor& g : grad_final) {
+    check_shape("grad_final", g, {D, s.B, H});
+    d_final.push_back(as_contiguous(g));
+  }
+  for (size_t k = 0; need_state && k < state.size(); ++k) {
     d_state.push_back(allocate(input, {D, s.B, H}));
-    d_final.push_back(as_contiguous(grad_final[k]));
   }
   s.d_output = d_output.data_ptr();
   s.output = out.data_ptr();
@@ -129,10 +133,8 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tenso
     dir.d_w_hh = (w++)->data_ptr();
     if (layer.bias && project) dir.d_b_ih = (w++)->data_ptr();
     if (layer.bias) dir.d_b_hh = w->data_ptr();
-    for (int k = 0; k < layer.info().states; ++k) {
-      dir.d_state0[k] = at(d_state[k], d * s.B * H);
-      dir.d_state_n[k] = at(d_final[k], d * s.B * H);
-    }
+    for (size_t k = 0; k < d_state.size(); ++k) dir.d_state0[k] = at(d_state[k], d * s.B * H);
+    for (size_t k = 0; k < d_final.size(); ++k) dir.d_state_n[k] = at(d_final[k], d * s.B * H);
   }
   run(layer, input, true);
   return {d_input, d_weights, d_state};
@@ -169,7 +171,8 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input, Tensor[] weights, "
       "Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, Tensor? resets, "
-      "int directions, bool project, bool need_input) -> (Tensor, Tensor[], Tensor[])");
+      "int directions, bool project, bool need_input, bool need_state) "
+      "-> (Tensor, Tensor[], Tensor[])");
   m.def("build_info() -> str");
 }
 

@@ -8,6 +8,7 @@ kernels; second derivatives and forward mode differentiate the reference scan.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class Plan(NamedTuple):
     backend: str
     directions: int
     project: bool
-    states: int  # S: the last S of the differentiable tensors are the initial states
+    weights: int  # of the differentiable tensors (input, *weights, *state)
     save: int  # what forward saves; SAVE_NOTHING: backward runs it again
 
 
@@ -41,14 +42,14 @@ def recurrent_scan(
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer on a backend that `ops.choose` returned: (output, S final states)."""
-    grad = torch.is_grad_enabled()
+    grad, compiling = torch.is_grad_enabled(), torch.compiler.is_compiling()
     transformed = forward_mode = False
-    if not torch.compiler.is_compiling():
+    if not compiling:
         transformed = torch._C._are_functorch_transforms_active()
         forward_mode = forward_ad._current_level >= 0 or (transformed and _under_jvp())
     if state is None:
-        inside = not (grad or transformed or forward_mode) and ops.knows_zeros(backend, input)
-        state = () if inside else _zeros(cell, input, weights, directions)
+        known = ops.knows_zeros(backend, input)
+        state = () if known else _zeros(cell, input, weights, directions)
     if backend == "reference":
         return reference.forward(
             cell, input, weights, state, batch_sizes, resets, directions, project
@@ -64,13 +65,15 @@ def recurrent_scan(
         save = ops.SAVE_ALL
         if recompute_gates and cells.get(cell).saved > 0:
             save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
-        plan = Plan(cell, backend, directions, project, len(state), save)
+        plan = Plan(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
-        if torch.compiler.is_compiling():
-            tensors = _distinct(tensors)
-        function = TransformableScan if transformed else RecurrentScan
-        result = function.apply(plan, batch_sizes, resets, *tensors)
-        return result[0], result[1 : 1 + len(state)]
+        if transformed:
+            output, *final, _ = TransformableScan.apply(plan, batch_sizes, resets, *tensors)
+        elif compiling:
+            output, *final = RecurrentScan.apply(plan, batch_sizes, resets, *_distinct(tensors))
+        else:
+            output, *final = _apply(plan, batch_sizes, resets, *tensors)
+        return output, final
     output, final, _ = ops.kernels(backend)[0](
         cell, input, weights, state, batch_sizes, resets, directions, project, ops.SAVE_NOTHING
     )
@@ -97,11 +100,16 @@ def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
     return distinct
 
 
-def _reference(cell, input, weights, state, *rest) -> tuple[Tensor, list[Tensor]]:
+def _reference(
+    cell, input, weights, state, batch_sizes, resets, directions, project
+) -> tuple[Tensor, list[Tensor]]:
     """The reference scan in the precision it computes in, results in that of the input."""
     compute = ops.compute_dtype(input.dtype, input.device.type, "reference")
+    state = state or _zeros(cell, input, weights, directions)
     weights, state = [w.to(compute) for w in weights], [s.to(compute) for s in state]
-    output, final = reference.forward(cell, input.to(compute), weights, state, *rest)
+    output, final = reference.forward(
+        cell, input.to(compute), weights, state, batch_sizes, resets, directions, project
+    )
     return output.to(input.dtype), [f.to(input.dtype) for f in final]
 
 
@@ -111,43 +119,64 @@ def _under_jvp() -> bool:
     return any(i.key() == jvp for i in torch._C._functorch.get_interpreter_stack())
 
 
-def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple[Tensor, ...]:
-    weights, state = tensors[: -plan.states], tensors[-plan.states :]
-    output, final, saved = ops.kernels(plan.backend)[0](
+def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
+    """(output, S final states, saved) by the forward kernel."""
+    weights, state = tensors[: plan.weights], tensors[plan.weights :]
+    return ops.kernels(plan.backend)[0](
         plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
         plan.save,
     )  # fmt: skip
-    return output, *final, saved
 
 
-def _backward(ctx, grad_output: Tensor, grad_final: Sequence[Tensor]) -> tuple:
-    """Gradients of (plan, batch_sizes, resets, input, *weights, *state)."""
+def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | None]) -> tuple:
+    """Gradients of (plan, batch_sizes, resets, input, *weights, *state); None stands for zeros."""
     plan = ctx.plan
-    batch_sizes, resets, output, saved, *primals = ctx.saved_tensors
+    batch_sizes, resets, output, saved, input, *tensors = ctx.saved_tensors
     needs = ctx.needs_input_grad[3:]
-    arguments = (batch_sizes, resets, output, saved, grad_output, *grad_final, *primals)
+    need_state = True in needs[1 + plan.weights :]
     # Grad mode is on here only where somebody asks for derivatives of these gradients.
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        grads = ScanGradient.apply(plan, needs[0], *arguments)
-    else:
-        grads = _kernel_gradient(plan, needs[0], *arguments)
-    return None, None, None, *(g if need else None for g, need in zip(grads, needs))
+    twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if grad_output is None:
+        grad_output = torch.zeros_like(output)
+    given = [g for g in grad_final if g is not None]
+    if len(given) < len(grad_final):
+        if given or twice or not ops.knows_zeros(plan.backend, input):
+            given = _without_gaps(plan, grad_final, output, input, tensors[plan.weights :])
+    gradient = ScanGradient.apply if twice else _kernel_gradient
+    grads = gradient(
+        plan, needs[0], need_state, len(given), batch_sizes, resets, output, saved, grad_output,
+        *given, input, *tensors,
+    )  # fmt: skip
+    return None, None, None, *[g if need else None for g, need in zip_longest(grads, needs)]
+
+
+def _without_gaps(
+    plan: Plan, grad_final, output: Tensor, input: Tensor, state: Sequence[Tensor]
+) -> list[Tensor]:
+    """The final states' gradients, with zeros [D, B, H] for those that are None."""
+    d = 2 if plan.directions == reference.BOTH else 1
+    b = (state[0] if state else input).shape[1]
+    zeros = output.new_zeros(d, b, output.shape[-1] // d)
+    return [zeros if g is None else g for g in grad_final]
 
 
 def _kernel_gradient(
-    plan: Plan, need_input: bool, batch_sizes, resets, output, saved, grad_output, *rest
-) -> tuple[Tensor, ...]:
-    """Gradients of (input, *weights, *state) by the backward kernel."""
-    grad_final, (input, *primals) = rest[: plan.states], rest[plan.states :]
-    weights, state = primals[: -plan.states], primals[-plan.states :]
+    plan: Plan, need_input: bool, need_state: bool, finals: int, batch_sizes, resets, output, saved,
+    grad_output, *rest,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Gradients of (input, *weights, *state) by the backward kernel, of `state` if needed.
+
+    rest: gradients of `finals` final states, input, weights, state
+    """
+    split = finals + 1 + plan.weights
+    grad_final, input = rest[:finals], rest[finals]
+    weights, state = rest[finals + 1 : split], rest[split:]
     if plan.save == ops.SAVE_NOTHING:
-        _, _, saved = ops.kernels(plan.backend)[0](
-            plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-            ops.SAVE_ALL,
-        )  # fmt: skip
+        again = plan._replace(save=ops.SAVE_ALL)
+        _, _, saved = _forward(again, batch_sizes, resets, input, (*weights, *state))
     grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
         plan.cell, grad_output, grad_final, input, weights, state, output, saved,
-        batch_sizes, resets, plan.directions, plan.project, need_input,
+        batch_sizes, resets, plan.directions, plan.project, need_input, need_state,
     )  # fmt: skip
     return grad_input, *grad_weights, *grad_state
 
@@ -157,14 +186,20 @@ class RecurrentScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, batch_sizes, resets, input, *tensors):
-        *results, saved = _forward(plan, batch_sizes, resets, input, tensors)
+        output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
         ctx.plan = plan
-        ctx.save_for_backward(batch_sizes, resets, results[0], saved, input, *tensors)
-        return tuple(results)
+        if not torch.compiler.is_compiling():
+            ctx.set_materialize_grads(False)
+        ctx.save_for_backward(batch_sizes, resets, output, saved, input, *tensors)
+        return output, *final
 
     @staticmethod
     def backward(ctx, grad_output, *grad_final):
         return _backward(ctx, grad_output, grad_final)
+
+
+# RecurrentScan.apply without what torch.func needs of it, which takes 2 us a call.
+_apply = super(torch.autograd.Function, RecurrentScan).apply
 
 
 class TransformableScan(torch.autograd.Function):
@@ -174,7 +209,8 @@ class TransformableScan(torch.autograd.Function):
 
     @staticmethod
     def forward(plan, batch_sizes, resets, input, *tensors):
-        return _forward(plan, batch_sizes, resets, input, tensors)
+        output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
+        return output, *final, saved
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
@@ -194,33 +230,35 @@ class ScanGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan, need_input, *arguments):
-        return _kernel_gradient(plan, need_input, *arguments)
+    def forward(plan, need_input, need_state, finals, *arguments):
+        return _kernel_gradient(plan, need_input, need_state, finals, *arguments)
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
-        plan, need_input, batch_sizes, resets, _, _, *differentiable = inputs
-        ctx.plan, ctx.need_input = plan, need_input
+        plan, need_input, _, finals, batch_sizes, resets, _, _, *differentiable = inputs
+        ctx.plan, ctx.need_input, ctx.split = plan, need_input, 1 + finals
         ctx.save_for_backward(batch_sizes, resets, *differentiable)
 
     @staticmethod
     def backward(ctx, *grads):
-        plan = ctx.plan
+        plan, split = ctx.plan, ctx.split
         batch_sizes, resets, *differentiable = ctx.saved_tensors
-        split = 1 + plan.states
+        primals = differentiable[split:]
 
         def primal(input, *tensors):
-            weights, state = tensors[: -plan.states], tensors[-plan.states :]
             output, final = _reference(
-                plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project
-            )
+                plan.cell, input, tensors[: plan.weights], tensors[plan.weights :], batch_sizes,
+                resets, plan.directions, plan.project,
+            )  # fmt: skip
             return output, *final
 
         def gradient(*tensors):
             _, vjp = torch.func.vjp(primal, *tensors[split:])
             return vjp(tuple(tensors[:split]))
 
+        # What forward did not compute has no gradient to pass on.
+        unwanted = [torch.zeros_like(p) for p in primals[len(grads) :]]
         if not ctx.need_input:
-            grads = (torch.zeros_like(differentiable[split]), *grads[1:])
+            grads = (torch.zeros_like(primals[0]), *grads[1:])
         _, vjp = torch.func.vjp(gradient, *differentiable)
-        return None, None, None, None, None, None, *vjp(tuple(grads))
+        return *[None] * 8, *vjp((*grads, *unwanted))

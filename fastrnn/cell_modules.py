@@ -31,9 +31,7 @@ class _FastCellBase(nn.RNNCellBase):
         checks.cell_input(self, input)
         hidden, h = self.hidden_size, self.proj_size or self.hidden_size
         if hx is None:
-            state = (input.new_zeros((*input.shape[:-1], h)),)
-            if self.states == 2:
-                state += (input.new_zeros((*input.shape[:-1], hidden)),)
+            state = None
         elif self.states == 1:
             state = (checks.cell_state("hx", hx, input, h),)
         else:
@@ -45,11 +43,11 @@ class _FastCellBase(nn.RNNCellBase):
             )
         unbatched = input.dim() == 1
         if unbatched:
-            input, state = input.unsqueeze(0), [s.unsqueeze(0) for s in state]
+            input, state = input.unsqueeze(0), state and [s.unsqueeze(0) for s in state]
         _, final = functional.recurrent(
             self.cell,
             input.unsqueeze(0),
-            [s.unsqueeze(0) for s in state],
+            state and [s.unsqueeze(0) for s in state],
             [self._weights()],
             proj=self.proj_size > 0,
             backend=self.backend,

@@ -6,15 +6,16 @@
     fastrnn::backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input,
                       Tensor[] weights, Tensor[] state, Tensor output, Tensor saved,
                       Tensor? batch_sizes, Tensor? resets, int directions, bool project,
-                      bool need_input)
+                      bool need_input, bool need_state)
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
-them; state S tensors [D, B, H], or, where `knows_zeros` says so, none for zeros; output
-[T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved [D, N, K+S-1, H]. Directions is a bit
-mask: 1 forward, 2 reverse. save: SAVE_NOTHING (saved is [0]), SAVE_ALL, or, where `recomputes` says
-so, SAVE_PARTIAL: what backward needs to recompute the rest [D, N, kept+S-1, H]. `triton_forward`
-and `triton_backward` have the same two schemas.
+them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
+[D, N, K+S-1, H]. Where `knows_zeros` says so, grad_final and, for a dense input, state may be
+empty: zeros. grad_input is [0] without need_input; grad_state is empty without need_state, and for
+an empty state. Directions is a bit mask: 1 forward, 2 reverse. save: SAVE_NOTHING (saved is [0]),
+SAVE_ALL, or, where `recomputes` says so, SAVE_PARTIAL: what backward needs to recompute the rest
+[D, N, kept+S-1, H]. `triton_forward` and `triton_backward` have the same two schemas.
 
 Importing `fastrnn._C` defines the native ops. A missing `_C` means a pure-Python install; one that
 is there and does not load raises its own ImportError.
@@ -66,13 +67,13 @@ def _fake_forward(
 
 def _fake_backward(
     cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
-    directions, project, need_input,
+    directions, project, need_input, need_state,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     grad_input = input.new_empty(input.shape if need_input else 0)
     return (
         grad_input,
         [w.new_empty(w.shape) for w in weights],
-        [s.new_empty(s.shape) for s in state],
+        [s.new_empty(s.shape) for s in state if need_state],
     )
 
 
@@ -120,8 +121,8 @@ def kernels(backend: str) -> tuple[Callable, Callable]:
 
 
 def knows_zeros(backend: str, input: Tensor) -> bool:
-    """Whether the forward kernel takes an empty `state`."""
-    return backend == "native" and input.is_cpu and input.dim() == 3
+    """Whether the kernels take an empty `grad_final` and, for a dense input, an empty `state`."""
+    return backend == "native" and input.is_cpu
 
 
 def recomputes(backend: str, input: Tensor) -> bool:

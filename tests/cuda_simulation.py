@@ -106,7 +106,7 @@ def on_kernels(simulator: Simulator, engine: str, kind: str, arguments):
         given = [t.clone() for t in (output, saved, *grads)]
         cell, input, weights, state, *rest = arguments
         g_input, g_weights, g_state = host.backward(
-            scan, cell, grads[0], grads[1:], input, weights, state, output, saved, *rest, True
+            scan, cell, grads[0], grads[1:], input, weights, state, output, saved, *rest, True, True
         )
         assert_bits([output, saved, *grads], given)
     return [output, *final, g_input, *g_weights, *g_state]

@@ -95,9 +95,8 @@ def run(cell, scan, sizes=None, directions=1, resets=False, bias=True, project=T
     expected = torch.autograd.grad(exact, leaves, grads)
     with torch.no_grad():
         output, final, saved = host.forward(scan, cell, *arguments, True)
-        g_input, g_weights, g_state = host.backward(
-            scan, cell, grads[0], grads[1:], *arguments[:3], output, saved, *arguments[3:], True
-        )
+        given = cell, grads[0], grads[1:], *arguments[:3], output, saved, *arguments[3:]
+        g_input, g_weights, g_state = host.backward(scan, *given, True, True)
     return [output, *final, g_input, *g_weights, *g_state], [*exact, *expected]
 
 
@@ -122,12 +121,29 @@ def test_no_lines(shape):
         )
         grads = host.backward(
             None, "lstm", output, final, input, weights, state, output, saved, None, None, 1, True,
-            True,
+            True, True,
         )  # fmt: skip
     assert_same([output, *final], exact, 0.0)
     assert_same([*grads[0:1], *grads[1], *grads[2]],
                 [torch.zeros_like(t) for t in (input, *weights)] + final, 0.0)  # fmt: skip
     assert final[0].data_ptr() != state[0].data_ptr() or not final[0].numel()
+
+
+@pytest.mark.parametrize("t", [0, 3])
+def test_only_gradients_that_are_wanted(t):
+    arguments = *problem("lstm", t=t, b=2, i=3, h=5), None, None, 1, True
+
+    def call(wanted):
+        scan = PlainScan()
+        with torch.no_grad():
+            output, final, saved = host.forward(scan, "lstm", *arguments, True)
+            given = "lstm", output, final, *arguments[:3], output, saved, *arguments[3:]
+            return host.backward(scan, *given, wanted, wanted)
+
+    every, part = call(True), call(False)
+    assert every[0].shape == arguments[0].shape and len(every[2]) == 2
+    assert not part[0].numel() and part[2] == []
+    assert_same(every[1], part[1], 0.0)
 
 
 def test_steps_are_remembered_with_their_batch_sizes():
@@ -151,9 +167,8 @@ def test_autocast_changes_nothing():
 
     def call():
         output, final, saved = host.forward(scan, "gru", *arguments, True)
-        grads = host.backward(
-            scan, "gru", output, final, *arguments[:3], output, saved, *arguments[3:], True
-        )
+        given = "gru", output, final, *arguments[:3], output, saved, *arguments[3:]
+        grads = host.backward(scan, *given, True, True)
         return [output, *final, grads[0], *grads[1], *grads[2]]
 
     with torch.no_grad():

@@ -48,7 +48,9 @@ def test_opcheck(cell, kind, backend):
         if save == ops.SAVE_NOTHING:
             continue
         grads = (cell, output, final, input, weights, state, output, saved, batch_sizes, resets)
-        torch.library.opcheck(backward, (*grads, directions, project, kind != "ready_gx"))
+        for need_state in (True, False):
+            needs = kind != "ready_gx", need_state
+            torch.library.opcheck(backward, (*grads, directions, project, *needs))
 
 
 @backends(kernels=True, interpreted=True)
@@ -93,7 +95,7 @@ def test_partial_saving(cell, kind, threads, backend):
         assert part.shape[2] == spec.kept + spec.states - 1
         plain, again = (
             backward(cell, torch.ones_like(output), final, input, weights, state, output, s,
-                     batch_sizes, resets, directions, project, True)
+                     batch_sizes, resets, directions, project, True, True)
             for s in (saved, part)
         )  # fmt: skip
         assert_same(again, plain, 0.0)
@@ -122,13 +124,13 @@ def test_backward_changes_nothing_it_reads(cell, backend):
     before = [t.clone() for t in reads]
     results = [
         backward(
-            cell, reads[0], final, input, weights, state, output, saved, None, resets, 1, True, n
+            cell, reads[0], final, input, weights, state, output, saved, None, resets, 1, True, n, n
         )
         for n in (True, True, False)
     ]
     assert all(torch.equal(a, b) for a, b in zip(before, reads))
     assert torch.equal(results[0][0], results[1][0])
-    assert results[2][0].numel() == 0
+    assert results[2][0].numel() == 0 and not results[2][2]
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[2][1]))
 
 
@@ -150,9 +152,9 @@ def test_any_strides(cell, backend):
     grad = torch.ones(1, device=DEVICE).expand(4, 3, 6)
     zeros = [torch.zeros_like(s) for s in state]
     a = backward(cell, grad.contiguous(), zeros, input, weights, state, plain[0], plain[2],
-                 None, None, 1, True, True)  # fmt: skip
+                 None, None, 1, True, True, True)  # fmt: skip
     b = backward(cell, grad, [strided(z) for z in zeros], *odd, strided(plain[0]),
-                 strided(plain[2]), None, None, 1, True, True)  # fmt: skip
+                 strided(plain[2]), None, None, 1, True, True, True)  # fmt: skip
     assert_same([a[0], *a[1], *a[2]], [b[0], *b[1], *b[2]], 1e-6)
 
 
@@ -172,26 +174,51 @@ def test_few_rows_or_steps(cell, backend, t):
 
 @pytest.mark.skipif(not ops.NATIVE_BUILT, reason="a contract of the native CPU kernels")
 @each_cell()
-@pytest.mark.parametrize("size", [(4, 3, 5, 6), (2, 70, 3, 64)], ids=["few", "many"])
-def test_no_state_is_zeros(cell, size):
+@pytest.mark.parametrize("reset", [False, True], ids=["plain", "resets"])
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1, 5, 17), (1, 9, 5, 17), (4, 3, 5, 6), (2, 70, 3, 64), (40, 50, 3, 20)],
+    ids=["one_row", "one_step", "few", "many", "blocks"],
+)
+def test_nothing_given_is_zeros(cell, size, reset):
+    """No state and no gradients of final states do what zeros do, to the last bit."""
     forward, backward = torch.ops.fastrnn.forward.default, torch.ops.fastrnn.backward.default
-    args = [
-        [t.cpu() for t in a] if isinstance(a, list) else a.cpu() if torch.is_tensor(a) else a
-        for a in arguments(cell, directions=3, size=size)
-    ]
-    zeros = [torch.zeros_like(s) for s in args[3]]
-    expected = forward(*args[:3], zeros, *args[4:], 1)
-    without = (*args[:3], [], *args[4:], 1)
-    torch.library.opcheck(forward, without)
-    assert_same(flat(forward(*without)), flat(expected), 0.0)
+    for dtype, threads in ((torch.float32, 1), (torch.bfloat16, 1), (torch.float64, 5)):
+        torch.set_num_threads(threads)
+        _, input, weights, state, _, resets, *rest = [
+            [t.cpu() for t in a] if isinstance(a, list) else a.cpu() if torch.is_tensor(a) else a
+            for a in arguments(cell, resets=reset, directions=3, size=size, dtype=dtype)
+        ]
+        zeros = [torch.zeros_like(s) for s in state]
+        expected = forward(cell, input, weights, zeros, None, resets, *rest, ops.SAVE_ALL)
+        without = forward(cell, input, weights, [], None, resets, *rest, ops.SAVE_ALL)
+        assert_same(flat(without), flat(expected), 0.0)
 
-    sizes = torch.tensor([size[1]] * size[0])
-    packed = (cell, args[1].flatten(0, 1), args[2], [], sizes, None, 3, True, 0)
-    with pytest.raises(RuntimeError, match="state must be . tensors, got 0"):
-        forward(*packed)
-    output, final, saved = forward(*without)
-    with pytest.raises(RuntimeError, match="backward takes no empty state"):
-        backward(cell, output, final, *args[1:3], [], output, saved, None, None, 3, True, True)
+        output, _, saved = expected
+        kept = output, saved, None, resets, *rest
+        a = backward(cell, output, zeros, input, weights, zeros, *kept, True, True)
+        b = backward(cell, output, [], input, weights, [], *kept, True, False)
+        assert a[2] and not b[2]
+        assert_same([b[0], *b[1]], [a[0], *a[1]], 0.0)
+
+
+@pytest.mark.skipif(not ops.NATIVE_BUILT, reason="a contract of the native CPU kernels")
+def test_what_may_be_empty():
+    forward, backward = torch.ops.fastrnn.forward.default, torch.ops.fastrnn.backward.default
+    _, input, weights, state, *_ = arguments("lstm", directions=3)
+    input, weights, state = input.cpu(), [w.cpu() for w in weights], [s.cpu() for s in state]
+    dense = "lstm", input, weights, [], None, None, 3, True, ops.SAVE_ALL
+    torch.library.opcheck(forward, dense)
+    output, final, saved = forward(*dense)
+    kept = output, saved, None, None, 3, True
+    for needs in ((True, False), (False, False), (True, True)):
+        torch.library.opcheck(backward, ("lstm", output, [], *dense[1:4], *kept, *needs))
+
+    sizes = torch.tensor([3] * 4)
+    with pytest.raises(RuntimeError, match="state must be 2 tensors, got 0"):
+        forward("lstm", input.flatten(0, 1), weights, [], sizes, None, 3, True, 0)
+    with pytest.raises(RuntimeError, match="grad_final must be 2 tensors or none, got 1"):
+        backward("lstm", output, final[:1], input, weights, state, *kept, True, True)
 
 
 def test_unknown_cell():

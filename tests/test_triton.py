@@ -82,8 +82,9 @@ def run_both(cell, input, weights, state, sizes, resets, directions, project):
     expected = torch.autograd.grad(result, exact, [g.double() for g in grads])
     before = [t.clone() for t in (output, saved)]
     g_input, g_weights, g_state = backend.backward(
-        cell, grads[0], grads[1:], x, w, s, output, saved, sizes, resets, directions, project, True
-    )
+        cell, grads[0], grads[1:], x, w, s, output, saved, sizes, resets, directions, project,
+        True, True,
+    )  # fmt: skip
     assert torch.equal(before[0], output) and torch.equal(before[1], saved)
     return [output, *final, g_input, *g_weights, *g_state], [*result, *expected]
 

@@ -102,9 +102,8 @@ def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, o
     input, sizes = torch.zeros(T * B, 8, dtype=dtype), torch.full((T,), B)
     resets = torch.zeros(T * B, dtype=torch.bool)
     output, final, saved = engine.forward(cell, input, weights, state, sizes, resets, 3, True, True)
-    engine.backward(
-        cell, output, final, input, weights, state, output, saved, sizes, resets, 3, True, True
-    )
+    kept = output, saved, sizes, resets
+    engine.backward(cell, output, final, input, weights, state, *kept, 3, True, True, True)
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ struct Direction {
   const void* w_hh;                   // [G*H, H]
   const void* b_ih;                   // [G*H] or null
   const void* b_hh;                   // [G*H] or null
-  const void* state0[kMaxStates];     // [B, H]
+  const void* state0[kMaxStates];     // [B, H]; null: zeros
   void* state_n[kMaxStates];          // [B, H], written by forward
   void* saved;                        // [N, K+S-1, H], or less if partial; null: nothing
-  const void* d_state_n[kMaxStates];  // [B, H]
-  void* d_state0[kMaxStates];         // [B, H]
+  const void* d_state_n[kMaxStates];  // [B, H]; null: zeros
+  void* d_state0[kMaxStates];         // [B, H], all of them or null: not wanted
   void *d_w_ih, *d_w_hh;              // [G*H, I] or null, [G*H, H]
   void *d_b_ih, *d_b_hh;              // [G*H] or null
 };

@@ -143,7 +143,8 @@ class Backward {
       keep_last(w);
       w.barrier.wait(w.size);
     }
-    finish(w);
+    if (w.dir().d_state0[0]) finish(w);
+    w.barrier.wait(w.size);
   }
 
   A* carry(const Worker& w, int k, int64_t b) const {
@@ -160,8 +161,8 @@ class Backward {
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
-        const T* from = rows_.state(w.dir().d_state_n[k], b);
-        copy(from, carry(w, k, b), u);
+        const void* given = w.dir().d_state_n[k];
+        copy(given ? rows_.state(given, b) : zeros_, carry(w, k, b), u);
       }
     }
   }
@@ -240,6 +241,7 @@ class Backward {
     }
   }
 
+  // The initial states' gradients.
   void finish(Worker& w) {
     const int64_t local = w.mine.begin - w.rows.begin;
     for (int64_t p = w.units.begin; p < w.units.end; ++p) {
@@ -262,7 +264,6 @@ class Backward {
         copy(carry(w, k, b), rows_.state(w.dir().d_state0[k], b), u);
       }
     }
-    w.barrier.wait(w.size);
   }
 
   const ScanParams& s_;

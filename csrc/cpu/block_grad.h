@@ -57,14 +57,17 @@ class BlockGrad {
     T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
       return rows_.hidden_before(block.d, t, b, zeros);
     });
+    bool any = false;  // is there a row whose h is not zeros?
+    for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
+    const int64_t rows = any ? block.count : 0;
     weight_grad_.pair(block.d_r, block.count, rank, size);
-    weight_grad(block, hidden_, h, block.d_r, gradient(block, dir.d_w_hh, 1), rank, size, barrier);
+    weight_grad(rows, hidden_, h, block.d_r, gradient(block, dir.d_w_hh, 1), rank, size, barrier);
     if (!dir.d_w_ih) return;
     barrier.wait(size);
     T* const* x = pointers(block, rank, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
     if (block.d_x != block.d_r) weight_grad_.pair(block.d_x, block.count, rank, size);
-    weight_grad(block, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0), rank,
-                size, barrier);
+    weight_grad(block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0),
+                rank, size, barrier);
   }
 
  private:
@@ -76,15 +79,14 @@ class BlockGrad {
       return {to, sums_[index], block.start, block.end};
   }
 
-  void weight_grad(const Block<T>& block, const Panels<Sum<T>>& panels, T* const* x,
-                   const T* d_gates, const Gradient<T>& d_weight, int rank, int size,
-                   Barrier& barrier) {
-    if (block.count <= WeightGrad<T>::kFewRows) {
-      return weight_grad_.add_few(panels, x, d_gates, block.count, d_weight, rank, size);
+  void weight_grad(int64_t count, const Panels<Sum<T>>& panels, T* const* x, const T* d_gates,
+                   const Gradient<T>& d_weight, int rank, int size, Barrier& barrier) {
+    if (count <= WeightGrad<T>::kFewRows) {
+      return weight_grad_.add_few(panels, x, d_gates, count, d_weight, rank, size);
     }
-    weight_grad_.pack(panels, x, block.count, rank, size);
+    weight_grad_.pack(panels, x, count, rank, size);
     barrier.wait(size);
-    weight_grad_.add(panels, d_gates, block.count, d_weight, rank, size);
+    weight_grad_.add(panels, d_gates, count, d_weight, rank, size);
   }
 
   // f(t, b) for every row of the block, in its order.

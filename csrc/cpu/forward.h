@@ -92,11 +92,12 @@ class Forward {
     const int64_t start = panels_.unit(panels.begin), first = start < s_.H ? start : s_.H;
     const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
     memset(w.zeros, 0, s_.H * sizeof(A));
+    const T* zeros = reinterpret_cast<const T*>(w.zeros);
     w.rows = rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      w.h[b - rows.begin] = rows_.state(dir.state0[0], b);
+      w.h[b - rows.begin] = rows_.initial(d, 0, b, zeros);
       for (int k = kFirstCarried; k < S; ++k) {
-        copy(rows_.state(dir.state0[k], b), carried(d, k, b, w), {first, last});
+        copy(rows_.initial(d, k, b, zeros), carried(d, k, b, w), {first, last});
       }
     }
     for (int64_t step = 0; step < s_.T;) {
@@ -150,11 +151,14 @@ class Forward {
   void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
     const Range panels = sweep.panels;
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+    const T* zeros = reinterpret_cast<const T*>(w.zeros);
+    bool any = false;  // is there a row whose h is not zeros?
     for (int64_t b = 0; b < active; ++b) {
-      w.h_in[b] = s_.resets && s_.resets[n + b] ? reinterpret_cast<const T*>(w.zeros) : w.h[b];
+      w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
+      any |= w.h_in[b] != zeros;
     }
     const int64_t origin = panels_.column(panels.begin);
-    const bool by_row = active == 1 && weights_[d].packed();
+    const bool by_row = any && active == 1 && weights_[d].packed();
     if (by_row) {
       weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent, sweep.back);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
@@ -164,13 +168,14 @@ class Forward {
     }
     for (int64_t i = 0; !by_row && i < sweep.count(); ++i) {
       const int64_t p = sweep.at(i);
-      const int64_t column = panels_.column(p), width = panels_.vectors(p) * W;
-      const Lane<T>* panel = weights_[d].hidden_panel(p, w.panel);
+      const int64_t column = panels_.column(p), width = any ? panels_.vectors(p) * W : 0;
+      const Lane<T>* panel = any ? weights_[d].hidden_panel(p, w.panel) : nullptr;
+      const A* sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros, for every row
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
-        apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, w.recurrent,
-              width, w, w.h_in + r);
+        if (any) weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
+        apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, sums, width,
+              w, w.h_in + r);
       }
     }
     for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);

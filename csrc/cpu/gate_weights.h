@@ -63,6 +63,8 @@ class GateWeights {
               int64_t ld) const {
     multiply(p, dir_->w_hh, panel, s_->H, h, count, b_hh_, out, ld);
   }
+  // What hidden() gives for zeros: b_hh in the order of panel p's columns.
+  const A* hidden_bias(int64_t p) const { return b_hh_ + panels_->column(p); }
   // hidden() of one row for all of some packed panels of NV registers, the last of which may be
   // narrower. back: from the last panel on.
   template <int NV>

@@ -72,7 +72,12 @@ struct Rows {
   FASTRNN_INLINE const T* hidden_before(int d, int64_t t, int64_t b, const T* zeros) const {
     if (reset(t, b)) return zeros;
     const int64_t n = before(d, t, b);
-    return n < 0 ? state(s.dir[d].state0[0], b) : output(d, n);
+    return n < 0 ? initial(d, 0, b, zeros) : output(d, n);
+  }
+  // [H]: state k that batch row b begins with; zeros [H] where none was given.
+  FASTRNN_INLINE const T* initial(int d, int k, int64_t b, const T* zeros) const {
+    const void* given = s.dir[d].state0[k];
+    return given ? state(given, b) : zeros;
   }
   // [H] of one direction and batch row in a tensor [D, B, H] given by its direction's pointer.
   FASTRNN_INLINE const T* state(const void* states, int64_t b) const {

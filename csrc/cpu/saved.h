@@ -27,7 +27,7 @@ struct Saved {
     if (k == 0) return rows.hidden_before(d, t, b, zeros);
     if (rows.reset(t, b)) return zeros;
     const int64_t n = rows.before(d, t, b);
-    return n < 0 ? rows.state(s.dir[d].state0[k], b) : carried(d, n, k);
+    return n < 0 ? rows.initial(d, k, b, zeros) : carried(d, n, k);
   }
 };
 

@@ -95,12 +95,14 @@ def backward(
     directions: int,
     project: bool,
     need_input: bool,
+    need_state: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """`fastrnn::backward`: gradients of (input, weights, S initial states)."""
+    """`fastrnn::backward`: gradients of (input, weights, S initial states, or none of these)."""
     layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
     if layer.N == 0:
         grad_input = torch.zeros_like(input) if need_input else input.new_empty(0)
-        return grad_input, [torch.zeros_like(w) for w in weights], [_own(g) for g in grad_final]
+        grad_state = [_own(g) for g in grad_final if need_state]
+        return grad_input, [torch.zeros_like(w) for w in weights], grad_state
     output = output.reshape(layer.N, -1).contiguous()
     grads = grad_output.reshape(layer.N, -1).contiguous(), [g.contiguous() for g in grad_final]
     dx, dr, grad_state = scan.backward(layer, *grads, output, saved.contiguous())
@@ -112,7 +114,7 @@ def backward(
         grad_input = (dx @ _join(layer.w_ih)).view(input.shape)
     else:
         grad_input = dx.view(input.shape)
-    return grad_input, grad_weights, grad_state
+    return grad_input, grad_weights, grad_state if need_state else []
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -126,6 +126,6 @@ def forward(cell: str, input: Tensor, *args) -> tuple[Tensor, list[Tensor], Tens
 
 
 def backward(cell: str, grad_output: Tensor, grad_final: Sequence[Tensor], input: Tensor, *args):
-    """`fastrnn::backward` by Triton: gradients of (input, weights, S initial states)."""
+    """`fastrnn::backward` by Triton: gradients of (input, weights, initial states)."""
     _check(cell, input)
     return host.backward(TritonScan, cell, grad_output, grad_final, input, *args)
