@@ -58,7 +58,7 @@ FASTRNN_INLINE void direct_tile(const UnitRows<T>& units, int t, const T* const*
     for (int j = 0; j < NU; ++j) {
       const typename V::N ws = V::load(w[j] + k).v;
 #pragma GCC unroll 8
-      for (int r = 0; r < MR; ++r) acc[r][j] += xs[r] * ws;
+      for (int r = 0; r < MR; ++r) Product<T>::add(acc[r][j], xs[r], ws);
     }
   }
   if (whole < K) {
@@ -66,7 +66,9 @@ FASTRNN_INLINE void direct_tile(const UnitRows<T>& units, int t, const T* const*
     for (int j = 0; j < NU; ++j) {
       const typename V::N ws = V::load(w[j] + whole, K - whole).v;
 #pragma GCC unroll 8
-      for (int r = 0; r < MR; ++r) acc[r][j] += V::load(x[r] + whole, K - whole).v * ws;
+      for (int r = 0; r < MR; ++r) {
+        Product<T>::add(acc[r][j], V::load(x[r] + whole, K - whole).v, ws);
+      }
     }
   }
 #pragma GCC unroll 8

@@ -1,7 +1,7 @@
 // The forward engine: T steps of any cell. A thread owns some batch rows, all units, and walks all
-// steps with no barrier; or, with fewer rows than threads, all rows and some units, with a barrier
-// a step. Time goes in blocks: the block's input projection first, then its steps, so that the
-// projection never leaves the cache.
+// steps with no barrier; or, with fewer rows than threads or a single step, all rows and some
+// units, with a barrier a step. Time goes in blocks: the block's input projection first, then its
+// steps, so that the projection never leaves the cache.
 #pragma once
 #include "gate_weights.h"
 #include "saved.h"
@@ -25,7 +25,7 @@ class Forward {
     }
     barrier.wait(size);
     for (int d = 0; d < s_.directions; ++d) {
-      if (s_.B >= size) {
+      if (!by_units(size)) {
         const Range rows = row_part(s_, rank, size);
         for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
           const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
@@ -84,6 +84,12 @@ class Forward {
       if (memory) scratch_[i] = w;
     }
     bytes_ = arena.used();
+  }
+
+  // Few rows leave threads without any. In one step no barrier follows, and each weight is read, or
+  // packed, by one thread only.
+  bool by_units(int size) const {
+    return s_.B < size || (s_.T == 1 && s_.B <= kMaxRows && panels_.count() >= size);
   }
 
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.

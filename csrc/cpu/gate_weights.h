@@ -31,7 +31,7 @@ class GateWeights {
   bool packed() const { return mode_ == kPacked; }
   // Numbers of the memory that a thread gives to input_panel() or hidden_panel().
   static int64_t scratch(const ScanParams& s) {
-    return mode(s) == kPanelwise ? kMaxVectors * residue_column<A>(deepest(s)) : 0;
+    return mode(s) == kPanelwise ? kMaxVectors * residue_column<T>(deepest(s)) : 0;
   }
 
   void pack(int64_t p) {
@@ -87,7 +87,7 @@ class GateWeights {
 
   static Mode mode(const ScanParams& s) {
     if (s.T > kFewSteps) return kPacked;
-    if (Storage<T>::kPair > 1 || deepest(s) > packed_depth(s)) return kDirect;
+    if (deepest(s) > packed_depth(s)) return kDirect;
     return s.T == 1 ? kPanelwise : kResidues;
   }
   // Packing costs time in proportion to K, whatever the rows; reading weights as they lie costs a
@@ -100,7 +100,7 @@ class GateWeights {
 
   // Where the panel that begins at a column begins in a packed weight [G*H, K].
   int64_t offset(int64_t column, int64_t K) const {
-    return mode_ == kPacked ? column * lanes<T>(K) : column / Vec<A>::W * residue_column<A>(K);
+    return mode_ == kPacked ? column * lanes<T>(K) : column / Vec<A>::W * residue_column<T>(K);
   }
   const Lane<T>* ready(int64_t p, const void* weight, const Lane<T>* packed, int64_t K,
                        Lane<T>* scratch) const {
@@ -111,22 +111,23 @@ class GateWeights {
   }
   void pack_weight(int64_t p, const void* weight, int64_t K, Lane<T>* to) const {
     const T* from = static_cast<const T*>(weight);
-    if constexpr (Storage<T>::kPair == 1) {
-      if (mode_ != kPacked) return pack_residues(*panels_, p, from, K, to);
+    if (mode_ == kPacked) {
+      pack_gates(*panels_, p, from, K, to);
+    } else {
+      pack_residues(*panels_, p, from, K, to);
     }
-    pack_gates(*panels_, p, from, K, to);
   }
   void multiply(int64_t p, const void* weight, const Lane<T>* panel, int64_t K,
                 const T* const* rows, int64_t count, const A* bias, A* out, int64_t ld) const {
     const int nv = panels_->vectors(p);
     bias += panels_->column(p);
     if (mode_ == kPacked) {
-      return panel_gemm(nv, rows, count, K, panel, int64_t(nv) * Vec<A>::W, bias, out, ld);
+      panel_gemm(nv, rows, count, K, panel, int64_t(nv) * Vec<A>::W, bias, out, ld);
+    } else if (mode_ == kDirect) {
+      direct_gemm(*panels_, p, static_cast<const T*>(weight), K, rows, count, bias, out, ld);
+    } else {
+      residue_gemm<T>(nv, rows, count, panel, K, bias, out, ld);
     }
-    if constexpr (Storage<T>::kPair == 1) {
-      if (panel) return residue_gemm<T>(nv, rows, count, panel, K, bias, out, ld);
-    }
-    direct_gemm(*panels_, p, static_cast<const T*>(weight), K, rows, count, bias, out, ld);
   }
   void pack_bias(int64_t p, const void* bias, A* out) {
     if (bias) {

@@ -123,12 +123,12 @@ struct Product {
   using N = typename Vec<T>::N;
   static constexpr int kPasses = 1;
   FASTRNN_INLINE static N load(const T* p, int64_t n) { return Vec<T>::load(p, n).v; }
-  FASTRNN_INLINE static N broadcast(const T* p) { return N{} + *p; }
+  FASTRNN_INLINE static N broadcast(const T* p) { return Vec<T>(*p).v; }
   template <int>
   FASTRNN_INLINE static N part(N x) {
     return x;
   }
-  FASTRNN_INLINE static void add(N& sum, N a, N b) { sum += a * b; }
+  FASTRNN_INLINE static void add(N& sum, N a, N b) { sum = fused<T>(a, b, sum); }
 };
 
 template <>
@@ -173,7 +173,7 @@ struct Product<Bf16> {
   FASTRNN_INLINE static N part(N x) {
     return kPass == 0 ? N(Words(x) << 16) : N(Words(x) & 0xffff0000u);
   }
-  FASTRNN_INLINE static void add(N& sum, N a, N b) { sum += a * b; }
+  FASTRNN_INLINE static void add(N& sum, N a, N b) { sum = fused<float>(a, b, sum); }
 #endif
 };
 

@@ -63,7 +63,7 @@ struct Vec {
   N v;
 
   Vec() = default;
-  FASTRNN_INLINE explicit Vec(T x) : v(N{} + x) {}
+  FASTRNN_INLINE explicit Vec(T x) : v(x - N{}) {}  // x + 0 would be an addition: -0
   FASTRNN_INLINE Vec(N x) : v(x) {}
   FASTRNN_INLINE static Vec load(const T* p) {
     return Vec(N(*reinterpret_cast<const Unaligned*>(p)));
@@ -108,6 +108,28 @@ FASTRNN_VEC_OP(/)
 template <class T>
 FASTRNN_INLINE Vec<T> operator-(Vec<T> a) {
   return Vec<T>(-a.v);
+}
+
+// a * b + c, rounded once wherever the instruction set can. (Left to the compiler, which fuses what
+// it meets in one basic block, the last numbers of a row were rounded twice in some tiles only.)
+template <class T>
+FASTRNN_INLINE typename Vec<T>::N fused(typename Vec<T>::N a, typename Vec<T>::N b,
+                                        typename Vec<T>::N c) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_fmadd_ps(__m512(a), __m512(b), __m512(c));
+  } else {
+    return _mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c));
+  }
+#elif defined(__FMA__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_fmadd_ps(__m256(a), __m256(b), __m256(c));
+  } else {
+    return _mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c));
+  }
+#else
+  return a * b + c;
+#endif
 }
 
 // Comparisons are written so that NaN passes through, as in torch.
