@@ -87,11 +87,12 @@ class GateWeights {
 
   static Mode mode(const ScanParams& s) {
     if (s.T > kFewSteps) return kPacked;
-    if (deepest(s) > packed_depth(s)) return kDirect;
+    if (lanes<T>(deepest(s)) > packed_depth(s)) return kDirect;
     return s.T == 1 ? kPanelwise : kResidues;
   }
   // Packing costs time in proportion to K, whatever the rows; reading weights as they lie costs a
-  // sum across registers for each row and unit. The K up to which packing is faster, measured:
+  // sum across registers for each row and unit. The lanes of K up to which packing is faster, as
+  // measured:
   static int64_t packed_depth(const ScanParams& s) {
     if (s.T == 1) return s.B < 16 ? s.B * s.B : 16 * s.B;
     return s.N < 51 ? 10 * s.N : 512;

@@ -129,7 +129,9 @@ void residue_rows(const T* const* rows, const Lane<T>* column, int64_t K, const 
 template <class T>
 void residue_gemm(int nv, const T* const* rows, int64_t count, const Lane<T>* panel, int64_t K,
                   const Sum<T>* init, Sum<T>* out, int64_t ld) {
-  constexpr int W = Vec<Sum<T>>::W, kFit = (kRegisters - 2) / (log2(W) + 1);
+  // Beside the sums: an operand; for pairs also broadcasts, which are no part of the instruction.
+  constexpr int W = Vec<Sum<T>>::W, kOthers = Storage<T>::kPair == 1 ? 2 : 8;
+  constexpr int kFit = (kRegisters - kOthers) / (log2(W) + 1);
   constexpr int kRows = kFit < 6 ? kFit : 6;
   using Tile = void (*)(const T* const*, const Lane<T>*, int64_t, const Sum<T>*, Sum<T>*, int64_t);
   static constexpr Tile kTiles[] = {
