@@ -195,6 +195,18 @@ def test_tf32_only_where_allowed(simulator, engine):
         assert errors[0] < 2e-5 < 1e-4 < errors[1]
 
 
+def test_ragged_under_inference_mode(simulator):
+    """The rows of the steps, too, are tensors made there."""
+    arguments = case("gru", "ieee", h=20, b=4, t=3, sizes=[4, 2, 1])
+    scan = CudaScan(simulator.ops, "block")
+    with torch.no_grad():
+        expected = host.forward(scan, *arguments, False)
+    cell, input, weights, state, sizes, *rest = arguments
+    with torch.inference_mode():
+        found = host.forward(scan, cell, input, weights, state, sizes.clone(), *rest, False)
+    assert_bits([found[0], *found[1]], [expected[0], *expected[1]])
+
+
 def test_auto_is_one_of_the_engines(simulator):
     simulator.configure(limits=H100)
     arguments = case("gru", "bfloat16", h=33, b=5, t=3)

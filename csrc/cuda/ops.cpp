@@ -122,7 +122,7 @@ void run(const Call& call, bool backward, bool tf32, const std::string& engine) 
   if (plan.exchange == Exchange::kStepwise) {
     run_stepwise(kernels, s, call.sizes, call.kept[0], backward, stream.handle);
   } else {
-    run_resident(kernels, s, plan, call.like, stream.handle);
+    run_resident(kernels, s, plan, call.kept[0], backward, stream.handle);
   }
 }
 
