@@ -7,6 +7,7 @@ results is NaN until they write it. What a GPU alone can show is in tests/gpu/.
 import pytest
 import torch
 from cuda_simulation import (
+    A100,
     ENGINES,
     H100,
     KINDS,
@@ -217,6 +218,17 @@ def test_an_engine_that_cannot_serve_is_not_replaced(simulator):
     arguments = case("lstm", "ieee", h=200, b=2, t=1)
     with pytest.raises(RuntimeError, match="engine block cannot serve"):
         host.forward(CudaScan(simulator.ops, "block"), *arguments, False)
+
+
+def test_a_plan_is_remembered_for_its_device_alone(simulator):
+    arguments = case("gru", "ieee", h=40, b=3, t=2)
+    for limits in (H100, SMALL, A100):
+        simulator.configure(limits=limits)
+        if limits != A100:
+            check(simulator, "cluster", "ieee", arguments)
+            continue
+        with pytest.raises(RuntimeError, match="clusters need compute capability 9.0"):
+            host.forward(CudaScan(simulator.ops, "cluster"), *arguments, False)
 
 
 def test_every_cell_of_the_list_has_kernels(simulator):

@@ -52,6 +52,9 @@ class ResidentScan {
   using Loaded = typename Step::Loaded;
   static constexpr int kPairs = pairs_per_thread<Step>();
   static constexpr int kSums = Step::kSums, kIn = Step::kIn, kCarried = Step::kCarried;
+  // Stores come after publishing, which is all that other blocks wait for. Exact float32 has no
+  // registers left to keep the values until then.
+  static constexpr bool kStoreLast = sizeof(T) == 2 || Product::kTf32;
 
   struct Element {  // two neighbouring units of a batch row
     int row, unit;  // in the group's rows, the block's units
@@ -179,14 +182,14 @@ class ResidentScan {
       if (a.active) {
         Step::run(s_, place(a, e, b, at, h), a.loaded, h, sums[h], e.carry[h], published[h],
                   stored[h]);
+        if (!kStoreLast) Step::store(s_, place(a, e, b, at, h), stored[h]);
       } else {
         Step::idle(time(at.step, at.count) == e.length, sums[h], e.carry[h], published[h]);
       }
     }
     if (publish) give(e, tick, published);
-    if (!a.active) return;  // stores come last: other blocks wait only for what is published
-    for (int h = 0; h < 2; ++h) {
-      if (owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[h]);
+    for (int h = 0; h < 2 && kStoreLast; ++h) {
+      if (a.active && owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[h]);
     }
   }
 

@@ -95,8 +95,10 @@ struct ForwardStep {
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G;
   static constexpr bool kBackward = false, kSplit = Cell::kSplit;
+  // b_hh, too, waits in registers where two values share one; else it is read in the step.
+  static constexpr bool kBiasAhead = sizeof(T) == 2;
   struct Loaded {
-    Two<T> x[G], bias[G];
+    Two<T> x[G], bias[kBiasAhead ? G : 1];
   };
   struct Stored {  // what a unit leaves in device memory
     T h, kept[K + S];
@@ -118,13 +120,20 @@ struct ForwardStep {
   // What `count` units from p on need; aligned: both lie in one word.
   FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p, int count, bool aligned) {
     const T* x = static_cast<const T*>(s.gx) + (p.n * s.D + p.d) * G * s.H + p.u;
-    const T* bias = static_cast<const T*>(s.b_hh) + int64_t(p.d) * G * s.H + p.u;
     Loaded l;
     for (int g = 0; g < G; ++g) {
       l.x[g] = Two<T>::load(x + int64_t(g) * s.H, count, aligned);
-      if (s.b_hh) l.bias[g] = Two<T>::load(bias + int64_t(g) * s.H, count, aligned);
+      if (kBiasAhead && s.b_hh) l.bias[g] = Two<T>::load(bias_at(s, p, g), count, aligned);
     }
     return l;
+  }
+
+  FASTRNN_DEVICE static const T* bias_at(const Scan& s, const Place& p, int g) {
+    return static_cast<const T*>(s.b_hh) + (int64_t(p.d) * G + g) * s.H + p.u;
+  }
+  FASTRNN_DEVICE static A bias(const Scan& s, const Place& p, const Loaded& l, int g, int i) {
+    if (!s.b_hh) return A(0);
+    return to_float(kBiasAhead ? l.bias[g].at(i) : *bias_at(s, p, g));
   }
 
   // Unit p, which is number i of those loaded.
@@ -134,7 +143,7 @@ struct ForwardStep {
     V x[G], r[G], prev[S], next[S], kept[K + 1];
     for (int g = 0; g < G; ++g) {
       x[g] = V(to_float(l.x[g].at(i)));
-      r[g] = V((p.reset ? A(0) : sums[g]) + (s.b_hh ? A(to_float(l.bias[g].at(i))) : A(0)));
+      r[g] = V((p.reset ? A(0) : sums[g]) + bias(s, p, l, g, i));
     }
     for (int k = 0; k < S; ++k) prev[k] = V(p.reset ? A(0) : carry[k]);
     Cell::forward(x, r, prev, next, kept);
@@ -214,7 +223,7 @@ struct BackwardStep {
     return l;
   }
 
-  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, int i,
+  FASTRNN_DEVICE static void run(const Scan&, const Place& p, const Loaded& l, int i,
                                  const A (&sums)[1], A (&carry)[S], A (&published)[G],
                                  Stored& stored) {
     V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
