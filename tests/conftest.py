@@ -28,6 +28,18 @@ def restored_settings():
     torch.use_deterministic_algorithms(deterministic)
 
 
+@pytest.fixture(autouse=True)
+def exact_float32():
+    """torch.nn's float32 layers on a GPU are the yardstick; by default cuDNN's round to tf32."""
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = False
+    yield
+    for flag, value in zip(flags, before):
+        flag.allow_tf32 = value
+
+
 @pytest.fixture
 def poisoned():
     """Memory that kernels get for their results is NaN until they write it."""

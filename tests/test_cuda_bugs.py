@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BUGS = {
     "no_barrier_after_the_product": (
         "resident.cuh",
-        "p_.rows * p_.sums_row);\n    }\n    __syncthreads();",
-        "p_.rows * p_.sums_row);\n    }",
+        "partial_ + share_);\n    }\n    __syncthreads();",
+        "partial_ + share_);\n    }",
         "block",
     ),
     "no_barrier_after_publishing": (
@@ -67,6 +67,12 @@ BUGS = {
         "words + (int64_t(tick & 0) * Block::plan.rows + row) * row_words",
         "grid",
     ),
+    "a_part_of_a_row_not_copied": (
+        "exchange.cuh",
+        "thread & (threads - 1)",
+        "thread & 31",
+        "grid",
+    ),
     "operand_not_cleared": (
         "resident.cuh",
         "i < count; i += int(blockDim.x)) zeros[i] = 0;",
@@ -77,6 +83,18 @@ BUGS = {
         "product.cuh",
         "at = (2 * t + r / 2) * kRun / 4;",
         "at = (2 * t + 1 - r / 2) * kRun / 4;",
+        "block",
+    ),
+    "quarters_of_a_run_swapped": (
+        "product.cuh",
+        "{{{a.x, b.x, a.y, b.y}, {a.z, b.z, a.w, b.w}}}",
+        "{{{a.x, b.x, a.z, b.z}, {a.y, b.y, a.w, b.w}}}",
+        "block",
+    ),
+    "gates_not_transposed": (
+        "runs.cpp",
+        "{H * H, 1, H}",
+        "{H * H, H, 1}",
         "block",
     ),
     "sums_of_another_batch_row": (
@@ -95,6 +113,12 @@ BUGS = {
         "resident.cuh",
         "at.second + row",
         "at.offset + row",
+        "block",
+    ),
+    "stores_of_the_first_unit_twice": (
+        "resident.cuh",
+        "if (a.active && owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[h]);",
+        "if (a.active && owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[0]);",
         "block",
     ),
     "gradient_crosses_a_reset": (

@@ -66,12 +66,12 @@ def test_complaints(kind, instructions, spills, wrong):
 
 
 def test_spills_count_in_the_loop_that_does_the_work():
-    code = ["MOV", "STL", "LDL", "HMMA.16816", "BRA 0x0020", "STL", "BRA 0x0010", "BRA 0x0070"]
+    code = ["STL", "STL", "LDL", "HMMA.16816", "BRA 0x20", "BAR.SYNC 0x0", "BRA 0x10", "BRA 0x00"]
     text = "".join(f"/*{16 * i:04x}*/  {c} ;\n" for i, c in enumerate(code))
     assert sass.spills_in_loops(text) == 3
-    assert sass.spills_in_main_loop(text, "HMMA") == 1
-    assert sass.spills_in_main_loop(text, "FFMA") == 1  # any loop will do: the smallest
-    assert sass.spills_in_main_loop(text.replace("MOV", "HMMA"), "HMMA") == 3
+    assert sass.spills_in_main_loop(text, "HMMA") == 2  # not the innermost loop, not the outermost
+    assert sass.spills_in_main_loop(text, "FFMA") == 2  # any loop will do: the smallest
+    assert sass.spills_in_main_loop(text.replace("BAR", "MOV"), "HMMA") == 3
 
 
 def test_reads_the_compilers_figures():

@@ -7,6 +7,7 @@ results is NaN until they write it. What a GPU alone can show is in tests/gpu/.
 import pytest
 import torch
 from cuda_simulation import (
+    A100,
     ENGINES,
     H100,
     KINDS,
@@ -195,6 +196,18 @@ def test_tf32_only_where_allowed(simulator, engine):
         assert errors[0] < 2e-5 < 1e-4 < errors[1]
 
 
+def test_ragged_under_inference_mode(simulator):
+    """The rows of the steps, too, are tensors made there."""
+    arguments = case("gru", "ieee", h=20, b=4, t=3, sizes=[4, 2, 1])
+    scan = CudaScan(simulator.ops, "block")
+    with torch.no_grad():
+        expected = host.forward(scan, *arguments, False)
+    cell, input, weights, state, sizes, *rest = arguments
+    with torch.inference_mode():
+        found = host.forward(scan, cell, input, weights, state, sizes.clone(), *rest, False)
+    assert_bits([found[0], *found[1]], [expected[0], *expected[1]])
+
+
 def test_auto_is_one_of_the_engines(simulator):
     simulator.configure(limits=H100)
     arguments = case("gru", "bfloat16", h=33, b=5, t=3)
@@ -205,6 +218,17 @@ def test_an_engine_that_cannot_serve_is_not_replaced(simulator):
     arguments = case("lstm", "ieee", h=200, b=2, t=1)
     with pytest.raises(RuntimeError, match="engine block cannot serve"):
         host.forward(CudaScan(simulator.ops, "block"), *arguments, False)
+
+
+def test_a_plan_is_remembered_for_its_device_alone(simulator):
+    arguments = case("gru", "ieee", h=40, b=3, t=2)
+    for limits in (H100, SMALL, A100):
+        simulator.configure(limits=limits)
+        if limits != A100:
+            check(simulator, "cluster", "ieee", arguments)
+            continue
+        with pytest.raises(RuntimeError, match="clusters need compute capability 9.0"):
+            host.forward(CudaScan(simulator.ops, "cluster"), *arguments, False)
 
 
 def test_every_cell_of_the_list_has_kernels(simulator):

@@ -63,6 +63,17 @@ def test_every_plan_fits_its_device(simulator, cell, backward):
     assert served == {*resident, *(("stepwise", kind) for kind in KINDS)}
 
 
+def test_clusters_that_an_h100_has_room_for(simulator):
+    """Groups beyond those would wait for the others to end, and double the time."""
+    room = {2: 66, 4: 33, 8: 15, 16: 7}
+    seen = set()
+    for h, b in itertools.product((64, 128, 256, 512), (16, 64, 120, 256, 3000)):
+        found = plan(simulator, "lstm", "bfloat16", b, h, engine="cluster")
+        seen.add((found["blocks"], found["groups"]))
+        assert found["groups"] <= room[found["blocks"]]
+    assert (16, 7) in seen and {blocks for blocks, _ in seen} >= {4, 8, 16}
+
+
 @pytest.mark.parametrize(("cell", "h"), [("rnn_tanh", 1024), ("lstm", 512), ("gru", 512)])
 def test_weights_of_the_targets_stay_in_registers(simulator, cell, h):
     for b in (1, 8, 16):

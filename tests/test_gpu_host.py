@@ -160,6 +160,17 @@ def test_steps_are_remembered_with_their_batch_sizes():
     assert len(layer._cached_steps) == count - 1
 
 
+def test_steps_under_inference_mode():
+    """Tensors made there do not count their changes: nothing is remembered."""
+    with torch.inference_mode():
+        sizes = torch.tensor([3, 3, 1])
+        count = len(layer._cached_steps)
+        assert layer.steps(sizes, 5, sizes.device)[1].tolist() == [3, 2, 2, 0, 0]
+        sizes[2] = 2
+        assert layer.steps(sizes, 4, sizes.device)[1].tolist() == [3, 3, 2, 0]
+        assert len(layer._cached_steps) == count
+
+
 def test_autocast_changes_nothing():
     """The caller has cast: a GEMM under autocast keeps the dtype of its tensors."""
     scan = PlainScan()

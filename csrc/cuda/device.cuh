@@ -60,6 +60,7 @@ constexpr bool kHasClusters = true;
 #else
 constexpr bool kHasClusters = false;
 #endif
+#define FASTRNN_PTX_86 (__CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1208)
 
 FASTRNN_DEVICE unsigned cluster_rank() {
   unsigned rank = 0;
@@ -129,18 +130,24 @@ FASTRNN_DEVICE void expect_bytes(Counter* counter, uint32_t bytes) {
     __trap();
 }
 FASTRNN_DEVICE void wait_bytes(Counter* counter, uint32_t parity) {
-  uint32_t done = 0;
-  while (!done) {
-    if constexpr (kHasClusters)
+  if constexpr (!kHasClusters) {
+    __trap();
+  } else {
+    for (uint32_t done = 0; !done;)
       asm volatile(
           "{\n.reg .pred p;\n"
+#if FASTRNN_PTX_86
+          "mbarrier.try_wait.parity.relaxed.cluster.shared::cta.b64 p, [%1], %2;\n"
+#else
           "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+#endif
           "selp.u32 %0, 1, 0, p;\n}"
           : "=r"(done)
           : "r"(shared_address(counter)), "r"(parity)
           : "memory");
-    else
-      __trap();
+#if FASTRNN_PTX_86  // of shared memory alone: an acquire of everything would drop the L1 cache
+    asm volatile("fence.acquire.sync_restrict::shared::cluster.cluster;" ::: "memory");
+#endif
   }
 }
 // Stores 4 or 8 bytes where block `rank` has what this block has at p, and counts them there.

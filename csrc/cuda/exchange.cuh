@@ -109,12 +109,17 @@ struct GridExchange : BlockExchange<T> {
     }
   }
 
-  // Copies the tick's words of the first `rows` rows to the operand as they arrive, a warp a row.
+  // Copies the tick's words of the first `rows` rows to the operand as they arrive: a warp a row,
+  // or 2, 4, 8 where that many warps are there.
   FASTRNN_DEVICE void wait(uint32_t tick, int rows) {
-    const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-    for (int row = warp; row < rows; row += int(blockDim.x) / 32) {
+    const int warps = int(blockDim.x) / 32, thread = int(threadIdx.x);
+    int log = 0;  // of the warps of a row
+    while (rows << (log + 1) <= warps) ++log;
+    const int threads = 32 << log;  // of a row
+    for (int row = thread >> (5 + log); row < rows; row += warps >> log) {
       unsigned char* to = Block::slots + row * Block::plan.operand_row;
-      copy_row(slot(tick, row), reinterpret_cast<uint2*>(to), tick + 1, lane);
+      copy_row(slot(tick, row), reinterpret_cast<uint2*>(to), tick + 1, thread & (threads - 1),
+               threads);
     }
     __syncthreads();
   }
@@ -123,18 +128,21 @@ struct GridExchange : BlockExchange<T> {
   FASTRNN_DEVICE uint64_t* slot(uint32_t tick, int row) const {
     return words + (int64_t(tick & 1) * Block::plan.rows + row) * row_words;
   }
-  FASTRNN_DEVICE void copy_row(const uint64_t* from, uint2* to, uint32_t tag, int lane) const {
+  // The part of thread `thread` of `threads`.
+  FASTRNN_DEVICE void copy_row(const uint64_t* from, uint2* to, uint32_t tag, int thread,
+                               int threads) const {
     constexpr int kAhead = 6;  // loads in flight
     const int pairs = row_words / 2;
-    for (int first = lane; first < pairs; first += kAhead * 32) {
+    for (int first = thread; first < pairs; first += kAhead * threads) {
       Words2 found[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (first + i * 32 < pairs) found[i] = load_words(from + 2 * (first + i * 32));
+        const int pair = first + i * threads;
+        if (pair < pairs) found[i] = load_words(from + 2 * pair);
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        const int pair = first + i * 32;
+        const int pair = first + i * threads;
         if (pair >= pairs) break;
         while (uint32_t(found[i].a >> 32) != tag || uint32_t(found[i].b >> 32) != tag) {
           spin_pause();

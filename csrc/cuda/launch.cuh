@@ -141,21 +141,6 @@ void launch(void (*kernel)(P), const Launch& l, const P& params) {
   check(cudaLaunchKernelExC(&config.config, function, arguments));
 }
 
-// How many blocks of this kind the device holds at the same time; whole clusters of them.
-template <class P>
-int max_blocks(void (*kernel)(P), const Launch& l) {
-  const void* function = reinterpret_cast<const void*>(kernel);
-  permit(function, l);
-  int count = 0;
-  if (l.cluster > 1) {
-    const LaunchConfig config(l);
-    check(cudaOccupancyMaxActiveClusters(&count, function, &config.config));
-    return count * l.cluster;
-  }
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, function, l.threads, l.shared));
-  return count * device_limits().sms;
-}
-
 }  // namespace cuda
 }  // namespace fastrnn
 #endif

@@ -2,6 +2,8 @@
 // backward. Whole-sequence GEMMs are the caller's; so are resets, offsets and lengths on the
 // device.
 #include <algorithm>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <tuple>
 
@@ -113,16 +115,32 @@ struct Call {
   Tensors kept;
 };
 
+// make_plan tries some hundred layouts, which takes longer than a launch: each size is planned
+// once.
+Plan planned(const PassKernels& kernels, const Scan& s, const std::string& engine) {
+  using Key = std::tuple<const PassKernels*, int, int, int, int, int, int64_t, int, std::string>;
+  constexpr size_t kMost = 10000;  // sizes that a process remembers
+  static std::mutex mutex;
+  static std::map<Key, Plan> known;
+  const Limits l = current_limits();
+  const Key key{&kernels, s.B, s.H, s.D, l.sms, l.arch, l.shared, l.max_cluster, engine};
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = known.find(key);
+  if (found != known.end()) return found->second;
+  if (known.size() >= kMost) known.clear();
+  return known[key] = make_plan({kernels.shape, s.B, s.H, s.D, l}, engine);
+}
+
 void run(const Call& call, bool backward, bool tf32, const std::string& engine) {
   const std::string dtype = dtype_name(call.like.scalar_type());
   const PassKernels& kernels = kernels_for(call.cell, backward, dtype, tf32);
   const Stream stream(call.like);
   const Scan& s = call.scan;
-  const Plan plan = make_plan({kernels.shape, s.B, s.H, s.D, current_limits()}, engine);
+  const Plan plan = planned(kernels, s, engine);
   if (plan.exchange == Exchange::kStepwise) {
     run_stepwise(kernels, s, call.sizes, call.kept[0], backward, stream.handle);
   } else {
-    run_resident(kernels, s, plan, call.like, stream.handle);
+    run_resident(kernels, s, plan, call.kept[0], backward, stream.handle);
   }
 }
 

@@ -49,6 +49,14 @@ double cell_cycles(const Plan& p, const StepShape& step) {
          instructions * 2;  // the latency of one element
 }
 
+// How many blocks of a group's kind run at once. A cluster stays inside one of the device's
+// partitions, which have 16 to 18 multiprocessors and need not divide: on an H100 with 132 there is
+// room for 15 clusters of 8, and for about 7 of 16.
+int room(const Plan& p, const Limits& limits) {
+  const bool large = p.exchange == Exchange::kCluster && p.blocks > 4;
+  return large ? limits.sms * 8 / 9 : limits.sms;
+}
+
 const TileShape& tile_of(const StepShape& step, Exchange exchange) {
   return exchange == Exchange::kGrid ? step.far : step.near;
 }
@@ -84,7 +92,7 @@ bool lay_out(Plan& p, const Request& r) {
   p.sums_row = int(up(p.sums, 32) + 4);
   p.shared = shared_bytes(p, tile);
   if (p.shared > r.limits.shared) return false;
-  const int at_once = r.limits.sms / p.blocks / r.D;
+  const int at_once = room(p, r.limits) / p.blocks / r.D;
   if (at_once < 1) return false;
   p.groups = int(std::min<int64_t>(at_once, parts_of(r.B, p.rows)));
   const int64_t words = int64_t(r.step.parts) * p.padded * tile.element / 4;

@@ -14,7 +14,7 @@ namespace cuda {
 template <class Step>
 struct Weights {
   using T = typename Step::T;
-  const T* w;  // one direction's W_hh [G*H, H]
+  const T* w;  // one direction's W_hh [G*H, H]; for backward each gate's [H, H] transposed
   const Plan& plan;
   int H, first;
 
@@ -29,6 +29,14 @@ struct Weights {
     return {m / plan.units, first + m % plan.units, m < plan.sums};
   }
   FASTRNN_DEVICE Column column(int c) const { return {c / plan.padded, c % plan.padded}; }
+  // Whether columns can be read 16 bytes at a time: rows of W begin at multiples of that.
+  FASTRNN_DEVICE bool whole() const { return H % (16 / int(sizeof(T))) == 0; }
+  // 16 bytes of weights from column c on to row m + k; only where whole().
+  FASTRNN_DEVICE uint4 run(Row m, int k, Column c) const {
+    const int u = m.unit + k;
+    if (!m.inside || u >= H || c.part >= Step::kIn || c.j >= H) return {0, 0, 0, 0};
+    return *reinterpret_cast<const uint4*>(w + Step::weight(H, m.sum, u, c.part, c.j));
+  }
   // The weight from column c + i to row m + k.
   FASTRNN_DEVICE T at(Row m, int k, Column c, int i) const {
     const int u = m.unit + k, j = c.j + i;
@@ -54,25 +62,33 @@ struct MmaProduct {
     uint32_t a[2][4];
   };
   Fragment held_[kRowTiles][kRuns];
-  Fragment* extra_;  // [run][row tile][lane] of this warp
+  uint4* extra_;  // [run][row tile][mma tile][lane] of this warp: lanes side by side, a whole
+                  // Fragment each would meet in the banks
   int row_, run_, runs_;
 
   using Row = typename Weights<Step>::Row;
+  // As the tensor has it: tf32 is not rounded yet.
+  template <bool kWhole>
   FASTRNN_DEVICE static Fragment fragment(const Weights<Step>& w, const Row& row, int run) {
     const auto column = w.column(run * kBlock + int(threadIdx.x) % 4 * kRun);
-    Fragment f;
+    if constexpr (kWhole) {
+      const uint4 a = w.run(row, 0, column), b = w.run(row, 8, column);
+      return {{{a.x, b.x, a.y, b.y}, {a.z, b.z, a.w, b.w}}};
+    } else {
+      Fragment f;
 #pragma unroll
-    for (int i = 0; i < 8;
-         ++i) {  // register r of tile t: row + 8 * (r % 2), half r / 2 of the tile
-      const int t = i / 4, r = i % 4, at = (2 * t + r / 2) * kRun / 4;
-      if constexpr (kTf32) {
-        f.a[t][r] = to_tf32(w.at(row, r % 2 * 8, column, at));  // operand values: when published
-      } else {
-        const T lo = w.at(row, r % 2 * 8, column, at), hi = w.at(row, r % 2 * 8, column, at + 1);
-        f.a[t][r] = uint32_t(lo.bits) | uint32_t(hi.bits) << 16;
+      for (int i = 0; i < 8; ++i) {
+        // register r of tile t: row + 8 * (r % 2), half r / 2 of the tile
+        const int t = i / 4, r = i % 4, at = (2 * t + r / 2) * kRun / 4;
+        if constexpr (kTf32) {
+          f.a[t][r] = float_bits(w.at(row, r % 2 * 8, column, at));
+        } else {
+          const T lo = w.at(row, r % 2 * 8, column, at), hi = w.at(row, r % 2 * 8, column, at + 1);
+          f.a[t][r] = uint32_t(lo.bits) | uint32_t(hi.bits) << 16;
+        }
       }
+      return f;
     }
-    return f;
   }
 
   // The part of this warp; extra: the block's shared memory for weights.
@@ -82,20 +98,19 @@ struct MmaProduct {
     row_ = warp % p.row_warps * kTile.rows;
     run_ = warp / p.row_warps * most;
     runs_ = p.columns / kBlock - run_ < most ? p.columns / kBlock - run_ : most;
-    extra_ = reinterpret_cast<Fragment*>(extra) + warp * (p.extra / kBlock) * kRowTiles * 32 +
+    extra_ = reinterpret_cast<uint4*>(extra) + warp * (p.extra / kBlock) * kRowTiles * 64 +
              threadIdx.x % 32;
     if (warp >= p.row_warps * p.column_warps) return;
+    if (w.whole()) {
+      fill<true>(w);
+    } else {
+      fill<false>(w);
+    }
+    if constexpr (kTf32) {  // after all loads, or each would wait for the one before it
 #pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
-      Row row = w.row(row_ + m * 16);
-      row.unit += threadIdx.x % 32 / 4;
+      for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
-      for (int r = 0; r < kRuns; ++r) {
-        held_[m][r] = fragment(w, row, run_ + r);
-        __syncwarp();  // or all loads come first, and need more registers than there are
-      }
-      for (int r = kRuns; r < runs_; ++r) {
-        extra_[((r - kRuns) * kRowTiles + m) * 32] = fragment(w, row, run_ + r);
+        for (int r = 0; r < kRuns; ++r) round(held_[m][r]);
       }
     }
   }
@@ -115,11 +130,15 @@ struct MmaProduct {
           for (int m = 0; m < kRowTiles; ++m) multiply(c[r % kChains][m], held_[m][r], x);
         }
       }
+#pragma unroll 1
       for (int r = kRuns; r < runs_; ++r) {
-        const Fragment* f = extra_ + (r - kRuns) * kRowTiles * 32;
+        const uint4* from = extra_ + (r - kRuns) * kRowTiles * 64;
         const uint4 x = h[r * 4];
 #pragma unroll
-        for (int m = 0; m < kRowTiles; ++m) multiply(c[0][m], f[m * 32], x);
+        for (int m = 0; m < kRowTiles; ++m) {
+          const uint4 a = from[m * 64], b = from[m * 64 + 32];
+          multiply(c[0][m], {{{a.x, a.y, a.z, a.w}, {b.x, b.y, b.z, b.w}}}, x);
+        }
       }
       // c[i]: weight row g + 8 * (i / 2), batch row 2q + i % 2
       float* out = partial + (b + lane % 4 * 2) * p.sums_row + row_ + lane / 4;
@@ -137,6 +156,31 @@ struct MmaProduct {
   }
 
  private:
+  template <bool kWhole>
+  FASTRNN_DEVICE void fill(const Weights<Step>& w) {
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      Row row = w.row(row_ + m * 16);
+      row.unit += threadIdx.x % 32 / 4;
+#pragma unroll
+      for (int r = 0; r < kRuns; ++r) {
+        held_[m][r] = fragment<kWhole>(w, row, run_ + r);
+        // The loads of single values would all come first, and need more registers than there are.
+        if constexpr (!kWhole) __syncwarp();
+      }
+      for (int r = kRuns; r < runs_; ++r) {
+        Fragment f = fragment<kWhole>(w, row, run_ + r);
+        if constexpr (kTf32) round(f);
+        uint4* to = extra_ + ((r - kRuns) * kRowTiles + m) * 64;
+        for (int t = 0; t < 2; ++t) to[t * 32] = {f.a[t][0], f.a[t][1], f.a[t][2], f.a[t][3]};
+      }
+    }
+  }
+  // To tf32, as operand values are when published.
+  FASTRNN_DEVICE static void round(Fragment& f) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) f.a[i / 4][i % 4] = to_tf32(bits_float(f.a[i / 4][i % 4]));
+  }
   FASTRNN_DEVICE static void multiply(float (&c)[4], const Fragment& f, uint4 x) {
     const uint32_t first[2] = {x.x, x.y}, second[2] = {x.z, x.w};
     mma(c, f.a[0], first, Math{});
@@ -156,8 +200,13 @@ struct FmaProduct {
   int row_, quad_, quads_;
 
   using Row = typename Weights<Step>::Row;
+  template <bool kWhole>
   FASTRNN_DEVICE static float4 quad(const Weights<Step>& w, const Row& row, int q) {
     const auto c = w.column(q * 4);
+    if constexpr (kWhole) {
+      const uint4 run = w.run(row, 0, c);
+      return {bits_float(run.x), bits_float(run.y), bits_float(run.z), bits_float(run.w)};
+    }
     return {w.at(row, 0, c, 0), w.at(row, 0, c, 1), w.at(row, 0, c, 2), w.at(row, 0, c, 3)};
   }
 
@@ -171,9 +220,11 @@ struct FmaProduct {
     extra_ = reinterpret_cast<float4*>(extra) + warp * (p.extra / 4) * 32 + lane;
     if (warp >= p.row_warps * p.column_warps) return;
     const Row row = w.row(row_ + lane);
-#pragma unroll
-    for (int i = 0; i < kQuads; ++i) held_[i] = quad(w, row, quad_ + i);
-    for (int i = kQuads; i < quads_; ++i) extra_[(i - kQuads) * 32] = quad(w, row, quad_ + i);
+    if (w.whole()) {
+      fill<true>(w, row);
+    } else {
+      fill<false>(w, row);
+    }
   }
 
   FASTRNN_DEVICE void run(const Plan& p, const unsigned char* operand, float* partial) const {
@@ -195,6 +246,14 @@ struct FmaProduct {
   }
 
  private:
+  template <bool kWhole>
+  FASTRNN_DEVICE void fill(const Weights<Step>& w, const Row& row) {
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) held_[i] = quad<kWhole>(w, row, quad_ + i);
+    for (int i = kQuads; i < quads_; ++i) {
+      extra_[(i - kQuads) * 32] = quad<kWhole>(w, row, quad_ + i);
+    }
+  }
   FASTRNN_DEVICE static void multiply(float (&sums)[kBatchTile], const unsigned char* h, int row,
                                       float4 w) {
 #pragma unroll

@@ -27,7 +27,8 @@ class ResidentScan {
         first_(int(blockIdx.x) % r.plan.blocks * r.plan.units),
         exchange_(r.plan, shared, r.workspace, int(blockIdx.x) / r.plan.blocks + d_ * r.plan.groups,
                   Step::kIn),
-        partial_(reinterpret_cast<float*>(shared + sums_offset(r.plan))) {
+        partial_(reinterpret_cast<float*>(shared + sums_offset(r.plan))),
+        share_(int(threadIdx.x) / 32 / r.plan.row_warps * r.plan.rows * r.plan.sums_row) {
     const auto* w = static_cast<const T*>(s_.w_hh) + int64_t(d_) * Step::G * s_.H * s_.H;
     product_.load({w, p_, s_.H, first_}, shared + sums_offset(p_) + sums_bytes(p_));
     uint32_t* zeros =
@@ -51,6 +52,9 @@ class ResidentScan {
   using Loaded = typename Step::Loaded;
   static constexpr int kPairs = pairs_per_thread<Step>();
   static constexpr int kSums = Step::kSums, kIn = Step::kIn, kCarried = Step::kCarried;
+  // Stores come after publishing, which is all that other blocks wait for. Exact float32 has no
+  // registers left to keep the values until then.
+  static constexpr bool kStoreLast = sizeof(T) == 2 || Product::kTf32;
 
   struct Element {  // two neighbouring units of a batch row
     int row, unit;  // in the group's rows, the block's units
@@ -115,8 +119,7 @@ class ResidentScan {
     exchange_.wait(tick, rows);
     const int warp = int(threadIdx.x) / 32;
     if (warp < p_.row_warps * p_.column_warps) {
-      product_.run(p_, exchange_.operand(tick),
-                   partial_ + int64_t(warp / p_.row_warps) * p_.rows * p_.sums_row);
+      product_.run(p_, exchange_.operand(tick), partial_ + share_);
     }
     __syncthreads();
   }
@@ -157,31 +160,37 @@ class ResidentScan {
 
   // The sums of both units, over all shares of the columns.
   FASTRNN_DEVICE void gather(const Element& e, float (&sums)[2][kSums]) const {
-    for (int k = 0; k < kSums; ++k) {
-      const float* from = partial_ + int64_t(e.row) * p_.sums_row + k * p_.units + e.unit;
-      float2 total = *reinterpret_cast<const float2*>(from);
-      for (int share = 1; share < p_.column_warps; ++share) {
-        const float2 more =
-            *reinterpret_cast<const float2*>(from + int64_t(share) * p_.rows * p_.sums_row);
-        total.x += more.x, total.y += more.y;
+    const float* from = partial_ + e.row * p_.sums_row + e.unit;
+    for (int k = 0; k < kSums; ++k) sums[0][k] = sums[1][k] = 0.f;
+#pragma unroll 2
+    for (int share = 0; share < p_.column_warps; ++share, from += p_.rows * p_.sums_row) {
+#pragma unroll
+      for (int k = 0; k < kSums; ++k) {
+        const float2 more = *reinterpret_cast<const float2*>(from + k * p_.units);
+        sums[0][k] += more.x, sums[1][k] += more.y;
       }
-      sums[0][k] = total.x, sums[1][k] = total.y;
     }
   }
 
   FASTRNN_DEVICE void advance(Element& e, const Ahead& a, int b, const Steps& at, uint32_t tick,
                               bool publish) {
     float sums[2][kSums], published[2][kIn] = {};
+    typename Step::Stored stored[2];
     gather(e, sums);
     for (int h = 0; h < 2; ++h) {
       if (!owned(e, h)) continue;
       if (a.active) {
-        Step::run(s_, place(a, e, b, at, h), a.loaded, h, sums[h], e.carry[h], published[h]);
+        Step::run(s_, place(a, e, b, at, h), a.loaded, h, sums[h], e.carry[h], published[h],
+                  stored[h]);
+        if (!kStoreLast) Step::store(s_, place(a, e, b, at, h), stored[h]);
       } else {
         Step::idle(time(at.step, at.count) == e.length, sums[h], e.carry[h], published[h]);
       }
     }
     if (publish) give(e, tick, published);
+    for (int h = 0; h < 2 && kStoreLast; ++h) {
+      if (a.active && owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[h]);
+    }
   }
 
   FASTRNN_DEVICE void give(const Element& e, uint32_t tick, const float (&published)[2][kIn]) {
@@ -207,6 +216,7 @@ class ResidentScan {
   Exchange exchange_;
   Product product_;
   float* partial_;  // [column_warps][rows][sums_row]
+  int share_;       // where this warp's share of them begins: no division in a step
 };
 
 template <class Step, class Product, class Exchange>

@@ -50,6 +50,12 @@ Tensor transposed(const Tensor& t) {
   return view(t, sizes, strides);
 }
 
+// Each gate's matrix of w_hh [D, G*H, H] transposed: the weights of backward's sums lie together.
+Tensor gates_transposed(const Tensor& w_hh) {
+  const int64_t H = w_hh.size(2), gates = w_hh.size(0) * w_hh.size(1) / H;
+  return torch::stable::contiguous(view(w_hh, {gates, H, H}, {H * H, 1, H}));
+}
+
 // out = a . b over the directions, by the vendor's BLAS.
 void bmm(const Tensor& a, const Tensor& b, const Tensor& out) {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
@@ -74,11 +80,13 @@ int64_t rows_of(const Scan& s, const int64_t* sizes, int64_t i, bool backward) {
 }  // namespace
 
 void run_resident(const PassKernels& kernels, const Scan& scan, const Plan& plan,
-                  const Tensor& like, void* stream) {
+                  const Tensor& w_hh, bool backward, void* stream) {
   Resident resident{scan, plan, nullptr};
+  const Tensor weights = backward ? gates_transposed(w_hh) : w_hh;
+  resident.scan.w_hh = weights.data_ptr();
   Tensor workspace;
   if (plan.workspace > 0) {
-    workspace = allocate(like, {plan.workspace / int64_t(like.element_size())});
+    workspace = allocate(w_hh, {plan.workspace / int64_t(w_hh.element_size())});
     FASTRNN_SHIM(aoti_torch_zero_(workspace.get()));
     resident.workspace = workspace.data_ptr();
   }

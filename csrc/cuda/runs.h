@@ -18,8 +18,9 @@ class Stream {
   void* guard_ = nullptr;
 };
 
+// w_hh [D, G*H, H], contiguous
 void run_resident(const PassKernels& kernels, const Scan& scan, const Plan& plan,
-                  const Tensor& like, void* stream);
+                  const Tensor& w_hh, bool backward, void* stream);
 
 // sizes: rows of each step [T] on the host, falling; null: B
 // w_hh [D, G*H, H], contiguous

@@ -95,8 +95,13 @@ struct ForwardStep {
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G;
   static constexpr bool kBackward = false, kSplit = Cell::kSplit;
+  // b_hh, too, waits in registers where two values share one; else it is read in the step.
+  static constexpr bool kBiasAhead = sizeof(T) == 2;
   struct Loaded {
-    Two<T> x[G];
+    Two<T> x[G], bias[kBiasAhead ? G : 1];
+  };
+  struct Stored {  // what a unit leaves in device memory
+    T h, kept[K + S];
   };
 
   // Index in one direction's W_hh of the weight from operand (i, j) to sum s of unit u.
@@ -116,28 +121,44 @@ struct ForwardStep {
   FASTRNN_DEVICE static Loaded load(const Scan& s, const Place& p, int count, bool aligned) {
     const T* x = static_cast<const T*>(s.gx) + (p.n * s.D + p.d) * G * s.H + p.u;
     Loaded l;
-    for (int g = 0; g < G; ++g) l.x[g] = Two<T>::load(x + int64_t(g) * s.H, count, aligned);
+    for (int g = 0; g < G; ++g) {
+      l.x[g] = Two<T>::load(x + int64_t(g) * s.H, count, aligned);
+      if (kBiasAhead && s.b_hh) l.bias[g] = Two<T>::load(bias_at(s, p, g), count, aligned);
+    }
     return l;
+  }
+
+  FASTRNN_DEVICE static const T* bias_at(const Scan& s, const Place& p, int g) {
+    return static_cast<const T*>(s.b_hh) + (int64_t(p.d) * G + g) * s.H + p.u;
+  }
+  FASTRNN_DEVICE static A bias(const Scan& s, const Place& p, const Loaded& l, int g, int i) {
+    if (!s.b_hh) return A(0);
+    return to_float(kBiasAhead ? l.bias[g].at(i) : *bias_at(s, p, g));
   }
 
   // Unit p, which is number i of those loaded.
   FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, int i,
-                                 const A (&sums)[kSums], A (&carry)[S], A (&published)[1]) {
+                                 const A (&sums)[kSums], A (&carry)[S], A (&published)[1],
+                                 Stored& stored) {
     V x[G], r[G], prev[S], next[S], kept[K + 1];
-    const T* bias = static_cast<const T*>(s.b_hh) + int64_t(p.d) * G * s.H + p.u;
     for (int g = 0; g < G; ++g) {
       x[g] = V(to_float(l.x[g].at(i)));
-      r[g] = V((p.reset ? A(0) : sums[g]) + (s.b_hh ? A(to_float(bias[int64_t(g) * s.H])) : A(0)));
+      r[g] = V((p.reset ? A(0) : sums[g]) + bias(s, p, l, g, i));
     }
     for (int k = 0; k < S; ++k) prev[k] = V(p.reset ? A(0) : carry[k]);
     Cell::forward(x, r, prev, next, kept);
     for (int k = 0; k < S; ++k) carry[k] = raw<A>(next[k]);
     published[0] = carry[0];
-    static_cast<T*>(s.output)[(p.n * s.D + p.d) * s.H + p.u] = rounded<T>(carry[0]);
+    stored.h = rounded<T>(carry[0]);
+    for (int k = 0; k < K; ++k) stored.kept[k] = rounded<T>(raw<A>(kept[k]));
+    for (int k = 1; k < S; ++k) stored.kept[K + k - 1] = rounded<T>(carry[k]);
+  }
+
+  FASTRNN_DEVICE static void store(const Scan& s, const Place& p, const Stored& stored) {
+    static_cast<T*>(s.output)[(p.n * s.D + p.d) * s.H + p.u] = stored.h;
     if (!s.saved) return;
     T* saved = static_cast<T*>(s.saved) + (p.d * s.N + p.n) * (K + S - 1) * s.H + p.u;
-    for (int k = 0; k < K; ++k) saved[int64_t(k) * s.H] = rounded<T>(raw<A>(kept[k]));
-    for (int k = 1; k < S; ++k) saved[int64_t(K + k - 1) * s.H] = rounded<T>(carry[k]);
+    for (int k = 0; k < K + S - 1; ++k) saved[int64_t(k) * s.H] = stored.kept[k];
   }
 
   // A row that takes no part keeps its state.
@@ -164,9 +185,12 @@ struct BackwardStep {
   struct Loaded {
     Two<T> kept[K + 1], prev[S], next[S], d_output;
   };
+  struct Stored {
+    T dx[G], dr[G];
+  };
 
   FASTRNN_DEVICE static int64_t weight(int64_t H, int, int64_t u, int i, int64_t j) {
-    return (i * H + j) * H + u;
+    return (i * H + u) * H + j;  // each gate's matrix transposed
   }
 
   FASTRNN_DEVICE static void begin(const Scan& s, int d, int b, int u, A (&carry)[S],
@@ -199,8 +223,9 @@ struct BackwardStep {
     return l;
   }
 
-  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, int i,
-                                 const A (&sums)[1], A (&carry)[S], A (&published)[G]) {
+  FASTRNN_DEVICE static void run(const Scan&, const Place& p, const Loaded& l, int i,
+                                 const A (&sums)[1], A (&carry)[S], A (&published)[G],
+                                 Stored& stored) {
     V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
     for (int k = 0; k < K; ++k) kept[k] = V(to_float(l.kept[k].at(i)));
     for (int k = 0; k < S; ++k) {
@@ -210,13 +235,20 @@ struct BackwardStep {
     }
     d[0] = V(carry[0] + sums[0] + A(to_float(l.d_output.at(i))));
     Cell::backward(kept, prev, next, d, dx, dr);
-    const int64_t at = (p.n * s.D + p.d) * G * s.H + p.u;
     for (int k = 0; k < S; ++k) carry[k] = p.reset ? A(0) : raw<A>(d[k]);
     for (int g = 0; g < G; ++g) {
       const A r = raw<A>(Cell::kSplit ? dr[g] : dx[g]);
-      static_cast<T*>(s.dx)[at + int64_t(g) * s.H] = rounded<T>(raw<A>(dx[g]));
-      if (Cell::kSplit) static_cast<T*>(s.dr)[at + int64_t(g) * s.H] = rounded<T>(r);
+      stored.dx[g] = rounded<T>(raw<A>(dx[g]));
+      if (Cell::kSplit) stored.dr[g] = rounded<T>(r);
       published[g] = p.reset ? A(0) : r;
+    }
+  }
+
+  FASTRNN_DEVICE static void store(const Scan& s, const Place& p, const Stored& stored) {
+    const int64_t at = (p.n * s.D + p.d) * G * s.H + p.u;
+    for (int g = 0; g < G; ++g) {
+      static_cast<T*>(s.dx)[at + int64_t(g) * s.H] = stored.dx[g];
+      if (Cell::kSplit) static_cast<T*>(s.dr)[at + int64_t(g) * s.H] = stored.dr[g];
     }
   }
 

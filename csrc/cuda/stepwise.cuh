@@ -51,7 +51,9 @@ class StepwiseScan {
     Place p{d_, b_, u_, row_offset(s_, t) + b_, -1, false};
     if (before >= 0 && before < steps) p.before = row_offset(s_, before) + b_;
     p.reset = s_.resets && s_.resets[p.n];
-    Step::run(s_, p, Step::load(s_, p, 1, false), 0, sums, carry, published);
+    typename Step::Stored stored;
+    Step::run(s_, p, Step::load(s_, p, 1, false), 0, sums, carry, published, stored);
+    Step::store(s_, p, stored);
   }
 
   const Stepwise& w_;

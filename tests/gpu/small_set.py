@@ -1,14 +1,16 @@
 """A few small scans of every engine, for compute-sanitizer; no comparison, no pytest.
 
-compute-sanitizer --tool memcheck --error-exitcode 9 python tests/gpu/small_set.py
+compute-sanitizer --tool memcheck --error-exitcode 9 python tests/gpu/small_set.py [ENGINE ..]
 """
 
 import os
+import sys
 
 import torch
 
 import fastrnn
 
+ENGINES = ("stepwise", "block", "cluster", "grid")
 KINDS = (torch.float32, torch.bfloat16)
 SIZES = ((17, 3), (40, 11))  # H, B
 
@@ -24,9 +26,9 @@ def run(layer: type, dtype: torch.dtype, h: int, b: int) -> None:
 
 
 def main() -> None:
-    served = 0
-    for engine in ("stepwise", "block", "cluster", "grid"):
+    for engine in sys.argv[1:] or ENGINES:
         os.environ["FASTRNN_CUDA_ENGINE"] = engine
+        served = 0
         for layer in (fastrnn.FastRNN, fastrnn.FastLSTM, fastrnn.FastGRU):
             for dtype in KINDS:
                 for h, b in SIZES:
@@ -37,8 +39,8 @@ def main() -> None:
                         if "cannot serve" not in str(refusal):
                             raise
                         print(refusal, flush=True)
-    print(f"{served} layers ran")
-    assert served >= 24  # stepwise and block serve all of these
+        print(f"{engine}: {served} layers ran", flush=True)
+        assert served == 12 or engine not in ("stepwise", "block")  # which serve all of these
 
 
 if __name__ == "__main__":
