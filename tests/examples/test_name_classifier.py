@@ -77,7 +77,7 @@ def test_chapter_learns_the_same_with_either_layer(program, capsys):
         out = run(program, capsys, f"{options} --layer {layer} --checkpoint {layer}.pt")
         assert right(out) > 80  # guessing gives about 35
         weights.append(torch.load(f"{layer}.pt", weights_only=True)["model"])
-    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -88,7 +88,7 @@ def test_fast_learns_the_same_with_either_layer(program, capsys, cell):
         out = run(program, capsys, f"{options} --checkpoint {layer}.pt")
         assert right(out) > 90
         weights.append(torch.load(f"{layer}.pt", weights_only=True)["model"])
-    torch.testing.assert_close(*weights, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_tested_was_learnt_and_shared_names_stay_together(program):

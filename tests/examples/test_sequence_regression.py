@@ -44,7 +44,7 @@ def test_learns_the_same_with_either_layer(program, capsys, cell):
     for layer in ("torch", "fastrnn"):
         run(program, capsys, f"--cell {cell} --layer {layer} --epochs 4 --checkpoint {layer}.pt")
         weights.append(torch.load(f"{layer}.pt", weights_only=True)["model"])
-    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
 
 
 def test_no_forecast_sees_its_future(program):
