@@ -52,7 +52,7 @@ void run(Layer& layer, const Tensor& like, bool backward) {
     s.workspace = few;
     return scan(s);
   }
-  Tensor workspace = allocate(like, {bytes / int64_t(like.element_size()) + 1});
+  Tensor workspace = allocate(like, {bytes / int64_t(like.element_size()) + 1}, true);
   s.workspace = workspace.data_ptr();
   scan(s);
 }
@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensors, Tensor> forward_cpu(StringHandle cell, const Tensor&
   s.partial = save == kSavePartial;
   const int64_t stored = layer.stored(s.partial);
   Tensor output = layer.like_input(D * H);
-  Tensor saved = save ? allocate(input, {D, s.N, stored, H}) : allocate(input, {0});
+  Tensor saved = save ? allocate(input, {D, s.N, stored, H}, true) : allocate(input, {0});
   Tensors final;
   final.reserve(layer.info().states);
   for (int k = 0; k < layer.info().states; ++k) final.push_back(allocate(input, {D, s.B, H}));
@@ -111,7 +111,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tenso
   STD_TORCH_CHECK(grad_final.empty() || grad_final.size() == states, "grad_final must be ", states,
                   " tensors or none, got ", grad_final.size());
   for (const Tensor& w : weights) {
-    d_weights.push_back(w.dim() == 2 ? allocate(input, {w.size(0), w.size(1)})
+    d_weights.push_back(w.dim() == 2 ? allocate(input, {w.size(0), w.size(1)}, true)
                                      : allocate(input, {w.size(0)}));
     if (s.N == 0) FASTRNN_SHIM(aoti_torch_zero_(d_weights.back().get()));
   }

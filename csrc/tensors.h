@@ -2,7 +2,6 @@
 // shims cost 0.2-0.5 us a call, a call by name through the dispatcher about 1 us.
 #pragma once
 #include <dlfcn.h>
-#include <sys/mman.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -16,6 +15,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "pool.h"
 
 namespace fastrnn {
 
@@ -36,21 +37,10 @@ using torch::stable::Tensor;
     if ((call) != 0) ::fastrnn::shim_failed(#call); \
   } while (0)
 
-// Large memory is mostly new at each call: malloc gives it back when it is freed. Writing it in
-// small pages costs a page fault every 4 kB, more than the arithmetic of a short sequence.
-inline void prefer_huge_pages(void* data, int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-  constexpr int64_t kLarge = 4 << 20;
-  constexpr uintptr_t kHuge = 2 << 20;
-  if (bytes < kLarge) return;
-  const auto begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
-  const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHuge * kHuge;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a kernel may have none
-#endif
-}
-
 // An uninitialised contiguous tensor with the dtype and device of `like`.
-inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size) {
+// reuse: it comes from the pool where it is large and on the CPU. Such a tensor cannot be resized.
+inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size,
+                       bool reuse = false) {
   int64_t strides[8], count = 1;
   for (size_t i = size.size(); i-- > 0;) {
     strides[i] = count;
@@ -61,13 +51,17 @@ inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size) 
   FASTRNN_SHIM(aoti_torch_get_device_type(like.get(), &device_type));
   FASTRNN_SHIM(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle = nullptr;
-  FASTRNN_SHIM(aoti_torch_empty_strided(int64_t(size.size()), size.begin(), strides, dtype,
-                                        device_type, device_index, &handle));
-  Tensor tensor(handle);
-  if (count > 1 << 20 && device_type == aoti_torch_device_type_cpu()) {
-    prefer_huge_pages(tensor.data_ptr(), count * int64_t(like.element_size()));
+  const int64_t dims = size.size(), bytes = count * int64_t(like.element_size());
+  if (reuse && bytes >= Pool::kLeast && device_type == aoti_torch_device_type_cpu()) {
+    FASTRNN_SHIM(torch_from_blob(
+        pool.take(bytes), dims, size.begin(), strides, 0, dtype, device_type, device_index, &handle,
+        aoti_torch_layout_strided(), nullptr, 0, [](void* data, void*) { pool.give(data); },
+        nullptr));
+  } else {
+    FASTRNN_SHIM(aoti_torch_empty_strided(dims, size.begin(), strides, dtype, device_type,
+                                          device_index, &handle));
   }
-  return tensor;
+  return Tensor(handle);
 }
 
 inline Tensor as_contiguous(const Tensor& t) {

@@ -14,6 +14,8 @@ from helpers import (
     fast,
     flat,
     gradients,
+    oracle,
+    problem,
     randn,
     run_python,
     twins,
@@ -21,6 +23,7 @@ from helpers import (
 
 from buildtools import native, toolchain
 from fastrnn import ops
+from fastrnn.autograd import recurrent_scan
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
@@ -120,6 +123,20 @@ def test_threads_change_no_bit_of_the_forward_pass(cell, batch):
         assert all(torch.equal(a, b) for a, b in zip(outputs, runs[0][0]))
         for a, b in zip(grads, runs[0][1]):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2], ids="{}t".format)
+@each_cell()
+def test_gradients_of_large_weights(cell, threads):
+    """Backward packs a large W_ih a panel at a time, and W_hh where its own gradient will be."""
+    torch.set_num_threads(threads)
+    case = problem(cell, 5, 3, 1100, 512, directions=3, dtype=torch.float32)
+    exact = [leaf.detach().double().requires_grad_() for leaf in flat(case)]
+    weights = len(case[1])
+    ours = recurrent_scan(cell, *case, None, None, 3, True, "native")
+    theirs = oracle(cell, exact[0], exact[1 : 1 + weights], exact[1 + weights :], directions=3)
+    for a, b in zip(gradients(ours, flat(case)), gradients(theirs, exact)):
+        assert (a.double() - b).abs().max() < 3e-6 * b.abs().max()
 
 
 @each_cell()

@@ -23,7 +23,8 @@ class Backward {
   void operator()(int rank, int size, Barrier& barrier) {
     const int64_t chunk = size * kMaxRows;
     for (int d = 0; d < s_.directions; ++d) {
-      w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size);
+      w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size,
+                lent_ ? s_.dir[d].d_w_hh : nullptr);
       block_grad_.set(d, rank, size);
       recompute_.set(d, rank, size);
       barrier.wait(size);
@@ -78,10 +79,12 @@ class Backward {
         arena_(memory),
         block_rows_(rows_of_block(s)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
-        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps, s.threads),
+        several_(s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads),
+        lent_(s.T > kDirectSteps && !several_ && Matrix<T>::whole(G * s.H, s.H)),
+        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace,
+              s.threads, lent_),
         panels_(w_hh_.panels),
-        block_grad_(arena_, s, G * s.H, block_rows_,
-                    s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads, s.T > kDirectSteps),
+        block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
         recompute_(arena_, s, block_rows_) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
@@ -116,7 +119,8 @@ class Backward {
 
   void walk(Worker& w) {
     begin(w);
-    for (int64_t step = 0; step < s_.T;) {
+    int64_t step = 0;
+    do {
       const int64_t first = step;
       int64_t count = 0;
       for (; step < s_.T; ++step) {
@@ -135,6 +139,7 @@ class Backward {
         at += rows_.active(rows_.time_backward(w.d, i), w.rows);
         if (w.by_units) w.barrier.wait(w.size);
       }
+      if (step == s_.T) finish(w);
       w.barrier.wait(w.size);
       const bool start = first == 0 && w.rows.begin == 0;
       const bool end = step == s_.T && w.rows.end == s_.B;
@@ -142,9 +147,7 @@ class Backward {
                       w.barrier);
       keep_last(w);
       w.barrier.wait(w.size);
-    }
-    if (w.dir().d_state0[0]) finish(w);
-    w.barrier.wait(w.size);
+    } while (step < s_.T);
   }
 
   A* carry(const Worker& w, int k, int64_t b) const {
@@ -175,10 +178,11 @@ class Backward {
     for (int64_t b = 0; b < active; ++b) any |= next[b] != zeros_;
     for (int64_t u = 0; u < sweep.count(); ++u) {
       const int64_t p = sweep.at(u);
+      const Lane<T>* panel = any ? w_hh_.panel(p, w.rank) : nullptr;
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {
-          w_hh_.multiply(p, next + r, count, w.scratch.tile, w.rank);
+          w_hh_.multiply(p, panel, next + r, count, w.scratch.tile);
         } else {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
@@ -243,11 +247,13 @@ class Backward {
 
   // The initial states' gradients.
   void finish(Worker& w) {
+    if (!w.dir().d_state0[0]) return;
     const int64_t local = w.mine.begin - w.rows.begin;
     for (int64_t p = w.units.begin; p < w.units.end; ++p) {
+      const Lane<T>* panel = w_hh_.panel(p, w.rank);
       for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
         const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
-        w_hh_.multiply(p, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile, w.rank);
+        w_hh_.multiply(p, panel, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
         for (int64_t i = 0; i < count; ++i) {
           for (int v = 0; v < panels_.registers(p); ++v) {
             const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
@@ -271,6 +277,8 @@ class Backward {
   const Saved<Cell, T> saved_;
   Arena arena_;
   const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
+  const bool several_;             // may a direction have more blocks than one?
+  const bool lent_;  // is W_hh packed where its gradient, written after its last use, will be?
   Matrix<T> w_hh_;
   const Panels<A>& panels_;  // of units: the columns of W_hh
   BlockGrad<T> block_grad_;

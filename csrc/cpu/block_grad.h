@@ -19,14 +19,15 @@ template <class T>
 class BlockGrad {
  public:
   // gates: G*H; most: rows of a block, at most; several: may a direction have more blocks than one?
-  // packed: are there steps enough to pack weights for?
+  // direct_steps: up to here packing weights does not pay.
   BlockGrad(Arena& arena, const ScanParams& s, int64_t gates, int64_t most, bool several,
-            bool packed)
+            int64_t direct_steps)
       : s_(s),
         rows_{s},
         ld_(WeightGrad<T>::row_length(gates)),
         hidden_(s.H, 1),
-        w_ih_(arena, s.d_input && s.dir[0].w_ih ? gates : 0, s.I, packed, s.threads),
+        w_ih_(arena, gates, s.d_input && s.dir[0].w_ih ? s.I : 0,
+              packing(s, gates, several, direct_steps), s.threads),
         weight_grad_(arena, gates, most, s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
     const bool sums = Storage<T>::kPair > 1 && several;
     const int64_t sizes[] = {gates * s.I, gates * s.H, gates, gates};
@@ -71,6 +72,14 @@ class BlockGrad {
   }
 
  private:
+  // A block that stays the only one takes each panel of a large W_ih once.
+  static Packing packing(const ScanParams& s, int64_t gates, bool several, int64_t direct_steps) {
+    constexpr int64_t kLarge = 1 << 20;
+    if (s.T <= direct_steps) return Packing::kInPlace;
+    const bool large = gates * s.I * int64_t(sizeof(T)) >= kLarge * s.threads;
+    return large && !several ? Packing::kPanelwise : Packing::kWhole;
+  }
+
   Gradient<T> gradient(const Block<T>& block, void* out, int index) const {
     T* to = static_cast<T*>(out);
     if constexpr (Storage<T>::kPair == 1)
@@ -101,13 +110,13 @@ class BlockGrad {
   // Gate gradients times W_ih, or they themselves where the projection was given.
   void input_grad(const Block<T>& block, Sum<T>* tile, int rank, int size) {
     if (!s_.d_input) return;
-    const Range mine = part(block.count, rank, size);
     T* const* to = pointers(block, rank, [&](int64_t t, int64_t b) {
       return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
     });
     if (s_.dir[block.d].w_ih) {  // the directions come one after the other
-      w_ih_.multiply_rows(block.d_x, ld_, to, mine, block.d > 0, tile, rank);
+      w_ih_.multiply_rows(block.d_x, ld_, to, block.count, block.d > 0, tile, rank, size);
     } else {
+      const Range mine = part(block.count, rank, size);
       for (int64_t i = mine.begin; i < mine.end; ++i) {
         memcpy(to[i], block.d_x + i * ld_, s_.I * sizeof(T));
       }

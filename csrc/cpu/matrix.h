@@ -1,6 +1,5 @@
-// The right operand M [K, n] of rows . M, as torch keeps it: in panels, packed where there are
-// steps enough to pay for it, else read where it lies; or, where numbers are multiplied in pairs,
-// packed a panel at a time, right before it is used.
+// The right operand M [K, n] of rows . M, as torch keeps it, in panels: all packed beforehand;
+// packed one at a time, right before it is used; or read where it lies.
 #pragma once
 #include "pack.h"
 #include "team.h"
@@ -9,61 +8,70 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+enum class Packing { kWhole, kPanelwise, kInPlace };
+
 template <class T>
 class Matrix {
  public:
-  Matrix(Arena& arena, int64_t K, int64_t n, bool packed, int threads)
-      : panels(n, 1), K_(K), packed_(packed) {
-    const int64_t whole = n / (kMaxVectors * W) * (kMaxVectors * W);
-    int64_t width = packed ? panels.width() : panels.width() - whole;
-    if (kPairs && !packed) width = threads * kMaxVectors * W;
-    memory_ = arena.take<Lane<T>>(width * lanes<T>(K));
+  // Numbers that are multiplied in pairs cannot be read in place; panels are packed then.
+  // lent: set() brings the memory of whole packing, [K, n]; n must be whole().
+  Matrix(Arena& arena, int64_t K, int64_t n, Packing packing, int threads, bool lent = false)
+      : panels(n, 1),
+        K_(K),
+        packing_(kPairs && packing == Packing::kInPlace ? Packing::kPanelwise : packing) {
+    const int64_t panel = kMaxVectors * W, whole = n / panel * panel;
+    int64_t width = panels.width();
+    if (packing_ == Packing::kPanelwise) width = threads * panel;
+    if (packing_ == Packing::kInPlace) width -= whole;
+    memory_ = arena.take<Lane<T>>(n > 0 && !lent ? width * lanes<T>(K) : 0);
+  }
+  // Is a packed [K, n] no larger than [K, n] as torch keeps it?
+  static bool whole(int64_t K, int64_t n) { return n % W == 0 && K % Storage<T>::kPair == 0; }
+
+  // Packs this rank's share of the panels of m; all ranks must meet before they use it.
+  void set(const T* m, int rank, int size, void* lent = nullptr) {
+    Lane<T>* memory = lent ? static_cast<Lane<T>*>(lent) : memory_;
+    if (rank == 0) {
+      source_ = m;
+      packed_ = memory;
+    }
+    if (packing_ == Packing::kPanelwise) return;
+    for (int64_t p = rank; p < panels.count(); p += size) {
+      if (!in_place(p)) pack_columns(panels, p, m, panels.H, K_, memory + offset(p, rank));
+    }
   }
 
-  // Packs this rank's share of the panels of m; all ranks must meet before multiply().
-  void set(const T* m, int rank, int size) {
-    if (rank == 0) source_ = m;
-    if (kPairs && !packed_) return;
-    for (int64_t p = rank; p < panels.count(); p += size) {
-      if (!in_place(p)) pack_columns(panels, p, m, panels.H, K_, packed_panel(p));
-    }
+  // Panel p, to multiply by; where panels are packed one at a time, until the rank's next one.
+  const Lane<T>* panel(int64_t p, int rank) const {
+    if (in_place(p)) return reinterpret_cast<const Lane<T>*>(source_ + panels.unit(p));
+    Lane<T>* packed = packed_ + offset(p, rank);
+    if (packing_ == Packing::kPanelwise) pack_columns(panels, p, source_, panels.H, K_, packed);
+    return packed;
   }
 
   // out [count, vectors(p) * W] = rows . M's columns of panel p.
-  void multiply(int64_t p, const T* const* rows, int64_t count, Sum<T>* out, int rank) const {
+  void multiply(int64_t p, const Lane<T>* panel, const T* const* rows, int64_t count,
+                Sum<T>* out) const {
     const int nv = panels.vectors(p);
-    Lane<T>* packed = packed_panel(p);
-    const Lane<T>* panel = packed;
-    if constexpr (kPairs) {
-      if (!packed_) {
-        panel = packed += rank * kMaxVectors * W * lanes<T>(K_);
-        pack_columns(panels, p, source_, panels.H, K_, packed);
-      }
-    } else if (in_place(p)) {
-      panel = source_ + panels.unit(p);
-    }
     panel_gemm(nv, rows, count, K_, panel, in_place(p) ? panels.H : int64_t(nv) * W,
                static_cast<const Sum<T>*>(nullptr), out, int64_t(nv) * W);
   }
 
-  // to[i] (+)= from[i] . M for rows i of `mine`; from's rows lie ld apart. tile: memory of a group.
-  void multiply_rows(const T* from, int64_t ld, T* const* to, Range mine, bool add, Sum<T>* tile,
-                     int rank) const {
+  // to[i] (+)= from[i] . M for i < count, this rank's share of it; from's rows lie ld apart.
+  // tile: memory of a group.
+  void multiply_rows(const T* from, int64_t ld, T* const* to, int64_t count, bool add, Sum<T>* tile,
+                     int rank, int size) const {
+    // Each panel that is packed now serves all rows.
+    const bool by_panels = packing_ == Packing::kPanelwise;
+    const Range mine = by_panels ? Range{0, count} : part(count, rank, size);
     const T* rows[kGroupRows];
-    for (int64_t p = 0; p < panels.count(); ++p) {
-      const int nv = panels.vectors(p);
+    for (int64_t p = by_panels ? rank : 0; p < panels.count(); p += by_panels ? size : 1) {
+      const Lane<T>* columns = panel(p, rank);
       for (int64_t r = mine.begin; r < mine.end; r += kGroupRows) {
-        const int64_t count = mine.end - r < kGroupRows ? mine.end - r : kGroupRows;
-        for (int64_t i = 0; i < count; ++i) rows[i] = from + (r + i) * ld;
-        multiply(p, rows, count, tile, rank);
-        for (int64_t i = 0; i < count; ++i) {
-          for (int v = 0; v < nv; ++v) {
-            const int64_t column = panels.unit(p) + v * W, left = panels.H - column;
-            Vec<Sum<T>> sum = Vec<Sum<T>>::load(tile + (i * nv + v) * W);
-            if (add) sum = sum + read(to[r + i] + column, left);
-            write(sum, to[r + i] + column, left);
-          }
-        }
+        const int64_t group = mine.end - r < kGroupRows ? mine.end - r : kGroupRows;
+        for (int64_t i = 0; i < group; ++i) rows[i] = from + (r + i) * ld;
+        multiply(p, columns, rows, group, tile);
+        write_tile(p, tile, to + r, group, add);
       }
     }
   }
@@ -74,16 +82,30 @@ class Matrix {
   static constexpr int W = Vec<Sum<T>>::W;
   static constexpr bool kPairs = Storage<T>::kPair > 1;
   bool in_place(int64_t p) const {  // a panel narrower than the others cannot be
-    return !kPairs && !packed_ && panels.unit(p + 1) <= panels.H;
+    return packing_ == Packing::kInPlace && panels.unit(p + 1) <= panels.H;
   }
-  Lane<T>* packed_panel(int64_t p) const {
-    return memory_ + (packed_ ? panels.column(p) * lanes<T>(K_) : 0);
+  // Where panel p is packed.
+  int64_t offset(int64_t p, int rank) const {
+    if (packing_ == Packing::kInPlace) return 0;
+    return (packing_ == Packing::kWhole ? panels.column(p) : rank * kMaxVectors * W) * lanes<T>(K_);
+  }
+  void write_tile(int64_t p, const Sum<T>* tile, T* const* to, int64_t count, bool add) const {
+    const int nv = panels.vectors(p);
+    for (int64_t i = 0; i < count; ++i) {
+      for (int v = 0; v < nv; ++v) {
+        const int64_t column = panels.unit(p) + v * W, left = panels.H - column;
+        Vec<Sum<T>> sum = Vec<Sum<T>>::load(tile + (i * nv + v) * W);
+        if (add) sum = sum + read(to[i] + column, left);
+        write(sum, to[i] + column, left);
+      }
+    }
   }
 
   const int64_t K_;
-  const bool packed_;
+  const Packing packing_;
   Lane<T>* memory_;
-  const T* source_ = nullptr;  // the same for every rank
+  const T* source_ = nullptr;  // these two the same for every rank
+  Lane<T>* packed_ = nullptr;
 };
 
 }  // namespace FASTRNN_ISA
