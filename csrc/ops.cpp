@@ -28,22 +28,25 @@ void parallel_for(int64_t n, void (*fn)(int64_t, int64_t, void*), void* ctx) {
 }
 
 // Threads that the work is worth: rows are split among them, or units where rows are too few, which
-// costs a barrier a step and so needs a step long enough.
-int team_size(const ScanParams& s, int gates, int64_t element_size) {
-  constexpr double kFlopsPerThread = 1e6;
+// costs a barrier a step and so needs a step long enough. A second thread begins 2-20 us late, with
+// its cache empty: less work than 8 Mflop was rarely faster on two.
+int team_size(const ScanParams& s, int gates, int64_t element_size, bool backward) {
+  constexpr double kFlopsPerThread = 8e6;
   constexpr int64_t kBytesToSplit = 256 << 10;
   const double flops = 2. * s.N * s.directions * gates * s.H * (s.I + s.H);
   const int64_t available = torch::stable::get_num_threads();
   int64_t threads = std::min<int64_t>(available, 1 + int64_t(flops / kFlopsPerThread));
   const bool by_units = gates * s.H * s.H * element_size >= kBytesToSplit;
-  if (threads > s.B && !by_units) threads = s.B;
+  const bool apart = !backward && s.directions == 2;  // each direction has half of the threads
+  if (!by_units) threads = std::min(threads, s.B * (apart ? 2 : 1));
+  if (apart && threads > 1) threads -= threads % 2;
   return int(std::max<int64_t>(threads, 1));
 }
 
 void run(Layer& layer, const Tensor& like, bool backward) {
   ScanParams& s = layer.params;
   const CellKernels& kernels = kernels_for(layer, like.scalar_type());
-  s.threads = team_size(s, layer.info().gates, like.element_size());
+  s.threads = team_size(s, layer.info().gates, like.element_size(), backward);
   s.parallel = parallel_for;
   const int64_t bytes = backward ? kernels.backward_workspace(s) : kernels.forward_workspace(s);
   const auto scan = backward ? kernels.backward : kernels.forward;

@@ -177,7 +177,7 @@ def test_few_rows_or_steps(cell, backend, t):
 @pytest.mark.parametrize("reset", [False, True], ids=["plain", "resets"])
 @pytest.mark.parametrize(
     "size",
-    [(1, 1, 5, 17), (1, 9, 5, 17), (4, 3, 5, 6), (2, 70, 3, 64), (40, 50, 3, 20)],
+    [(1, 1, 5, 17), (1, 9, 5, 17), (4, 3, 5, 6), (2, 70, 3, 64), (40, 50, 24, 100)],
     ids=["one_row", "one_step", "few", "many", "blocks"],
 )
 def test_nothing_given_is_zeros(cell, size, reset):

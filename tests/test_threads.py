@@ -48,8 +48,8 @@ def _child(layer, x, queue):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python's, on fork beside threads
 def test_fork_after_use():
     """As DataLoader's workers do: the parent has run the kernels on its threads before."""
-    layer = fastrnn.FastLSTM(6, 17)
-    x = torch.randn(7, 9, 6)
+    layer = fastrnn.FastLSTM(64, 128)
+    x = torch.randn(30, 9, 64)  # work enough for two threads
     torch.set_num_threads(2)
     expected = layer(x)[0]
     expected.sum().backward()

@@ -39,7 +39,7 @@ class Backward {
                  share(rows, rank, size),
                  {0, panels_.count()},
                  scratch_[rank],
-                 s_.B < size};
+                 share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size)};
         if (w.by_units) {
           w.mine = rows;
           w.units = part(panels_.count(), rank, size);

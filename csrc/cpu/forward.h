@@ -1,7 +1,7 @@
 // The forward engine: T steps of any cell. A thread owns some batch rows, all units, and walks all
-// steps with no barrier; or, with fewer rows than threads or a single step, all rows and some
-// units, with a barrier a step. Time goes in blocks: the block's input projection first, then its
-// steps, so that the projection never leaves the cache.
+// steps with no barrier; or, where rows are few, all rows and some units, with a barrier a step.
+// Two directions share the threads. Time goes in blocks: the block's input projection first, then
+// its steps, so that the projection never leaves the cache.
 #pragma once
 #include "gate_weights.h"
 #include "saved.h"
@@ -20,20 +20,17 @@ class Forward {
   }
 
   void operator()(int rank, int size, Barrier& barrier) {
-    for (int64_t i = rank; i < s_.directions * panels_.count(); i += size) {
-      weights_[i / panels_.count()].pack(i % panels_.count());
+    // Two directions get half of an even number of threads each.
+    const bool apart = s_.directions == 2 && size % 2 == 0;
+    const int team = apart ? size / 2 : size, member = rank % team;
+    const int first = apart ? rank / team : 0, last = apart ? first + 1 : s_.directions;
+    for (int d = first; d < last; ++d) {
+      const Range mine = part(panels_.count(), member, team);  // the thread's own, if it has units
+      for (int64_t p = mine.begin; p < mine.end; ++p) weights_[d].pack(p);
     }
     barrier.wait(size);
-    for (int d = 0; d < s_.directions; ++d) {
-      if (!by_units(size)) {
-        const Range rows = row_part(s_, rank, size);
-        for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
-          const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
-          walk(d, chunk, {0, panels_.count()}, scratch_[rank], nullptr, 1);
-        }
-      } else {
-        walk(d, {0, s_.B}, part(panels_.count(), rank, size), scratch_[rank], &barrier, size);
-      }
+    for (int d = first; d < last; ++d) {
+      run_direction(d, member, team, scratch_[rank], apart ? halves_[d] : barrier);
     }
   }
 
@@ -86,10 +83,20 @@ class Forward {
     bytes_ = arena.used();
   }
 
-  // Few rows leave threads without any. In one step no barrier follows, and each weight is read, or
-  // packed, by one thread only.
+  void run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
+    const bool units = by_units(size);
+    const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
+    const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
+    for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
+      const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
+      walk(d, chunk, panels, w, units ? &barrier : nullptr, size);
+    }
+  }
+
+  // In few steps there are few barriers, and each weight is read and packed by one thread only.
   bool by_units(int size) const {
-    return s_.B < size || (s_.T == 1 && s_.B <= kMaxRows && panels_.count() >= size);
+    if (s_.T <= kFewSteps) return s_.B < size || (s_.B <= kMaxRows && panels_.count() >= size);
+    return share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size);
   }
 
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.
@@ -246,6 +253,7 @@ class Forward {
   int64_t block_rows_ = 0, bytes_ = 0;
   GateWeights<T> weights_[2];
   Scratch* scratch_ = nullptr;
+  Barrier halves_[2];  // of the directions' threads
 };
 
 }  // namespace FASTRNN_ISA

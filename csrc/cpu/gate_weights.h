@@ -9,6 +9,8 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+constexpr int64_t kFewSteps = 4;  // the order of sums hangs on this, and on no batch size
+
 template <class T>
 class GateWeights {
  public:
@@ -83,7 +85,6 @@ class GateWeights {
 
  private:
   enum Mode { kDirect, kPanelwise, kResidues, kPacked };
-  static constexpr int64_t kFewSteps = 4;  // the order of sums hangs on this, and on no batch size
 
   static Mode mode(const ScanParams& s) {
     if (s.T > kFewSteps) return kPacked;

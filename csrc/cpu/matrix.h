@@ -36,7 +36,8 @@ class Matrix {
       packed_ = memory;
     }
     if (packing_ == Packing::kPanelwise) return;
-    for (int64_t p = rank; p < panels.count(); p += size) {
+    const Range mine = part(panels.count(), rank, size);
+    for (int64_t p = mine.begin; p < mine.end; ++p) {
       if (!in_place(p)) pack_columns(panels, p, m, panels.H, K_, memory + offset(p, rank));
     }
   }
