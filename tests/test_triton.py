@@ -17,6 +17,8 @@ from fastrnn import cells
 
 pytest.importorskip("triton")
 
+from triton_programs import run_together  # noqa: E402
+
 from fastrnn import triton as backend  # noqa: E402
 from fastrnn.triton import config, engine  # noqa: E402
 from fastrnn.triton.cells import INTERPRET  # noqa: E402
@@ -24,13 +26,22 @@ from fastrnn.triton.cells import INTERPRET  # noqa: E402
 interpreted = pytest.mark.skipif(not INTERPRET, reason="needs TRITON_INTERPRET=1")
 
 WAYS = {
-    "registers": config.Config(4, 32, 32, "registers", 4, 1),
-    "shared": config.Config(4, 32, 32, "shared", 4, 1),
-    "streamed": config.Config(4, 16, 16, "streamed", 4, 1),
-    "streamed_wide": config.Config(2, 32, 16, "streamed", 4, 1),
-    "streamed_deep": config.Config(8, 16, 32, "streamed", 4, 1),
+    "alone": config.Config(4, 32, 32, "resident", 4),
+    "sharing": config.Config(4, 16, 16, "resident", 4, shares=2, together=4),
+    "sharing_narrow": config.Config(2, 8, 8, "resident", 4, shares=4),
+    "sharing_two_gates": config.Config(8, 8, 16, "resident", 4, shares=2, together=2),
+    "streamed": config.Config(4, 16, 16, "streamed", 4),
+    "streamed_wide": config.Config(2, 32, 16, "streamed", 4),
+    "streamed_deep": config.Config(8, 16, 32, "streamed", 4),
 }
 ZONE = 64
+
+
+def use(way: str, monkeypatch) -> None:
+    """Kernels run in that way; programs that tell each other something run side by side."""
+    monkeypatch.setattr(engine, "choose", lambda direction, layer, run: run(WAYS[way])[0])
+    if WAYS[way].shares > 1:
+        run_together(monkeypatch, seed=len(way))
 
 
 def zoned(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,8 +112,11 @@ def assert_close(ours, exact, tolerance: float) -> None:
 @pytest.mark.parametrize(
     "way, form",
     [
-        ("registers", "packed"),
-        ("shared", "dense"),
+        ("alone", "packed"),
+        ("alone", "dense"),
+        ("sharing", "packed"),
+        ("sharing_narrow", "dense"),
+        ("sharing_two_gates", "packed"),
         ("streamed", "packed"),
         ("streamed_wide", "dense"),
         ("streamed_deep", "packed"),
@@ -110,7 +124,7 @@ def assert_close(ours, exact, tolerance: float) -> None:
 )
 @each_cell()
 def test_every_way_to_hold_r(cell, form, way, zones, monkeypatch):
-    monkeypatch.setattr(engine, "choose", lambda direction, layer, run: run(WAYS[way])[0])
+    use(way, monkeypatch)
     input, weights, state = problem(cell, t=3, b=5, i=3, h=19, directions=3, dtype=torch.float32)
     sizes = None
     if form == "packed":  # the last row has no step at all
@@ -123,11 +137,11 @@ def test_every_way_to_hold_r(cell, form, way, zones, monkeypatch):
 
 @interpreted
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("way", ["shared", "streamed"])
+@pytest.mark.parametrize("way", ["alone", "sharing", "streamed"])
 @each_cell()
 def test_low_precision(cell, way, dtype, zones, monkeypatch):
     """Rounding of inputs, outputs and dot operands only: the states are carried in float32."""
-    monkeypatch.setattr(engine, "choose", lambda direction, layer, run: run(WAYS[way])[0])
+    use(way, monkeypatch)
     input, weights, state = problem(cell, t=4, b=3, i=4, h=18, dtype=dtype)
     ours, exact = run_both(cell, input, weights, state, None, None, 1, True)
     assert_close(ours, exact, 12 * torch.finfo(dtype).eps)
@@ -136,8 +150,8 @@ def test_low_precision(cell, way, dtype, zones, monkeypatch):
 @interpreted
 def test_a_slow_state_is_carried_in_float32(monkeypatch):
     """A GRU that hardly moves would stand still if its state were rounded to bfloat16 each step."""
-    for way in (WAYS["shared"], WAYS["streamed"]):
-        monkeypatch.setattr(engine, "choose", lambda d, la, run, way=way: run(way)[0])
+    for way in ("alone", "sharing", "streamed"):
+        use(way, monkeypatch)
         h, steps = 16, 12
         gx = torch.zeros(steps, 1, 3 * h)
         gx[..., h : 2 * h], gx[..., 2 * h :] = 6.5, 3.0  # z near 1, n near 1
@@ -197,9 +211,9 @@ def test_lines_beyond_2_31():
         multiply="float16", offsets=torch.tensor([0, far]), lengths=torch.tensor([2]), resets=None,
         w_hh=torch.eye(h, dtype=torch.float16)[None], device=torch.device("cpu"),
     )  # fmt: skip
-    for way in ("shared", "streamed"):
+    for way in ("alone", "streamed"):
         carry.zero_()
-        tensors = (gx, layer.w_hh, None, None, carry.half(), carry, out, gx)
+        tensors = (gx, layer.w_hh, None, None, carry.half(), None, carry, out, gx)
         pair = backend.cells.TRITON_CELLS["rnn_identity"]
         engine._launch(
             engine.forward_kernel, layer, WAYS[way], tensors,

@@ -82,7 +82,6 @@ def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, o
     torch.backends.cuda.matmul.allow_tf32 = multiply == "tf32"
     spec, T, directions = cells.get(cell), 3, 2
     gates = spec.gates * H
-    tiles = -(-B * directions // PROGRAMS[arch])
 
     def launch(kernel, layer, option, tensors, **constants):
         args, shared = engine._arguments(layer, tensors)
@@ -91,8 +90,9 @@ def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, o
         report(direction, option, resources(compiled))
 
     def choose(direction, layer, run):
-        key = (direction, spec.gates, H, layer.multiply, tiles, SHARED[arch])
-        return [run(option)[0] for option in config.candidates(*key)[:only]][0]
+        sizes = B, directions, PROGRAMS[arch], SHARED[arch]
+        options = config.candidates(direction, spec.gates, H, layer.multiply, *sizes)
+        return [run(option)[0] for option in options[:only]][0]
 
     engine._launch, engine.choose = launch, choose
     weights = [

@@ -25,79 +25,146 @@ if TYPE_CHECKING:
 INTERPRETED = dict(shared=166_912, programs=1)
 
 
+# Registers of a thread that weights, words and tiles may take, found by compiling.
+MOST_ALONE, MOST_SHARING = 208, 196
+# Rows and units of a program that shares R with others, the quickest first.
+SHARED_TILES = ((8, 16), (8, 32), (16, 16), (16, 32), (32, 16), (32, 32))
+
+
 @dataclass(frozen=True)
 class Config:
     """The constants of a scan kernel that may vary for one layer, and Triton's launch options."""
 
     rows: int  # batch rows of a program
-    units: int  # width of a tile of R; all of H unless streamed
-    inner: int  # depth of a tile of R; all of H unless streamed
-    hold: str  # "registers", "shared" or "streamed"
+    units: int  # units of a program; streamed: width of a tile of R
+    inner: int  # depth of a tile of R
+    hold: str  # "resident" or "streamed"
     warps: int
-    stages: int
+    stages: int = 1
     # Registers that a thread may have. Where this is None, ptxas aims at several programs a
     # multiprocessor, and may spill a little for it; where it is too many, ptxas lifts operands out
     # of loops until it spills again. What stands here is what tests/triton_compile.py found good.
-    registers: int | None = None
+    registers: int | None = 255
+    # Where programs share R: parts of its depth, each multiplied by other warps, and the gates of
+    # dL/dr that are waited for together.
+    shares: int = 1
+    together: int = 1
+
+    def programs(self, H: int) -> int:
+        """How many programs share the batch rows of a tile."""
+        return -(-H // self.units) if self.hold == "resident" else 1
 
     def options(self) -> dict[str, int | str]:
         """As keyword arguments of a kernel launch."""
         options = {name.upper(): value for name, value in asdict(self).items()}
         options["num_warps"], options["num_stages"] = options.pop("WARPS"), options.pop("STAGES")
+        if self.shares > 1:  # programs wait for each other, so all must run at once
+            options["launch_cooperative_grid"] = True
         return options | {"enable_fp_fusion": True, "maxnreg": options.pop("REGISTERS")}
 
 
 @functools.cache
 def candidates(
-    direction: str, gates: int, H: int, multiply: str, tiles: int, shared: int
+    direction: str, gates: int, H: int, multiply: str, B: int, D: int, programs: int, shared: int
 ) -> tuple[Config, ...]:
     """A few configurations for a layer, the likely best first, chosen so as not to spill.
 
-    direction: "forward" or "backward"; tiles: batch rows that one program must serve so that no
-    more programs are started than run at once; shared: bytes of shared memory a program may have.
+    direction: "forward" or "backward"; programs: how many run at once; shared: bytes of shared
+    memory a program may have.
     """
-    width = max(16, 1 << (H - 1).bit_length())
-    if multiply == "ieee":
-        return _exact(gates, width, tiles)
-    rows = _rows(tiles, 16, 8192 // (gates * width))
-    size = 4 if multiply == "tf32" else 2
-    matrix = gates * width * width * size
-    most = 64 if multiply == "tf32" else 96 if gates > 1 else 128  # registers of a thread for R
-    found = []
-    for hold, warps in (("registers", 8), ("registers", 4), ("shared", 8), ("shared", 4)):
-        registers = matrix // (4 * 32 * warps)  # of a thread, for R
-        if hold == "registers" and (registers > most or rows > 16):
-            continue
-        if hold == "shared" and (registers > 32 * warps or gates * rows * width > 1024 * warps):
-            continue
-        if matrix + 2 * rows * width * 4 <= shared:
-            allowed = 255 if hold == "registers" else None
-            found.append(Config(rows, width, width, hold, warps, 1, allowed))
-    if found:
-        return tuple(found[:3])
-    rows = _rows(tiles, 16, 32)
-    return (
-        Config(rows, 64, 64, "streamed", warps=8, stages=3, registers=255),
-        Config(rows, 64, 32, "streamed", warps=8, stages=4, registers=255),
-        Config(rows, 64, 32, "streamed", warps=8, stages=3, registers=255),
-    )
+    alone = _alone(gates, H, multiply, -(-B * D // programs), shared)
+    together = _sharing(direction, gates, H, multiply, B, D, programs, shared)
+    if alone or together:
+        # Where a thread has few units, it is done before it would have heard from others.
+        small = gates * _width(H) <= 256
+        return (*alone, *together) if small else (*together, *alone)
+    return _streamed(H, multiply, -(-B * D // programs))
 
 
-def _exact(gates: int, width: int, tiles: int) -> tuple[Config, ...]:
-    """Float32 without tensor cores: few rows are no waste, but deep tiles spill."""
-    rows = _rows(tiles, 1, 16)
-    if gates * width <= 128:
-        return tuple(Config(rows, width, width, "shared", warps, 1) for warps in (4, 8))
-    units = min(width, 64)
-    return (
-        Config(rows, units, 16, "streamed", warps=8, stages=2, registers=128),
-        Config(rows, units // 2, 16, "streamed", warps=8, stages=2, registers=128),
-    )
+def _width(H: int) -> int:
+    """The tile that covers H units."""
+    return max(16, 1 << (H - 1).bit_length())
 
 
-def _rows(tiles: int, least: int, most: int) -> int:
-    """The least power of two that is at least `tiles`, within the limits."""
-    return max(least, min(1 << max(0, most.bit_length() - 1), 1 << (tiles - 1).bit_length(), 64))
+def _size(multiply: str) -> int:
+    return 4 if multiply in ("tf32", "ieee") else 2
+
+
+def _sums(direction: str, gates: int) -> int:
+    """Tiles of sums that a step makes, a power of two: those of the gates, or dL/dh."""
+    return 1 if direction == "backward" else gates if gates < 3 else 4
+
+
+def _alone(gates: int, H: int, multiply: str, tiles: int, shared: int) -> list[Config]:
+    """All of R in one program; tiles: rows of it for no more programs than run at once."""
+    width, found = _width(H), []
+    held = 4 if gates == 3 else gates
+    if held * width * width * _size(multiply) > shared:
+        return []
+    for warps in (8, 4):
+        rows = _power(tiles, 8 if multiply != "ieee" else 1, 64)
+        while rows >= 1 and not _fits_alone(gates, width, multiply, rows, warps):
+            rows //= 2
+        if rows >= (8 if multiply != "ieee" else 1):
+            found.append(Config(rows, width, width, "resident", warps))
+    return found
+
+
+def _fits_alone(gates: int, width: int, multiply: str, rows: int, warps: int) -> bool:
+    if multiply == "ieee":  # a weight stands in the registers of several threads
+        return warps == 8 and gates * width <= 128 and gates * width * width * rows <= 32768
+    weights = gates * width * width * _size(multiply)
+    return weights + rows * width * _values(gates, multiply) <= 4 * 32 * warps * MOST_ALONE
+
+
+def _values(gates: int, multiply: str) -> float:
+    """Bytes of registers that a step takes for each unit of a batch row."""
+    return 4 * (1 + 4 * gates) * (1 if _size(multiply) == 2 else 2.5)
+
+
+def _sharing(
+    direction: str, gates: int, H: int, multiply: str, B: int, D: int, programs: int, shared: int
+) -> list[Config]:
+    """R in several programs, which must all run at once: the fewest rows and units that allow it.
+
+    The more programs, the less each has to do in a step, of which half is waiting anyway.
+    """
+    width, size, found = _width(H), _size(multiply), []
+    held = gates if direction == "backward" else _sums(direction, gates)
+    for warps in (4, 8):
+        for rows, units in SHARED_TILES:
+            crowded = -(-B // rows) * D * -(-H // units) > programs
+            if crowded or rows * units > 64 * warps or width < 16 * warps or units >= H:
+                continue
+            weights = held * units * width * size
+            words = 3 * rows * width * size  # of one gate: values, numbers, and values alone
+            if multiply == "ieee":  # a weight stands in the registers of several threads
+                several = 8 if direction == "backward" and gates > 1 else 4 if held == 1 else 2
+                weights *= several * rows // 8
+            room = 4 * 32 * warps * MOST_SHARING - weights
+            room -= rows * units * _values(gates, multiply)
+            at_once = min(gates if direction == "backward" else 1, int(room // words))
+            if at_once > 0 and held * units * width * size <= shared:
+                split = dict(shares=warps, together=at_once)
+                found.append(Config(rows, units, width // warps, "resident", warps, **split))
+                break
+    return found
+
+
+def _streamed(H: int, multiply: str, tiles: int) -> tuple[Config, ...]:
+    if multiply == "ieee":  # without tensor cores few rows are no waste, but deep tiles spill
+        rows, units = _power(tiles, 1, 16), min(_width(H), 64)
+        return tuple(
+            Config(rows, u, 16, "streamed", 8, stages=2, registers=128) for u in (units, units // 2)
+        )
+    rows = _power(tiles, 16, 32)
+    depths = ((64, 3), (32, 4), (32, 3))
+    return tuple(Config(rows, 64, inner, "streamed", 8, stages) for inner, stages in depths)
+
+
+def _power(wanted: int, least: int, most: int) -> int:
+    """The least power of two that is at least `wanted`, within the limits."""
+    return max(least, min(most, 1 << (wanted - 1).bit_length()))
 
 
 _chosen: dict[tuple, Config] = {}
@@ -111,8 +178,8 @@ def choose(direction: str, layer: Layer, run: Run) -> Tensor:
         properties = torch.cuda.get_device_properties(layer.device)
         shared = properties.shared_memory_per_block_optin
         programs = properties.multi_processor_count
-    tiles = 1 << (-(-layer.B * layer.D // programs) - 1).bit_length()
-    key = (direction, layer.spec.gates, layer.H, layer.multiply, tiles, shared)
+    B = 1 << (layer.B - 1).bit_length()  # one choice for every B up to the next power of two
+    key = (direction, layer.spec.gates, layer.H, layer.multiply, B, layer.D, programs, shared)
     options = candidates(*key)
     config = options[0]
     if layer.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():

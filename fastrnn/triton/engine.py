@@ -53,9 +53,17 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
 def _launch(kernel, layer: Layer, config: Config, tensors: Sequence[Tensor | None], **constants):
     """Runs a scan kernel on the tensors of its signature; returns what Triton compiled."""
     args, shared_constants = _arguments(layer, tensors)
-    grid = (-(-layer.B // config.rows), layer.D)
+    grid = (-(-layer.B // config.rows), layer.D, config.programs(layer.H))
     with torch.cuda.device(layer.device) if layer.device.type == "cuda" else nullcontext():
         return kernel[grid](*args, **shared_constants, **constants, **config.options())
+
+
+def _words(layer: Layer, config: Config, columns: int) -> Tensor | None:
+    """What programs that share R tell each other: two slots of values with numbers beside them."""
+    if config.shares == 1:
+        return None
+    dtype = torch.int64 if layer.w_hh.dtype == torch.float32 else torch.int32
+    return layer.w_hh.new_zeros((2, layer.D, layer.B, columns), dtype=dtype)
 
 
 def _resets(layer: Layer) -> Tensor | None:
@@ -75,7 +83,10 @@ class TritonScan:
 
         def run(config: Config):
             carry = initial.to(torch.float32, copy=True)
-            tensors = (gx, layer.w_hh, layer.b_hh, _resets(layer), initial, carry, output, saved)
+            words = _words(layer, config, layer.H)
+            tensors = (
+                gx, layer.w_hh, layer.b_hh, _resets(layer), initial, words, carry, output, saved,
+            )  # fmt: skip
             compiled = _launch(
                 forward_kernel, layer, config, tensors,
                 CELL=TRITON_CELLS[layer.cell].forward, BIAS=layer.b_hh is not None, SAVE=save,
@@ -93,15 +104,17 @@ class TritonScan:
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        pair = TRITON_CELLS[layer.cell]
-        dx = output.new_empty((layer.N, layer.D * layer.spec.gates * layer.H))
+        spec, pair = layer.spec, TRITON_CELLS[layer.cell]
+        dx = output.new_empty((layer.N, layer.D * spec.gates * layer.H))
         dr = torch.empty_like(dx) if pair.split else dx
         initial, final = stack(layer.state), stack(grad_final)
 
         def run(config: Config):
             carry = final.to(torch.float32, copy=True)
+            words = _words(layer, config, spec.gates * layer.H)
             tensors = (
-                grad_output, layer.w_hh, _resets(layer), initial, carry, output, saved, dx, dr,
+                grad_output, layer.w_hh, _resets(layer), initial, words, carry, output, saved,
+                dx, dr,
             )  # fmt: skip
             compiled = _launch(
                 backward_kernel, layer, config, tensors,

@@ -1,21 +1,26 @@
 """The walk with R on chip for all steps, states in registers, and loads one step ahead.
 
-REGISTERS picks the loop: out of a `while` Triton keeps the dot operand R in registers; into a `for`
-it sinks the load from shared memory. So the same step runs in either.
+A program holds the weights of its units in registers: those of all units if it is ALONE, else other
+programs hold the rest, and tell each other the operand of the next dot (exchange.py).
+
+The dots are turned round: units are the rows of the matrix instruction and batch rows its columns,
+of which eight are enough. Programs that share R have few units, so there the warps share the
+columns of R: each of SHARES multiplies INNER of them. What the dots give lies elsewhere than what
+is loaded and stored. `tl.split` wants its two parts in one thread, so Triton moves all the sums
+once, to where loads and stores are, and the cell runs there; else it would move every tile.
 """
 
 from __future__ import annotations
 
 import triton.language as tl
 
+from .exchange import publish, receive
 from .tiles import (
-    dot_back,
-    dot_gates,
+    dot,
     entering_rows,
     load_bias,
     load_step,
     load_tiles,
-    load_weights,
     locate,
     part,
     select,
@@ -23,6 +28,98 @@ from .tiles import (
     widen,
     zero_unless,
 )
+
+
+@part
+def _load_rows(
+    w_hh, first, k, H: tl.constexpr, G: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr
+):
+    """The rows of R of UNITS units, all gates: [SHARES, GATES*UNITS, INNER]; GATES may be G + 1."""
+    each = tl.arange(0, GATES * UNITS)
+    gate, unit = each // UNITS, first + each % UNITS
+    at = w_hh + (gate * H + unit).to(tl.int64)[None, :, None] * H + k[:, None, :]
+    mask = ((gate < G) & (unit < H))[None, :, None] & (k < H)[:, None, :]
+    return tl.load(at, mask=mask, other=0.0)
+
+
+@part
+def _load_columns(w_hh, units, k, H: tl.constexpr, G: tl.constexpr):
+    """The columns of R of the units, turned: for each gate [SHARES, UNITS, INNER]."""
+    mask = (units < H)[None, :, None] & (k < H)[:, None, :]
+    tiles = ()
+    for g in tl.static_range(G):
+        at = w_hh + (g * H + k).to(tl.int64)[:, None, :] * H + units[None, :, None]
+        tiles = tiles + (tl.load(at, mask=mask, other=0.0),)
+    return tiles
+
+
+@part
+def _only_share(tile):
+    """[1, M, INNER] -> [M, INNER]"""
+    return tl.reshape(tile, (tile.shape[1], tile.shape[2]))
+
+
+@part
+def _halve(sums):
+    """[ROWS, UNITS, 2 n] -> the even and the odd ones, each [ROWS, UNITS, n]."""
+    shape: tl.constexpr = (sums.shape[0], sums.shape[1], sums.shape[2] // 2, 2)
+    return tl.split(tl.reshape(sums, shape))
+
+
+@part
+def _tuple(sums):
+    """[ROWS, UNITS, 1, 2 or 4] -> as many [ROWS, UNITS]."""
+    shape: tl.constexpr = (sums.shape[0], sums.shape[1])
+    if sums.shape[2] == 4:
+        even, odd = _halve(sums)
+        a, c = _halve(even)
+        b, d = _halve(odd)
+        tiles = (a, b, c, d)
+    elif sums.shape[2] == 2:
+        tiles = _halve(sums)
+    else:
+        tiles = (sums,)
+    flat = ()
+    for i in tl.static_range(sums.shape[2]):
+        flat = flat + (tl.reshape(tiles[i], shape),)
+    return flat
+
+
+@part
+def _turn(sums, SHARES: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr):
+    """[SHARES, GATES*UNITS, ROWS] -> for each gate [ROWS, UNITS], the sum over the shares."""
+    sums = tl.permute(tl.reshape(sums, (SHARES, GATES, UNITS, ROWS)), (3, 2, 1, 0))
+    sums = tl.reshape(sums, (ROWS, UNITS, GATES * SHARES))
+    for i in tl.static_range(5):
+        if SHARES >> i > 1:
+            a, b = _halve(sums)
+            sums = a + b
+    return _tuple(sums)
+
+
+@part
+def _turn_onto(start, sums, UNITS: tl.constexpr, ROWS: tl.constexpr):
+    """start [ROWS, UNITS] + sums [UNITS, ROWS] turned, by way of even and odd units."""
+    shape: tl.constexpr = (ROWS, UNITS // 2, 2)
+    a, b = tl.split(tl.permute(tl.reshape(sums, (UNITS // 2, 2, ROWS)), (2, 0, 1)))
+    even, odd = tl.split(tl.reshape(start, shape))
+    return tl.reshape(tl.join(even + a, odd + b), (ROWS, UNITS))
+
+
+@part
+def _add(
+    start, sums, SHARES: tl.constexpr, G: tl.constexpr, GATES: tl.constexpr,
+    UNITS: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """start + what the dots gave, for each of G gates [ROWS, UNITS]."""
+    if SHARES * GATES == 1:
+        result = (_turn_onto(start[0], sums, UNITS, ROWS),)
+    else:
+        turned = _turn(sums, SHARES, GATES, UNITS, ROWS)
+        result = ()
+        for g in tl.static_range(G):
+            result = result + (start[g] + turned[g],)
+    return result
 
 
 @part
@@ -38,112 +135,128 @@ def _fetch_forward(
 
 
 @part
-def _forward_step(
-    fetched, current, weights, bias, out, saved, units, CELL: tl.constexpr,
-    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
-):  # fmt: skip
-    """One step: the S states after it; rows that take no part keep theirs."""
-    KEPT: tl.constexpr = K + S - 1
-    lines, valid, entering, x = fetched
-    prev = zero_unless(entering, current, S)
-    r = dot_gates(prev[0].to(weights[0].dtype), weights, bias, G, PRECISION, UPCAST)
-    next, kept = CELL(widen(x, G), r, prev)
-    store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
-    if SAVE:
-        store_tiles(saved + lines * (KEPT * H), valid, units, H, kept + next[1:], H, KEPT)
-    return select(valid, next, current, S)
-
-
-@part
 def forward_resident(
-    tile, owned, stride, gx, w_hh, b_hh, resets, carry, out, saved, CELL: tl.constexpr,
+    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, out, saved, CELL: tl.constexpr,
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
     BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    REGISTERS: tl.constexpr,
+    INNER: tl.constexpr, SHARES: tl.constexpr,
 ):  # fmt: skip
+    KEPT: tl.constexpr = K + S - 1
+    GATES: tl.constexpr = G if G < 3 else 4
+    ALONE: tl.constexpr = SHARES == 1
+    DTYPE: tl.constexpr = w_hh.dtype.element_ty
     steps = tile[2]
-    units = tl.arange(0, UNITS)
-    weights = load_weights(w_hh, units, units, H, G, False)
+    first = tl.program_id(2) * UNITS
+    units = first + tl.arange(0, UNITS)
+    k = tl.arange(0, SHARES)[:, None] * INNER + tl.arange(0, INNER)[None, :]
+    weights = _load_rows(w_hh, first, k, H, G, GATES, UNITS)
+    if ALONE:
+        weights = _only_share(weights)
     bias = load_bias(b_hh, units, ROWS, H, G, BIAS)
     current = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
+    exchange = words, stride, owned, tile[1] > 0
+    if not ALONE:
+        publish(exchange, 1, units, units < H, current[0], DTYPE)
     ahead = _fetch_forward(0, tile, gx, resets, units, H, G, D, RAGGED, RESETS)
-    if REGISTERS:
-        j = 0
-        while j < steps:
-            fetched = ahead
-            ahead = _fetch_forward(j + 1, tile, gx, resets, units, H, G, D, RAGGED, RESETS)
-            current = _forward_step(
-                fetched, current, weights, bias, out, saved, units, CELL,
-                H, G, S, K, D, SAVE, PRECISION, UPCAST,
-            )  # fmt: skip
-            j += 1
-    else:
-        for j in range(steps):
-            fetched = ahead
-            ahead = _fetch_forward(j + 1, tile, gx, resets, units, H, G, D, RAGGED, RESETS)
-            current = _forward_step(
-                fetched, current, weights, bias, out, saved, units, CELL,
-                H, G, S, K, D, SAVE, PRECISION, UPCAST,
-            )  # fmt: skip
+    j = 0
+    while j < steps:
+        lines, valid, entering, x = ahead
+        ahead = _fetch_forward(j + 1, tile, gx, resets, units, H, G, D, RAGGED, RESETS)
+        prev = zero_unless(entering, current, S)
+        if ALONE:
+            h = tl.trans(prev[0].to(DTYPE))
+        else:
+            h = receive(exchange, j + 1, k, H, 0, 1, DTYPE)[0]
+            if RESETS:
+                h = tl.where(entering[None, None, :], h, 0.0).to(DTYPE)
+        nothing = tl.full(weights.shape[:-1] + (ROWS,), 0.0, tl.float32)
+        r = _add(bias, dot(weights, h, nothing, PRECISION, UPCAST), SHARES, G, GATES, UNITS, ROWS)
+        next, kept = CELL(widen(x, G), r, prev)
+        current = select(valid, next, current, S)
+        if not ALONE:  # before the stores: others wait for it
+            publish(exchange, j + 2, units, units < H, current[0], DTYPE)
+        store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
+        if SAVE:
+            store_tiles(saved + lines * (KEPT * H), valid, units, H, kept + next[1:], H, KEPT)
+        j += 1
     store_tiles(carry + owned, tile[1] > 0, units, stride, current, H, S)
 
 
 @part
-def _backward_step(
-    fetched, grad, weights, dx, dr, units, CELL: tl.constexpr,
-    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    SPLIT: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+def _dot_own(weights, dr, ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+    """dr_g W_g of one gate, turned [UNITS, ROWS], of a program that is alone."""
+    weights = _only_share(weights)
+    nothing = tl.full((weights.shape[0], ROWS), 0.0, tl.float32)
+    return dot(weights, tl.trans(dr.to(weights.dtype)), nothing, PRECISION, UPCAST)
+
+
+@part
+def _dot_received(
+    exchange, number, k, weights, H: tl.constexpr, FIRST: tl.constexpr, COUNT: tl.constexpr,
+    ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """One step backwards: the gradients of the S states before it."""
-    lines, valid, entering, grad_out, kept, next, prev = fetched
-    arriving = (grad[0] + grad_out.to(tl.float32),) + grad[1:]
-    d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
-    store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
-    if SPLIT:
-        store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
-    d_h = dot_back(d_r, weights, d_prev[0], G, PRECISION, UPCAST)
-    return select(valid, zero_unless(entering, (d_h,) + d_prev[1:], S), grad, S)
+    """The sum of dr_g W_g over COUNT gates from FIRST on, turned, for each share of the columns."""
+    tile = weights[FIRST]
+    nothing = tl.full((tile.shape[0], tile.shape[1], ROWS), 0.0, tl.float32)
+    operands = receive(exchange, number, k, H, FIRST, COUNT, tile.dtype)
+    sums = dot(tile, operands[0], nothing, PRECISION, UPCAST)
+    for i in tl.static_range(1, COUNT):  # each from zero: no dot waits for another
+        sums += dot(weights[FIRST + i], operands[i], nothing, PRECISION, UPCAST)
+    return sums
 
 
 @part
 def backward_resident(
-    tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr,
+    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, out, saved, dx, dr,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
     D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, UNITS: tl.constexpr, REGISTERS: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+    INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
+    ALONE: tl.constexpr = SHARES == 1
+    COUNT: tl.constexpr = TOGETHER if TOGETHER < G else G
+    DTYPE: tl.constexpr = w_hh.dtype.element_ty
     steps = tile[2]
-    units = tl.arange(0, UNITS)
-    weights = load_weights(w_hh, units, units, H, G, True)
+    units = tl.program_id(2) * UNITS + tl.arange(0, UNITS)
+    k = tl.arange(0, SHARES)[:, None] * INNER + tl.arange(0, INNER)[None, :]
+    weights = _load_columns(w_hh, units, k, H, G)
     grad = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
+    exchange = words, stride * G, owned * G, tile[1] > 0
+    j = steps - 1
     ahead = load_step(
-        steps - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
+        j, tile, owned, stride, grad_out, resets, state, out, saved, units,
         H, S, K, D, RAGGED, RESETS,
     )  # fmt: skip
-    if REGISTERS:
-        j = steps - 1
-        while j >= 0:
-            fetched = ahead
-            ahead = load_step(
-                j - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
-                H, S, K, D, RAGGED, RESETS,
-            )  # fmt: skip
-            grad = _backward_step(
-                fetched, grad, weights, dx, dr, units, CELL,
-                H, G, S, K, D, SPLIT, PRECISION, UPCAST,
-            )  # fmt: skip
-            j -= 1
-    else:
-        for i in range(steps):
-            fetched = ahead
-            ahead = load_step(
-                steps - 2 - i, tile, owned, stride, grad_out, resets, state, out, saved, units,
-                H, S, K, D, RAGGED, RESETS,
-            )  # fmt: skip
-            grad = _backward_step(
-                fetched, grad, weights, dx, dr, units, CELL,
-                H, G, S, K, D, SPLIT, PRECISION, UPCAST,
-            )  # fmt: skip
+    while j >= 0:
+        lines, valid, entering, grad_now, kept, next, prev = ahead
+        ahead = load_step(
+            j - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
+            H, S, K, D, RAGGED, RESETS,
+        )  # fmt: skip
+        arriving = (grad[0] + grad_now.to(tl.float32),) + grad[1:]
+        d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
+        number = steps - j
+        if not ALONE:
+            for g in tl.static_range(G):
+                publish(exchange, number, g * H + units, units < H, d_r[g], DTYPE)
+        store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
+        if SPLIT:
+            store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
+        if ALONE:
+            sums = _dot_own(weights[0], d_r[0], ROWS, PRECISION, UPCAST)
+            for g in tl.static_range(1, G):
+                sums += _dot_own(weights[g], d_r[g], ROWS, PRECISION, UPCAST)
+        else:
+            sums = _dot_received(
+                exchange, number, k, weights, H, 0, COUNT, ROWS, PRECISION, UPCAST
+            )
+            for g in tl.static_range(COUNT, G, COUNT):
+                sums += _dot_received(
+                    exchange, number, k, weights, H, g, COUNT if g + COUNT < G else G - g,
+                    ROWS, PRECISION, UPCAST,
+                )  # fmt: skip
+        d_h = _add(d_prev, sums, SHARES, 1, 1, UNITS, ROWS)
+        grad = select(valid, zero_unless(entering, d_h + d_prev[1:], S), grad, S)
+        j -= 1
     store_tiles(carry + owned, tile[1] > 0, units, stride, grad, H, S)

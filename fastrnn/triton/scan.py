@@ -1,8 +1,9 @@
 """The kernel pair of every cell: a program owns a tile of batch rows and walks all their steps.
 
-Grid: (batch tiles, directions). Cell maths and states are float32; the operands of the dots have
+Grid: (batch tiles, directions, programs that share R). Cell maths and states are float32; the operands of the dots have
 the dtype of the tensors. HOLD says where the recurrent matrix R is: in "registers" or "shared"
-memory (resident.py), or "streamed" from L2 (streamed.py).
+memory (resident.py), "spread" over several programs (spread.py), or "streamed" from L2
+(streamed.py).
 
 Names: j is a step in scan order, t in time. A line is one row of the packed form [N, ..] (dense:
 N = T*B). For each unit KEPT = K + S - 1 values are saved: those of the cell, then the states
@@ -27,6 +28,7 @@ def forward_kernel(
     b_hh,  # [D, G*H]
     resets,  # [N] uint8
     state,  # [S, D, B, H]
+    words,  # [2, D, B, H] zeros, where R is spread (exchange.py)
     carry,  # [S, D, B, H] float32: initial states in, final states out
     out,  # [N, D*H]
     saved,  # [D, N, KEPT, H]
@@ -36,7 +38,8 @@ def forward_kernel(
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
     REVERSE: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
     SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
-    UNITS: tl.constexpr, INNER: tl.constexpr, HOLD: tl.constexpr,
+    UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
+    HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
     tile = batch_tile(T, B, offsets, lengths, (d == 1) | REVERSE, ROWS, RAGGED)
@@ -54,9 +57,9 @@ def forward_kernel(
         )  # fmt: skip
     else:
         forward_resident(
-            tile, owned, stride, gx, w_hh, b_hh, resets, carry, out, saved, CELL,
-            H, G, S, K, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS,
-            HOLD == "registers",
+            tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, out, saved, CELL,
+            H, G, S, K, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
+            SHARES,
         )  # fmt: skip
 
 
@@ -66,6 +69,7 @@ def backward_kernel(
     w_hh,  # [D, G*H, H]
     resets,  # [N] uint8
     state,  # [S, D, B, H]
+    words,  # [2, D, B, G*H] zeros, where R is spread
     carry,  # [S, D, B, H] float32: gradients of the final states in, of the initial ones out
     out,  # [N, D*H]
     saved,  # [D, N, KEPT, H]
@@ -77,7 +81,7 @@ def backward_kernel(
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
     REVERSE: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
     PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    INNER: tl.constexpr, HOLD: tl.constexpr,
+    INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
     tile = batch_tile(T, B, offsets, lengths, (d == 1) | REVERSE, ROWS, RAGGED)
@@ -96,6 +100,7 @@ def backward_kernel(
         )  # fmt: skip
     else:
         backward_resident(
-            tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr, CELL,
-            H, G, S, K, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST, UNITS, HOLD == "registers",
+            tile, owned, stride, grad_out, w_hh, resets, state, words, carry, out, saved, dx, dr,
+            CELL, H, G, S, K, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST, ROWS, UNITS, INNER,
+            SHARES, TOGETHER,
         )  # fmt: skip

@@ -77,18 +77,18 @@ def test_every_configuration(cell, size, dtype, monkeypatch):
     resets = torch.rand(len(input), device="cuda") < 0.1
     exact = exact_results(cell, input, weights, state, batch_sizes, resets, 3)
     tried = set()
-    for index in range(3):
+    for index in range(4):
 
         def nth(direction, layer, run, index=index):
             properties = torch.cuda.get_device_properties(layer.device)
             options = config.candidates(
-                direction, layer.spec.gates, layer.H, layer.multiply, 1,
-                properties.shared_memory_per_block_optin,
+                direction, layer.spec.gates, layer.H, layer.multiply, layer.B, layer.D,
+                properties.multi_processor_count, properties.shared_memory_per_block_optin,
             )  # fmt: skip
             option = options[index % len(options)]
             tried.add(option)
             carry, compiled = run(option)
-            assert option.hold != "registers" or compiled.n_spills == 0 or index > 0, option
+            assert option.hold != "resident" or compiled.n_spills == 0, option
             return carry
 
         monkeypatch.setattr(engine, "choose", nth)
