@@ -1,6 +1,8 @@
 """The choice among Triton's launch configurations, on a pretended GPU."""
 
 import math
+from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +26,7 @@ def gpu(monkeypatch):
 
     def milliseconds(run, option):
         state.timed.append(option)
-        return state.times.get((option.hold, option.warps), 9.0)
+        return state.times.get((option.warps, option.shares), 9.0)
 
     monkeypatch.setattr(config, "_milliseconds", milliseconds)
     return state
@@ -37,21 +39,21 @@ def choose(**changes):
 
 
 def test_times_once_and_remembers(gpu):
-    gpu.times["shared", 8] = 1.0
-    assert choose().hold == "shared" and len(gpu.timed) > 1
+    gpu.times[4, 4] = 1.0
+    assert choose().shares == 4 and len(gpu.timed) > 1
     count = len(gpu.timed)
-    assert choose().hold == "shared" and len(gpu.timed) == count
+    assert choose().shares == 4 and choose(B=3).shares == 4 and len(gpu.timed) == count
     choose(H=32)
     assert len(gpu.timed) > count
 
 
 def test_times_nothing_while_a_graph_is_captured(gpu):
-    gpu.times["shared", 8], gpu.capturing = 1.0, True
-    assert choose().hold == "registers" and not gpu.timed
+    gpu.times[4, 4], gpu.capturing = 1.0, True
+    assert choose().shares == 1 and not gpu.timed
     gpu.capturing = False
-    assert choose().hold == "shared"
+    assert choose().shares == 4
     gpu.capturing = True
-    assert choose().hold == "shared"
+    assert choose().shares == 4
 
 
 def test_times_nothing_where_bits_must_repeat(gpu):
@@ -60,22 +62,38 @@ def test_times_nothing_where_bits_must_repeat(gpu):
     assert not gpu.timed
 
 
-@pytest.mark.parametrize("shared", [101_376, 166_912, 232_448])
+@pytest.mark.parametrize("programs, shared", [(46, 101_376), (108, 166_912), (132, 232_448)])
 @pytest.mark.parametrize("multiply", ["bfloat16", "float16", "tf32", "ieee"])
-def test_every_size_has_a_configuration_that_fits(multiply, shared):
-    for gates in (1, 3, 4):
-        for h in (1, 16, 17, 100, 128, 200, 256, 1000, 5000):
-            for tiles in (1, 2, 64):
-                options = config.candidates("forward", gates, h, multiply, tiles, shared)
-                assert options and len(set(options)) == len(options) <= 3
-                for option in options:
-                    size = 4 if multiply in ("tf32", "ieee") else 2
-                    if option.hold != "streamed":
-                        assert option.units >= h and option.inner >= h
-                        assert gates * option.units**2 * size < shared
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_every_size_has_a_configuration_that_fits(direction, multiply, programs, shared):
+    size = 4 if multiply in ("tf32", "ieee") else 2
+    for gates, h, b, d in product(
+        (1, 2, 3, 4), (1, 16, 17, 100, 128, 200, 256, 512, 1000, 5000), (1, 16, 64, 4096), (1, 2)
+    ):
+        sizes = b, d, programs, shared
+        options = config.candidates(direction, gates, h, multiply, *sizes)
+        assert options and len(set(options)) == len(options) <= 4
+        for option in options:
+            tiles = -(-b // option.rows) * d
+            if option.shares > 1:  # all at once, and together they have all units and columns
+                assert tiles * option.programs(h) <= programs
+                assert option.units * option.programs(h) >= h <= option.inner * option.shares
+                assert option.inner >= 16 and 1 <= option.together <= gates
+            elif option.hold == "resident":
+                assert option.programs(h) == 1 and option.units == option.inner >= h
+            if option.hold == "resident":
+                assert gates * option.units * option.inner * option.shares * size <= shared
+            else:
+                assert len(options) > 1 and option.programs(h) == 1
 
 
-OPTION = config.Config(16, 64, 64, "shared", 8, 1)
+def test_programs_that_wait_for_each_other_are_launched_together():
+    alone, sharing = OPTION, replace(OPTION, units=16, inner=16, shares=4)
+    assert "launch_cooperative_grid" not in alone.options()
+    assert sharing.options()["launch_cooperative_grid"] is True
+
+
+OPTION = config.Config(16, 64, 64, "resident", 8)
 
 
 def test_a_kernel_that_spills_is_never_picked():

@@ -29,7 +29,7 @@ if ALL:
 else:
     LAYERS = [f"{cell}:bfloat16:64" for cell in CELLS]
     LAYERS += ["lstm:bfloat16:512", "gru:float16:128", "lstm:ieee:64", "rnn_tanh:ieee:256"]
-    LAYERS += ["gru:tf32:64"]
+    LAYERS += ["gru:tf32:64", "lstm:bfloat16:1024:64", "rnn_identity:ieee:1024"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,8 @@ def told(record: dict) -> str:
     return (
         f"sm_{record['arch']} {record['layer']:<22} {record['kernel']:<8} {config['hold']:<9} "
         f"{tile:<11} warps {config['warps']:>2}  registers {record['registers']:>3}  "
-        f"stack {record['stack']}  spills in loops {record['spills']}  shared {record['shared']}"
+        f"stack {record['stack']}  spills in loops {record['spills']}  shared {record['shared']}  "
+        f"barriers {record['syncs']}"
     )
 
 
@@ -75,8 +76,23 @@ def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
     for record in records:
         assert record["spills"] == 0, told(record)
         assert record["shared"] <= SHARED[arch], told(record)
+        reads, writes = record["words"]
+        assert bool(reads) == bool(writes) == (record["config"]["shares"] > 1), told(record)
         # tf32 where ieee was asked for would pass every test in the interpreter.
         assert record["dots"] == DOTS[layer.split(":")[1]], told(record)
+
+
+@pytest.mark.parametrize("arch", SHARED)
+def test_sums_are_moved_once(arch, compiled):
+    """Else each tile that is loaded or stored passes shared memory, with two barriers."""
+    for (a, _), records in compiled.items():
+        for record in records:
+            config = record["config"]
+            if a == arch and config["hold"] == "resident" and record["dots"]:
+                gates = {"lstm": 4, "gru": 3}.get(record["layer"].split(":")[0], 1)
+                dots = gates if record["kernel"] == "backward" else 1
+                most = 6 + 3 * dots if config["shares"] == 1 else 5 + 4 * -(-dots // config["together"])
+                assert record["syncs"] <= most, told(record)
 
 
 @pytest.mark.parametrize("arch", SHARED)

@@ -5,7 +5,8 @@
 The host code of the backend runs as it would on a GPU of that architecture, on CPU tensors, with
 every launch turned into a compilation: so the kernels are those that a GPU would get, with the same
 specialisation. One JSON object a line: registers, stack bytes, spilling instructions inside loops,
-shared memory, explicit barriers, and which kinds of tensor core instructions there are. Must run
+shared memory, barriers of all threads ("syncs"; "barriers" are the explicit ones), reads and writes
+of words that programs exchange, and which kinds of tensor core instructions there are. Must run
 without TRITON_INTERPRET.
 """
 
@@ -71,7 +72,10 @@ def resources(compiled) -> dict:
         stack=int(stack),
         spills=spills,
         shared=compiled.metadata.shared,
+        syncs=len(re.findall(r"\bbar(?:rier)?\.sync\b", compiled.asm["ptx"])),
         barriers=len(re.findall(r"\b(?:gpu|ttg)\.barrier", compiled.asm["ttir"])),
+        # Words of others must be read anew each time, and written where the others read.
+        words=[compiled.asm["ptx"].count(way) for way in ("ld.volatile.global", "st.global.cg")],
         dots=sorted(set(re.findall(r"(?:w?g?mma)\S*\.(tf32|bf16|f16)\.", compiled.asm["ptx"]))),
     )
 

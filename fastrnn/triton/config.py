@@ -148,7 +148,7 @@ def _sharing(
                 split = dict(shares=warps, together=at_once)
                 found.append(Config(rows, units, width // warps, "resident", warps, **split))
                 break
-    return found
+    return sorted(found, key=lambda config: -config.together)  # each wait is a while
 
 
 def _streamed(H: int, multiply: str, tiles: int) -> tuple[Config, ...]:

@@ -123,15 +123,12 @@ def _add(
 
 
 @part
-def _fetch_forward(
-    j, tile, gx, resets, units,
-    H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-):  # fmt: skip
-    """What step j reads: (lines, taking part, entering with a state, G tiles of gx)."""
+def _load_projected(
+    j, tile, gx, units, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr
+):
+    """G tiles of gx, of step j."""
     lines, valid = locate(j, tile, RAGGED)
-    entering = entering_rows(resets, lines, valid, RESETS)
-    x = load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
-    return lines, valid, entering, x
+    return load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
 
 
 @part
@@ -158,11 +155,13 @@ def forward_resident(
     exchange = words, stride, owned, tile[1] > 0
     if not ALONE:
         publish(exchange, 1, units, units < H, current[0], DTYPE)
-    ahead = _fetch_forward(0, tile, gx, resets, units, H, G, D, RAGGED, RESETS)
+    ahead = _load_projected(0, tile, gx, units, H, G, D, RAGGED)
     j = 0
     while j < steps:
-        lines, valid, entering, x = ahead
-        ahead = _fetch_forward(j + 1, tile, gx, resets, units, H, G, D, RAGGED, RESETS)
+        x = ahead
+        ahead = _load_projected(j + 1, tile, gx, units, H, G, D, RAGGED)
+        lines, valid = locate(j, tile, RAGGED)
+        entering = entering_rows(resets, lines, valid, RESETS)
         prev = zero_unless(entering, current, S)
         if ALONE:
             h = tl.trans(prev[0].to(DTYPE))
@@ -229,11 +228,13 @@ def backward_resident(
         H, S, K, D, RAGGED, RESETS,
     )  # fmt: skip
     while j >= 0:
-        lines, valid, entering, grad_now, kept, next, prev = ahead
+        grad_now, kept, next, prev = ahead
         ahead = load_step(
             j - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
             H, S, K, D, RAGGED, RESETS,
         )  # fmt: skip
+        lines, valid = locate(j, tile, RAGGED)
+        entering = entering_rows(resets, lines, valid, RESETS)
         arriving = (grad[0] + grad_now.to(tl.float32),) + grad[1:]
         d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
         number = steps - j

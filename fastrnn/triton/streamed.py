@@ -66,9 +66,11 @@ def backward_streamed(
 ):  # fmt: skip
     for i in range(tile[2]):
         j = tile[2] - 1 - i
+        lines, valid = locate(j, tile, RAGGED)
+        entering = entering_rows(resets, lines, valid, RESETS)
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
-            lines, valid, entering, grad_out_now, kept, next, prev = load_step(
+            grad_out_now, kept, next, prev = load_step(
                 j, tile, owned, stride, grad_out, resets, state, out, saved, units,
                 H, S, K, D, RAGGED, RESETS,
             )  # fmt: skip
@@ -83,8 +85,6 @@ def backward_streamed(
             d_prev = zero_unless(entering, d_prev, S)
             store_tiles(carry + owned, valid, units, stride, d_prev, H, S)
         tl.debug_barrier()
-        lines, valid = locate(j, tile, RAGGED)
-        entering = entering_rows(resets, lines, valid, RESETS)
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             d_h = load_tiles(carry + owned, entering, units, stride, H, 1)[0]

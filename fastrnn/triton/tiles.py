@@ -166,8 +166,8 @@ def load_step(
     H: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr,
 ):  # fmt: skip
-    """What backward reads of scan step j: (lines, taking part, entering with a state, grad_out,
-    K saved tiles, S states after the step, S states before it).
+    """What backward reads of scan step j: (grad_out, K saved tiles, S states after the step, S
+    states before it).
     """
     KEPT: tl.constexpr = K + S - 1
     before, started = locate(j - 1, tile, RAGGED)
@@ -183,4 +183,4 @@ def load_step(
         kept_at = saved + before * (KEPT * H) + (K + s - 1) * H
         at = tl.where(started, kept_at, state + owned + s * stride)
         prev = prev + load_tiles(at, entering, units, H, H, 1)
-    return lines, valid, entering, grad[0], kept, next, prev
+    return grad[0], kept, next, prev
