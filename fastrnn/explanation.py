@@ -47,13 +47,17 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     if device == "cpu" and "isa" in info:
         threads = torch.get_num_threads()
         lines.append(f"  instruction set: {info['isa']} (FASTRNN_ISA chooses), {threads} threads")
+    d = 2 if getattr(layer, "bidirectional", False) else 1
+    size = layer.cell, rows, layer.hidden_size, d, dtype, data.device
     if device == "cuda" and backend == "native":
         from .gpu import native
 
-        d = 2 if getattr(layer, "bidirectional", False) else 1
-        engines = native.explain(layer.cell, rows, layer.hidden_size, d, dtype, data.device)
-        lines += [f"  engine, {engine}" for engine in engines]
+        lines += [f"  engine, {engine}" for engine in native.explain(*size)]
         lines.append("  FASTRNN_CUDA_ENGINE asks for another engine")
+    if device == "cuda" and backend == "triton":
+        from .triton import choice
+
+        lines += [f"  kernel, {kernel}" for kernel in choice.explain(*size)]
     compute = ops.compute_dtype(dtype, device, backend)
     if compute != dtype:
         lines.append(f"  computes in {compute}, weights too, and returns {dtype}")

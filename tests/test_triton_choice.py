@@ -7,12 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fastrnn import cells
+import fastrnn
+from fastrnn import cells, ops
 
 pytest.importorskip("triton")
 
-from fastrnn.triton import config  # noqa: E402
+from fastrnn.triton import choice, config  # noqa: E402
+
+HUNDRED = SimpleNamespace(shared_memory_per_block_optin=232_448, multi_processor_count=100)
 
 
 @pytest.fixture
@@ -22,20 +26,20 @@ def gpu(monkeypatch):
     properties = SimpleNamespace(shared_memory_per_block_optin=232_448, multi_processor_count=9)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state.capturing)
-    monkeypatch.setattr(config, "_chosen", {})
+    monkeypatch.setattr(choice, "_chosen", {})
 
     def milliseconds(run, option):
         state.timed.append(option)
         return state.times.get((option.warps, option.shares), 9.0)
 
-    monkeypatch.setattr(config, "_milliseconds", milliseconds)
+    monkeypatch.setattr(choice, "_milliseconds", milliseconds)
     return state
 
 
 def choose(**changes):
     layer = dict(B=4, D=1, H=64, T=100, multiply="bfloat16", spec=cells.get("lstm"),
                  device=torch.device("cuda:0"))  # fmt: skip
-    return config.choose("forward", SimpleNamespace(**layer | changes), lambda o: (o, None))
+    return choice.choose("forward", SimpleNamespace(**layer | changes), lambda o: (o, None))
 
 
 def test_times_once_and_remembers(gpu):
@@ -100,11 +104,27 @@ def test_a_kernel_that_spills_is_never_picked():
     def spills(option):
         return None, SimpleNamespace(n_spills=2)
 
-    assert config._milliseconds(spills, OPTION) == math.inf
+    assert choice._milliseconds(spills, OPTION) == math.inf
 
 
 def test_a_kernel_that_does_not_fit_is_never_picked():
     def too_large(option):
-        raise config.OutOfResources(300_000, 232_448, "shared memory")
+        raise choice.OutOfResources(300_000, 232_448, "shared memory")
 
-    assert config._milliseconds(too_large, OPTION) == math.inf
+    assert choice._milliseconds(too_large, OPTION) == math.inf
+
+
+def test_explain_says_how_r_is_held_and_why(gpu, monkeypatch):
+    monkeypatch.setattr(ops, "choose", lambda *args: ("triton", "as it is asked for"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: HUNDRED)
+    module = fastrnn.FastLSTM(4, 200, bidirectional=True)
+    with FakeTensorMode():
+        x = torch.empty(5, 3, 4, device="cuda:0", dtype=torch.bfloat16)
+    text = fastrnn.explain(module, x)
+    assert "forward: R stays in 13 programs of 16 units, which share 8 batch rows (the" in text
+    assert "likely best of 2, which the first call times)" in text
+    gpu.times[8, 8] = 1.0
+    choose(B=3, D=2, H=200)
+    assert "share 8 batch rows (the fastest when timed)" in fastrnn.explain(module, x)
+    assert "R stays in each program; 8 batch rows" in fastrnn.explain(fastrnn.FastRNN(4, 64), x)
+    assert "R is read from L2 at every step; 16" in fastrnn.explain(fastrnn.FastLSTM(4, 3000), x)

@@ -6,7 +6,8 @@ The host code of the backend runs as it would on a GPU of that architecture, on 
 every launch turned into a compilation: so the kernels are those that a GPU would get, with the same
 specialisation. One JSON object a line: registers, stack bytes, spilling instructions inside loops,
 shared memory, barriers of all threads ("syncs"; "barriers" are the explicit ones), reads and writes
-of words that programs exchange, and which kinds of tensor core instructions there are. Must run
+of words that programs exchange, which kinds of tensor core instructions there are, and an estimate
+of the cycles of a step. Must run
 without TRITON_INTERPRET.
 """
 
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import triton
 from sass import spills_in_loops
+from step_cycles import cycles
 from triton.backends.compiler import GPUTarget
 
 from fastrnn import cells
@@ -65,12 +67,12 @@ def resources(compiled) -> dict:
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
         registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", show("-res-usage")).groups()
-        # Without a stack there is nothing to spill to, and listing the machine code takes a while.
-        spills = spills_in_loops(show("-sass")) if int(stack) else 0
+        sass = show("-sass")
     return dict(
         registers=int(registers),
         stack=int(stack),
-        spills=spills,
+        spills=spills_in_loops(sass),
+        cycles=cycles(sass, compiled.metadata.num_warps),
         shared=compiled.metadata.shared,
         syncs=len(re.findall(r"\bbar(?:rier)?\.sync\b", compiled.asm["ptx"])),
         barriers=len(re.findall(r"\b(?:gpu|ttg)\.barrier", compiled.asm["ttir"])),
@@ -80,7 +82,9 @@ def resources(compiled) -> dict:
     )
 
 
-def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, only: int) -> None:
+def compile_layer(
+    arch: int, cell: str, multiply: str, H: int, B: int, report, only: int, dense: bool = False
+) -> None:
     """Compiles both kernels of one layer in every configuration that may be chosen for it."""
     dtype = torch.float32 if multiply in ("tf32", "ieee") else getattr(torch, multiply)
     torch.backends.cuda.matmul.allow_tf32 = multiply == "tf32"
@@ -105,6 +109,8 @@ def compile_layer(arch: int, cell: str, multiply: str, H: int, B: int, report, o
     state = [torch.zeros(directions, B, H, dtype=dtype) for _ in range(spec.states)]
     input, sizes = torch.zeros(T * B, 8, dtype=dtype), torch.full((T,), B)
     resets = torch.zeros(T * B, dtype=torch.bool)
+    if dense:
+        input, sizes, resets = input.view(T, B, 8), None, None
     output, final, saved = engine.forward(cell, input, weights, state, sizes, resets, 3, True, True)
     kept = output, saved, sizes, resets
     engine.backward(cell, output, final, input, weights, state, *kept, 3, True, True, True)
@@ -114,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", type=int, choices=SHARED, required=True)
     parser.add_argument("--only", type=int, default=99, help="configurations of each layer")
+    parser.add_argument("--dense", action="store_true", help="neither ragged rows nor resets")
     parser.add_argument("layers", nargs="+", help="cell:multiply:H[:B]")
     options = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
@@ -129,7 +136,7 @@ def main() -> None:
             record = dict(layer=layer, arch=options.arch, kernel=direction)
             print(json.dumps(record | dict(config=vars(option)) | found), flush=True)
 
-        compile_layer(options.arch, cell, multiply, int(H), B, report, options.only)
+        compile_layer(options.arch, cell, multiply, int(H), B, report, options.only, options.dense)
 
 
 if __name__ == "__main__":

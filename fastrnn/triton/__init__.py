@@ -1,7 +1,8 @@
 """The Triton backend: `fastrnn::triton_forward` and `fastrnn::triton_backward`.
 
 cells.py has the maths of the cells, scan.py the one kernel pair, tiles.py its parts, engine.py the
-host side, config.py the launch configurations. Importing this package defines the two ops; their
+host side, config.py the launch configurations, choice.py
+the choice among them. Importing this package defines the two ops; their
 fakes are those of the native ops (`fastrnn.ops`).
 """
 

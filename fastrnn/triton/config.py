@@ -1,29 +1,11 @@
-"""Launch configurations: where R is held, the tile sizes that fit, and the choice among them.
-
-`candidates` lists a few configurations for a layer, the likely best first. On a GPU the first call
-of a size times them and remembers the winner. Nothing is timed while a CUDA graph is captured, or
-under torch.use_deterministic_algorithms (another configuration may round differently): there the
-first one serves.
-"""
+"""Launch configurations: where R is held, by how many programs, and the tile sizes that fit."""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from triton.runtime.errors import OutOfResources
-
-if TYPE_CHECKING:
-    from ..gpu.layer import Layer
-
-# What the interpreter stands for: the shared memory of sm_80, but one program at a time.
-INTERPRETED = dict(shared=166_912, programs=1)
-
+import triton
 
 # Registers of a thread that weights, words and tiles may take, found by compiling.
 MOST_ALONE, MOST_SHARING = 208, 196
@@ -54,6 +36,17 @@ class Config:
         """How many programs share the batch rows of a tile."""
         return -(-H // self.units) if self.hold == "resident" else 1
 
+    def told(self, H: int) -> str:
+        """For a reader."""
+        if self.hold == "streamed":
+            return f"R is read from L2 at every step; {self.rows} batch rows a program"
+        if self.shares == 1:
+            return f"R stays in each program; {self.rows} batch rows a program"
+        return (
+            f"R stays in {self.programs(H)} programs of {self.units} units, which share "
+            f"{self.rows} batch rows"
+        )
+
     def options(self) -> dict[str, int | str]:
         """As keyword arguments of a kernel launch."""
         options = {name.upper(): value for name, value in asdict(self).items()}
@@ -72,13 +65,17 @@ def candidates(
     direction: "forward" or "backward"; programs: how many run at once; shared: bytes of shared
     memory a program may have.
     """
-    alone = _alone(gates, H, multiply, -(-B * D // programs), shared)
-    together = _sharing(direction, gates, H, multiply, B, D, programs, shared)
-    if alone or together:
+    wanted = -(-B * D // programs)  # rows of a program for no more programs than run at once
+    alone = _alone(gates, H, multiply, wanted, shared)
+    sharing = _sharing(direction, gates, H, multiply, B, D, programs, shared)
+    streamed = _streamed(H, multiply, wanted)
+    if sharing:
         # Where a thread has few units, it is done before it would have heard from others.
-        small = gates * _width(H) <= 256
-        return (*alone, *together) if small else (*together, *alone)
-    return _streamed(H, multiply, -(-B * D // programs))
+        few = gates * _width(H) <= 256
+        return (*alone, *sharing) if few else (*sharing, *alone)
+    if alone and alone[0].rows < wanted:
+        return (*alone, streamed[0])
+    return tuple(alone) or streamed
 
 
 def _width(H: int) -> int:
@@ -92,20 +89,20 @@ def _size(multiply: str) -> int:
 
 def _sums(direction: str, gates: int) -> int:
     """Tiles of sums that a step makes, a power of two: those of the gates, or dL/dh."""
-    return 1 if direction == "backward" else gates if gates < 3 else 4
+    return 1 if direction == "backward" else triton.next_power_of_2(gates)
 
 
-def _alone(gates: int, H: int, multiply: str, tiles: int, shared: int) -> list[Config]:
-    """All of R in one program; tiles: rows of it for no more programs than run at once."""
+def _alone(gates: int, H: int, multiply: str, wanted: int, shared: int) -> list[Config]:
+    """All of R in one program, with as many of the wanted rows as fit."""
     width, found = _width(H), []
-    held = 4 if gates == 3 else gates
-    if held * width * width * _size(multiply) > shared:
+    if triton.next_power_of_2(gates) * width * width * _size(multiply) > shared:
         return []
+    least = 1 if multiply == "ieee" else 8
     for warps in (8, 4):
-        rows = _power(tiles, 8 if multiply != "ieee" else 1, 64)
-        while rows >= 1 and not _fits_alone(gates, width, multiply, rows, warps):
+        rows = _power(wanted, least, 64)
+        while rows >= least and not _fits_alone(gates, width, multiply, rows, warps):
             rows //= 2
-        if rows >= (8 if multiply != "ieee" else 1):
+        if rows >= least:
             found.append(Config(rows, width, width, "resident", warps))
     return found
 
@@ -151,13 +148,14 @@ def _sharing(
     return sorted(found, key=lambda config: -config.together)  # each wait is a while
 
 
-def _streamed(H: int, multiply: str, tiles: int) -> tuple[Config, ...]:
+def _streamed(H: int, multiply: str, wanted: int) -> tuple[Config, ...]:
+    """R from L2, for any size."""
     if multiply == "ieee":  # without tensor cores few rows are no waste, but deep tiles spill
-        rows, units = _power(tiles, 1, 16), min(_width(H), 64)
+        rows, units = _power(wanted, 1, 16), min(_width(H), 64)
         return tuple(
             Config(rows, u, 16, "streamed", 8, stages=2, registers=128) for u in (units, units // 2)
         )
-    rows = _power(tiles, 16, 32)
+    rows = _power(wanted, 16, 32)
     depths = ((64, 3), (32, 4), (32, 3))
     return tuple(Config(rows, 64, inner, "streamed", 8, stages) for inner, stages in depths)
 
@@ -165,42 +163,3 @@ def _streamed(H: int, multiply: str, tiles: int) -> tuple[Config, ...]:
 def _power(wanted: int, least: int, most: int) -> int:
     """The least power of two that is at least `wanted`, within the limits."""
     return max(least, min(most, 1 << (wanted - 1).bit_length()))
-
-
-_chosen: dict[tuple, Config] = {}
-Run = Callable[[Config], tuple[Tensor, Any]]  # -> (carry, compiled kernel; None if interpreted)
-
-
-def choose(direction: str, layer: Layer, run: Run) -> Tensor:
-    """Runs a kernel with the best configuration known; finds it first where timing is allowed."""
-    shared, programs = INTERPRETED["shared"], INTERPRETED["programs"]
-    if layer.device.type == "cuda":
-        properties = torch.cuda.get_device_properties(layer.device)
-        shared = properties.shared_memory_per_block_optin
-        programs = properties.multi_processor_count
-    B = 1 << (layer.B - 1).bit_length()  # one choice for every B up to the next power of two
-    key = (direction, layer.spec.gates, layer.H, layer.multiply, B, layer.D, programs, shared)
-    options = candidates(*key)
-    config = options[0]
-    if layer.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
-        key += (layer.spec.name, layer.T > 16, layer.device.index)
-        if key not in _chosen and not torch.cuda.is_current_stream_capturing():
-            _chosen[key] = min(options, key=lambda option: _milliseconds(run, option))
-        config = _chosen.get(key, config)
-    return run(config)[0]
-
-
-def _milliseconds(run: Run, config: Config) -> float:
-    """The least time of a few runs; infinite where the device lacks registers or shared memory."""
-    try:
-        if run(config)[1].n_spills:
-            return math.inf
-    except OutOfResources:
-        return math.inf
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
-    for event in events[:-1]:
-        event.record()
-        run(config)
-    events[-1].record()
-    events[-1].synchronize()
-    return min(a.elapsed_time(b) for a, b in zip(events, events[1:]))

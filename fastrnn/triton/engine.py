@@ -14,7 +14,8 @@ from torch import Tensor
 from ..gpu import host
 from ..gpu.layer import Layer, stack
 from .cells import INTERPRET, TRITON_CELLS
-from .config import Config, choose
+from .choice import choose
+from .config import Config
 from .scan import backward_kernel, forward_kernel
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

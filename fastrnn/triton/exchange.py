@@ -1,6 +1,6 @@
 """What the programs that share batch rows tell each other at every step.
 
-Where R is spread over several programs, each computes some units of its rows and needs the operand
+Where several programs share R, each computes some units of its rows and needs the operand
 of the next dot (h forward, dL/dr backward) from all of them. A value travels as one word beside the
 number of its publication, so that whoever reads the word knows whether the value has come: there is
 no flag, no fence and no order among words. `words` [2, D, B, columns] holds two publications in

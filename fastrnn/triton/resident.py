@@ -5,13 +5,12 @@ programs hold the rest, and tell each other the operand of the next dot (exchang
 
 The dots are turned round: units are the rows of the matrix instruction and batch rows its columns,
 of which eight are enough. Programs that share R have few units, so there the warps share the
-columns of R: each of SHARES multiplies INNER of them. What the dots give lies elsewhere than what
-is loaded and stored. `tl.split` wants its two parts in one thread, so Triton moves all the sums
-once, to where loads and stores are, and the cell runs there; else it would move every tile.
+columns of R: each of SHARES multiplies INNER of them.
 """
 
 from __future__ import annotations
 
+import triton
 import triton.language as tl
 
 from .exchange import publish, receive
@@ -28,13 +27,14 @@ from .tiles import (
     widen,
     zero_unless,
 )
+from .turn import turn_onto
 
 
 @part
 def _load_rows(
     w_hh, first, k, H: tl.constexpr, G: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr
 ):
-    """The rows of R of UNITS units, all gates: [SHARES, GATES*UNITS, INNER]; GATES may be G + 1."""
+    """The rows of R of UNITS units: [SHARES, GATES*UNITS, INNER]; those past G are 0."""
     each = tl.arange(0, GATES * UNITS)
     gate, unit = each // UNITS, first + each % UNITS
     at = w_hh + (gate * H + unit).to(tl.int64)[None, :, None] * H + k[:, None, :]
@@ -60,69 +60,6 @@ def _only_share(tile):
 
 
 @part
-def _halve(sums):
-    """[ROWS, UNITS, 2 n] -> the even and the odd ones, each [ROWS, UNITS, n]."""
-    shape: tl.constexpr = (sums.shape[0], sums.shape[1], sums.shape[2] // 2, 2)
-    return tl.split(tl.reshape(sums, shape))
-
-
-@part
-def _tuple(sums):
-    """[ROWS, UNITS, 1, 2 or 4] -> as many [ROWS, UNITS]."""
-    shape: tl.constexpr = (sums.shape[0], sums.shape[1])
-    if sums.shape[2] == 4:
-        even, odd = _halve(sums)
-        a, c = _halve(even)
-        b, d = _halve(odd)
-        tiles = (a, b, c, d)
-    elif sums.shape[2] == 2:
-        tiles = _halve(sums)
-    else:
-        tiles = (sums,)
-    flat = ()
-    for i in tl.static_range(sums.shape[2]):
-        flat = flat + (tl.reshape(tiles[i], shape),)
-    return flat
-
-
-@part
-def _turn(sums, SHARES: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr):
-    """[SHARES, GATES*UNITS, ROWS] -> for each gate [ROWS, UNITS], the sum over the shares."""
-    sums = tl.permute(tl.reshape(sums, (SHARES, GATES, UNITS, ROWS)), (3, 2, 1, 0))
-    sums = tl.reshape(sums, (ROWS, UNITS, GATES * SHARES))
-    for i in tl.static_range(5):
-        if SHARES >> i > 1:
-            a, b = _halve(sums)
-            sums = a + b
-    return _tuple(sums)
-
-
-@part
-def _turn_onto(start, sums, UNITS: tl.constexpr, ROWS: tl.constexpr):
-    """start [ROWS, UNITS] + sums [UNITS, ROWS] turned, by way of even and odd units."""
-    shape: tl.constexpr = (ROWS, UNITS // 2, 2)
-    a, b = tl.split(tl.permute(tl.reshape(sums, (UNITS // 2, 2, ROWS)), (2, 0, 1)))
-    even, odd = tl.split(tl.reshape(start, shape))
-    return tl.reshape(tl.join(even + a, odd + b), (ROWS, UNITS))
-
-
-@part
-def _add(
-    start, sums, SHARES: tl.constexpr, G: tl.constexpr, GATES: tl.constexpr,
-    UNITS: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """start + what the dots gave, for each of G gates [ROWS, UNITS]."""
-    if SHARES * GATES == 1:
-        result = (_turn_onto(start[0], sums, UNITS, ROWS),)
-    else:
-        turned = _turn(sums, SHARES, GATES, UNITS, ROWS)
-        result = ()
-        for g in tl.static_range(G):
-            result = result + (start[g] + turned[g],)
-    return result
-
-
-@part
 def _load_projected(
     j, tile, gx, units, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr
 ):
@@ -140,7 +77,7 @@ def forward_resident(
     INNER: tl.constexpr, SHARES: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
-    GATES: tl.constexpr = G if G < 3 else 4
+    GATES: tl.constexpr = triton.next_power_of_2(G)
     ALONE: tl.constexpr = SHARES == 1
     DTYPE: tl.constexpr = w_hh.dtype.element_ty
     steps = tile[2]
@@ -170,7 +107,9 @@ def forward_resident(
             if RESETS:
                 h = tl.where(entering[None, None, :], h, 0.0).to(DTYPE)
         nothing = tl.full(weights.shape[:-1] + (ROWS,), 0.0, tl.float32)
-        r = _add(bias, dot(weights, h, nothing, PRECISION, UPCAST), SHARES, G, GATES, UNITS, ROWS)
+        r = turn_onto(
+            bias, dot(weights, h, nothing, PRECISION, UPCAST), SHARES, G, GATES, UNITS, ROWS
+        )
         next, kept = CELL(widen(x, G), r, prev)
         current = select(valid, next, current, S)
         if not ALONE:  # before the stores: others wait for it
@@ -249,15 +188,13 @@ def backward_resident(
             for g in tl.static_range(1, G):
                 sums += _dot_own(weights[g], d_r[g], ROWS, PRECISION, UPCAST)
         else:
-            sums = _dot_received(
-                exchange, number, k, weights, H, 0, COUNT, ROWS, PRECISION, UPCAST
-            )
+            sums = _dot_received(exchange, number, k, weights, H, 0, COUNT, ROWS, PRECISION, UPCAST)
             for g in tl.static_range(COUNT, G, COUNT):
                 sums += _dot_received(
                     exchange, number, k, weights, H, g, COUNT if g + COUNT < G else G - g,
                     ROWS, PRECISION, UPCAST,
                 )  # fmt: skip
-        d_h = _add(d_prev, sums, SHARES, 1, 1, UNITS, ROWS)
+        d_h = turn_onto(d_prev, sums, SHARES, 1, 1, UNITS, ROWS)
         grad = select(valid, zero_unless(entering, d_h + d_prev[1:], S), grad, S)
         j -= 1
     store_tiles(carry + owned, tile[1] > 0, units, stride, grad, H, S)

@@ -1,8 +1,8 @@
 """The kernel pair of every cell: a program owns a tile of batch rows and walks all their steps.
 
-Grid: (batch tiles, directions, programs that share R). Cell maths and states are float32; the operands of the dots have
-the dtype of the tensors. HOLD says where the recurrent matrix R is: in "registers" or "shared"
-memory (resident.py), "spread" over several programs (spread.py), or "streamed" from L2
+Grid: (batch tiles, directions, programs that share a tile). Cell maths and states are float32; the
+operands of the dots have the dtype of the tensors. HOLD says where the recurrent matrix R is:
+"resident" on chip, in one program or shared by several (resident.py), or "streamed" from L2
 (streamed.py).
 
 Names: j is a step in scan order, t in time. A line is one row of the packed form [N, ..] (dense:
@@ -28,7 +28,7 @@ def forward_kernel(
     b_hh,  # [D, G*H]
     resets,  # [N] uint8
     state,  # [S, D, B, H]
-    words,  # [2, D, B, H] zeros, where R is spread (exchange.py)
+    words,  # [2, D, B, H] zeros, where programs share R (exchange.py)
     carry,  # [S, D, B, H] float32: initial states in, final states out
     out,  # [N, D*H]
     saved,  # [D, N, KEPT, H]
@@ -69,7 +69,7 @@ def backward_kernel(
     w_hh,  # [D, G*H, H]
     resets,  # [N] uint8
     state,  # [S, D, B, H]
-    words,  # [2, D, B, G*H] zeros, where R is spread
+    words,  # [2, D, B, G*H] zeros, where programs share R
     carry,  # [S, D, B, H] float32: gradients of the final states in, of the initial ones out
     out,  # [N, D*H]
     saved,  # [D, N, KEPT, H]

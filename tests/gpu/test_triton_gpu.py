@@ -12,7 +12,7 @@ from helpers import each_cell, oracle, problem
 pytest.importorskip("triton")
 
 from fastrnn import triton as backend  # noqa: E402
-from fastrnn.triton import config, engine  # noqa: E402
+from fastrnn.triton import choice, config, engine  # noqa: E402
 from fastrnn.triton.cells import INTERPRET  # noqa: E402
 
 pytestmark = [
@@ -140,7 +140,7 @@ def test_same_bits_every_time(cell, h):
 def test_cuda_graph(monkeypatch):
     """Captured without any timing, replayed with other inputs."""
     input, weights, state = on_gpu("lstm", torch.float16, t=12, b=4, i=8, h=64)
-    monkeypatch.setattr(config, "_chosen", {})
+    monkeypatch.setattr(choice, "_chosen", {})
 
     def call():
         return backend.forward("lstm", input, weights, state, None, None, 1, True, False)
@@ -153,20 +153,20 @@ def test_cuda_graph(monkeypatch):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output, _, _ = call()
-    assert not config._chosen
+    assert not choice._chosen
     input.copy_(torch.randn_like(input))
     graph.replay()
     torch.testing.assert_close(output, call()[0], rtol=0, atol=2e-3)
 
 
 def test_tuner_remembers(monkeypatch):
-    monkeypatch.setattr(config, "_chosen", {})
+    monkeypatch.setattr(choice, "_chosen", {})
     arguments = on_gpu("gru", torch.bfloat16, t=20, b=4, i=8, h=64)
     layer_results("gru", *arguments)
-    chosen = dict(config._chosen)
+    chosen = dict(choice._chosen)
     assert len(chosen) == 2
     layer_results("gru", *arguments)
-    assert config._chosen == chosen
+    assert choice._chosen == chosen
 
 
 def test_more_than_2_31_elements():

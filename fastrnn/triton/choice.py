@@ -1,0 +1,93 @@
+"""The choice among the configurations that `config.candidates` lists, the likely best first.
+
+On a GPU the first call of a size times them and remembers the winner. Nothing is timed while a CUDA
+graph is captured, or under torch.use_deterministic_algorithms (another configuration may round
+differently): there the first one serves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from triton.runtime.errors import OutOfResources
+
+from .. import cells
+from ..gpu.layer import multiply_of
+from .config import Config, candidates
+
+if TYPE_CHECKING:
+    from ..gpu.layer import Layer
+
+# What the interpreter stands for: the shared memory of sm_80, but one program at a time.
+INTERPRETED = dict(shared=166_912, programs=1)
+
+_chosen: dict[tuple, Config] = {}
+Run = Callable[[Config], tuple[Tensor, Any]]  # -> (carry, compiled kernel; None if interpreted)
+
+
+def _rounded(B: int) -> int:
+    """One choice serves every B up to the next power of two."""
+    return 1 << (B - 1).bit_length()
+
+
+def _candidates(
+    direction: str, gates: int, H: int, multiply: str, B: int, D: int, device: torch.device
+) -> tuple[Config, ...]:
+    shared, programs = INTERPRETED["shared"], INTERPRETED["programs"]
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        shared = properties.shared_memory_per_block_optin
+        programs = properties.multi_processor_count
+    return candidates(direction, gates, H, multiply, _rounded(B), D, programs, shared)
+
+
+def _key(direction: str, cell: str, H: int, multiply: str, B: int, D: int, long: bool, device):
+    """What a choice is remembered for; long: T > 16."""
+    return direction, cell, H, multiply, _rounded(B), D, long, device.index
+
+
+def choose(direction: str, layer: Layer, run: Run) -> Tensor:
+    """Runs a kernel with the best configuration known; finds it first where timing is allowed."""
+    B, D, spec, device = layer.B, layer.D, layer.spec, layer.device
+    options = _candidates(direction, spec.gates, layer.H, layer.multiply, B, D, device)
+    config = options[0]
+    if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
+        key = _key(direction, spec.name, layer.H, layer.multiply, B, D, layer.T > 16, device)
+        if key not in _chosen and not torch.cuda.is_current_stream_capturing():
+            _chosen[key] = min(options, key=lambda option: _milliseconds(run, option))
+        config = _chosen.get(key, config)
+    return run(config)[0]
+
+
+def explain(
+    cell: str, B: int, H: int, D: int, dtype: torch.dtype, device: torch.device
+) -> list[str]:
+    """How the kernels hold a layer's R on a device, and why: a line each, for T > 16."""
+    lines, multiply = [], multiply_of(dtype)
+    for direction in ("forward", "backward"):
+        options = _candidates(direction, cells.get(cell).gates, H, multiply, B, D, device)
+        timed = _chosen.get(_key(direction, cell, H, multiply, B, D, True, device))
+        source = f"the likely best of {len(options)}, which the first call times"
+        told = (timed or options[0]).told(H)
+        lines.append(f"{direction}: {told} ({'the fastest when timed' if timed else source})")
+    return lines
+
+
+def _milliseconds(run: Run, config: Config) -> float:
+    """The least time of a few runs; infinite where the device lacks registers or shared memory."""
+    try:
+        if run(config)[1].n_spills:
+            return math.inf
+    except OutOfResources:
+        return math.inf
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+    for event in events[:-1]:
+        event.record()
+        run(config)
+    events[-1].record()
+    events[-1].synchronize()
+    return min(a.elapsed_time(b) for a, b in zip(events, events[1:]))
