@@ -137,9 +137,10 @@ def test_same_bits_every_time(cell, h):
         assert all(torch.equal(a, b) for a, b in zip(first, again))
 
 
-def test_cuda_graph(monkeypatch):
-    """Captured without any timing, replayed with other inputs."""
-    input, weights, state = on_gpu("lstm", torch.float16, t=12, b=4, i=8, h=64)
+@pytest.mark.parametrize("h", [64, 256])
+def test_cuda_graph(h, monkeypatch):
+    """Captured without any timing, replayed with other inputs; 256: programs share R."""
+    input, weights, state = on_gpu("lstm", torch.float16, t=12, b=4, i=8, h=h)
     monkeypatch.setattr(choice, "_chosen", {})
 
     def call():
@@ -157,6 +158,18 @@ def test_cuda_graph(monkeypatch):
     input.copy_(torch.randn_like(input))
     graph.replay()
     torch.testing.assert_close(output, call()[0], rtol=0, atol=2e-3)
+
+
+def test_more_steps_than_numbers_in_half_a_word():
+    """Programs that share R number their words; after a reset, the last steps are like any."""
+    t, last = 70_000, 5
+    input, weights, state = on_gpu("gru", torch.float16, t=t, b=2, i=8, h=256)
+    state = [torch.zeros_like(s) for s in state]
+    resets = torch.zeros(t, 2, dtype=torch.bool, device="cuda")
+    resets[-last] = True
+    long, _, _ = backend.forward("gru", input, weights, state, None, resets, 1, True, False)
+    short, _, _ = backend.forward("gru", input[-last:], weights, state, None, None, 1, True, False)
+    torch.testing.assert_close(long[-last:], short, rtol=0, atol=2e-3)
 
 
 def test_tuner_remembers(monkeypatch):
