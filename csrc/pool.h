@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cstdint>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace fastrnn {
@@ -80,7 +82,10 @@ class Pool {
   static Block* map(int64_t bytes) {
     const int64_t mapped = bytes + int64_t(sizeof(Block) + kHuge);
     void* base = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED) throw std::bad_alloc();
+    if (base == MAP_FAILED) {
+      throw std::runtime_error("out of memory: the system does not give " + std::to_string(mapped) +
+                               " bytes");
+    }
     const auto begin = (reinterpret_cast<uintptr_t>(base) + kHuge - 1) / kHuge * kHuge;
 #ifdef MADV_HUGEPAGE
     // the kernel may have none

@@ -81,6 +81,32 @@ def test_threads_share_it():
     assert not wrong
 
 
+SHORT = """
+import resource, torch, fastrnn
+layer = fastrnn.FastLSTM(8, 256, backend="native")
+x = torch.ones(2000, 64, 8)
+layer(x[:9])[0].sum().backward()
+now = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+limit = (now + 500_000) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    layer(x)  # 131 MB of output, 655 MB to keep
+except RuntimeError as error:
+    print(error)
+print(layer(x[:9])[0].shape)
+"""
+
+
+def test_no_memory_is_an_error_that_says_how_much(tmp_path):
+    run = run_python("-c", SHORT, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    wanted = 4 * 5 * 2000 * 64 * 256  # four gates and the cell state
+    asked = int(lines[0].split()[-2])
+    assert "out of memory" in lines[0] and wanted < asked < 1.1 * wanted
+    assert lines[1] == "torch.Size([9, 64, 256])", "the next call works"
+
+
 PEAK = """
 import torch, fastrnn
 layer = fastrnn.FastLSTM(64, 128, backend="native")
