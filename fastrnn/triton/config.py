@@ -138,7 +138,7 @@ def _sharing(
             if multiply == "ieee":  # a weight stands in the registers of several threads
                 several = 8 if direction == "backward" and gates > 1 else 4 if held == 1 else 2
                 weights *= several * rows // 8
-            room = 4 * 32 * warps * MOST_SHARING - weights
+            room = 4 * 32 * warps * (MOST_SHARING - 12 * (multiply == "ieee")) - weights
             room -= rows * units * _values(gates, multiply)
             at_once = min(gates if direction == "backward" else 1, int(room // words))
             if at_once > 0 and held * units * width * size <= shared:
@@ -152,9 +152,8 @@ def _streamed(H: int, multiply: str, wanted: int) -> tuple[Config, ...]:
     """R from L2, for any size."""
     if multiply == "ieee":  # without tensor cores few rows are no waste, but deep tiles spill
         rows, units = _power(wanted, 1, 16), min(_width(H), 64)
-        return tuple(
-            Config(rows, u, 16, "streamed", 8, stages=2, registers=128) for u in (units, units // 2)
-        )
+        few = 128 if rows == 1 else 144
+        return tuple(Config(rows, u, 16, "streamed", 8, 2, few) for u in (units, units // 2))
     rows = _power(wanted, 16, 32)
     depths = ((64, 3), (32, 4), (32, 3))
     return tuple(Config(rows, 64, inner, "streamed", 8, stages) for inner, stages in depths)

@@ -122,11 +122,16 @@ def forward_resident(
 
 
 @part
-def _dot_own(weights, dr, ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """dr_g W_g of one gate, turned [UNITS, ROWS], of a program that is alone."""
-    weights = _only_share(weights)
-    nothing = tl.full((weights.shape[0], ROWS), 0.0, tl.float32)
-    return dot(weights, tl.trans(dr.to(weights.dtype)), nothing, PRECISION, UPCAST)
+def _dot_own(
+    weights, dr, G: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr
+):
+    """The sum of dr_g W_g over the gates, turned [UNITS, ROWS], of a program that is alone."""
+    nothing = tl.full((weights[0].shape[1], ROWS), 0.0, tl.float32)
+    sums = nothing
+    for g in tl.static_range(G):  # each from zero: no dot waits for another
+        operand = tl.trans(dr[g].to(weights[g].dtype))
+        sums += dot(_only_share(weights[g]), operand, nothing, PRECISION, UPCAST)
+    return sums
 
 
 @part
@@ -134,13 +139,27 @@ def _dot_received(
     exchange, number, k, weights, H: tl.constexpr, FIRST: tl.constexpr, COUNT: tl.constexpr,
     ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """The sum of dr_g W_g over COUNT gates from FIRST on, turned, for each share of the columns."""
-    tile = weights[FIRST]
-    nothing = tl.full((tile.shape[0], tile.shape[1], ROWS), 0.0, tl.float32)
-    operands = receive(exchange, number, k, H, FIRST, COUNT, tile.dtype)
-    sums = dot(tile, operands[0], nothing, PRECISION, UPCAST)
-    for i in tl.static_range(1, COUNT):  # each from zero: no dot waits for another
+    """What `_dot_all` does, for COUNT gates from FIRST on."""
+    nothing = tl.full(weights[0].shape[:-1] + (ROWS,), 0.0, tl.float32)
+    operands = receive(exchange, number, k, H, FIRST, COUNT, weights[0].dtype)
+    sums = nothing
+    for i in tl.static_range(COUNT):
         sums += dot(weights[FIRST + i], operands[i], nothing, PRECISION, UPCAST)
+    return sums
+
+
+@part
+def _dot_all(
+    exchange, number, k, weights, H: tl.constexpr, G: tl.constexpr, TOGETHER: tl.constexpr,
+    ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """The sum of dr_g W_g over the gates, turned, for each share: [SHARES, UNITS, ROWS]."""
+    sums = tl.full(weights[0].shape[:-1] + (ROWS,), 0.0, tl.float32)
+    for g in tl.static_range(0, G, TOGETHER):
+        sums += _dot_received(
+            exchange, number, k, weights, H, g, TOGETHER if g + TOGETHER < G else G - g,
+            ROWS, PRECISION, UPCAST,
+        )  # fmt: skip
     return sums
 
 
@@ -153,7 +172,6 @@ def backward_resident(
     INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
     ALONE: tl.constexpr = SHARES == 1
-    COUNT: tl.constexpr = TOGETHER if TOGETHER < G else G
     DTYPE: tl.constexpr = w_hh.dtype.element_ty
     steps = tile[2]
     units = tl.program_id(2) * UNITS + tl.arange(0, UNITS)
@@ -184,16 +202,9 @@ def backward_resident(
         if SPLIT:
             store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
         if ALONE:
-            sums = _dot_own(weights[0], d_r[0], ROWS, PRECISION, UPCAST)
-            for g in tl.static_range(1, G):
-                sums += _dot_own(weights[g], d_r[g], ROWS, PRECISION, UPCAST)
+            sums = _dot_own(weights, d_r, G, ROWS, PRECISION, UPCAST)
         else:
-            sums = _dot_received(exchange, number, k, weights, H, 0, COUNT, ROWS, PRECISION, UPCAST)
-            for g in tl.static_range(COUNT, G, COUNT):
-                sums += _dot_received(
-                    exchange, number, k, weights, H, g, COUNT if g + COUNT < G else G - g,
-                    ROWS, PRECISION, UPCAST,
-                )  # fmt: skip
+            sums = _dot_all(exchange, number, k, weights, H, G, TOGETHER, ROWS, PRECISION, UPCAST)
         d_h = turn_onto(d_prev, sums, SHARES, 1, 1, UNITS, ROWS)
         grad = select(valid, zero_unless(entering, d_h + d_prev[1:], S), grad, S)
         j -= 1
