@@ -75,7 +75,7 @@ def test_every_size_has_a_configuration_that_fits(direction, multiply, programs,
         (1, 2, 3, 4), (1, 16, 17, 100, 128, 200, 256, 512, 1000, 5000), (1, 16, 64, 4096), (1, 2)
     ):
         sizes = b, d, programs, shared
-        options = config.candidates(direction, gates, h, multiply, *sizes)
+        options = config.candidates(config.Need(direction, gates, h, multiply), *sizes)
         assert options and len(set(options)) == len(options) <= 4
         for option in options:
             tiles = -(-b // option.rows) * d

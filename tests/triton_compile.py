@@ -99,7 +99,8 @@ def compile_layer(
 
     def choose(direction, layer, run):
         sizes = B, directions, PROGRAMS[arch], SHARED[arch]
-        options = config.candidates(direction, spec.gates, H, layer.multiply, *sizes)
+        need = config.Need(direction, spec.gates, H, layer.multiply)
+        options = config.candidates(need, *sizes)
         return [run(option)[0] for option in options[:only]][0]
 
     engine._launch, engine.choose = launch, choose

@@ -17,7 +17,7 @@ from triton.runtime.errors import OutOfResources
 
 from .. import cells
 from ..gpu.layer import multiply_of
-from .config import Config, candidates
+from .config import Config, Need, candidates
 
 if TYPE_CHECKING:
     from ..gpu.layer import Layer
@@ -34,29 +34,28 @@ def _rounded(B: int) -> int:
     return 1 << (B - 1).bit_length()
 
 
-def _candidates(
-    direction: str, gates: int, H: int, multiply: str, B: int, D: int, device: torch.device
-) -> tuple[Config, ...]:
+def _candidates(need: Need, B: int, D: int, device: torch.device) -> tuple[Config, ...]:
     shared, programs = INTERPRETED["shared"], INTERPRETED["programs"]
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         shared = properties.shared_memory_per_block_optin
         programs = properties.multi_processor_count
-    return candidates(direction, gates, H, multiply, _rounded(B), D, programs, shared)
+    return candidates(need, _rounded(B), D, programs, shared)
 
 
-def _key(direction: str, cell: str, H: int, multiply: str, B: int, D: int, long: bool, device):
+def _key(need: Need, cell: str, B: int, D: int, long: bool, device: torch.device) -> tuple:
     """What a choice is remembered for; long: T > 16."""
-    return direction, cell, H, multiply, _rounded(B), D, long, device.index
+    return need, cell, _rounded(B), D, long, device.index
 
 
 def choose(direction: str, layer: Layer, run: Run) -> Tensor:
     """Runs a kernel with the best configuration known; finds it first where timing is allowed."""
     B, D, spec, device = layer.B, layer.D, layer.spec, layer.device
-    options = _candidates(direction, spec.gates, layer.H, layer.multiply, B, D, device)
+    need = Need(direction, spec.gates, layer.H, layer.multiply)
+    options = _candidates(need, B, D, device)
     config = options[0]
     if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
-        key = _key(direction, spec.name, layer.H, layer.multiply, B, D, layer.T > 16, device)
+        key = _key(need, spec.name, B, D, layer.T > 16, device)
         if key not in _chosen and not torch.cuda.is_current_stream_capturing():
             _chosen[key] = min(options, key=lambda option: _milliseconds(run, option))
         config = _chosen.get(key, config)
@@ -67,10 +66,11 @@ def explain(
     cell: str, B: int, H: int, D: int, dtype: torch.dtype, device: torch.device
 ) -> list[str]:
     """How the kernels hold a layer's R on a device, and why: a line each, for T > 16."""
-    lines, multiply = [], multiply_of(dtype)
+    lines = []
     for direction in ("forward", "backward"):
-        options = _candidates(direction, cells.get(cell).gates, H, multiply, B, D, device)
-        timed = _chosen.get(_key(direction, cell, H, multiply, B, D, True, device))
+        need = Need(direction, cells.get(cell).gates, H, multiply_of(dtype))
+        options = _candidates(need, B, D, device)
+        timed = _chosen.get(_key(need, cell, B, D, True, device))
         source = f"the likely best of {len(options)}, which the first call times"
         told = (timed or options[0]).told(H)
         lines.append(f"{direction}: {told} ({'the fastest when timed' if timed else source})")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import triton
 
 # Registers of a thread that weights, words and tiles may take, found by compiling.
 MOST_ALONE, MOST_SHARING = 208, 196
-# Rows and units of a program that shares R with others, the quickest first.
-SHARED_TILES = ((8, 16), (8, 32), (16, 16), (16, 32), (32, 16), (32, 32))
+# For so many warps of a program that shares R with others, its rows and units, the quickest first.
+# More units make fewer programs, all of which read all of h.
+SHARED_TILES = {
+    4: ((8, 16), (8, 32), (16, 16)),
+    8: ((8, 32), (8, 16), (16, 16), (16, 32), (32, 16), (32, 32)),
+}
 
 
 @dataclass(frozen=True)
@@ -56,102 +61,118 @@ class Config:
         return options | {"enable_fp_fusion": True, "maxnreg": options.pop("REGISTERS")}
 
 
+class Need(NamedTuple):
+    """What a kernel multiplies by, as far as tile sizes go."""
+
+    direction: str  # "forward" or "backward"
+    gates: int
+    H: int
+    multiply: str  # "bfloat16", "float16", "tf32" or "ieee"
+
+    @property
+    def width(self) -> int:
+        """The tile that covers H units."""
+        return max(16, 1 << (self.H - 1).bit_length())
+
+    @property
+    def size(self) -> int:
+        """Bytes of a number."""
+        return 4 if self.multiply in ("tf32", "ieee") else 2
+
+    @property
+    def dots(self) -> int:
+        """Forward is one dot for all gates, backward one for each."""
+        return self.gates if self.direction == "backward" else 1
+
+    @property
+    def held(self) -> int:
+        """Tiles of R that stand side by side."""
+        return self.gates if self.dots > 1 else triton.next_power_of_2(self.gates)
+
+    @property
+    def values(self) -> float:
+        """Bytes of registers that a step takes for each unit of a batch row."""
+        return 4 * (1 + 4 * self.gates) * (1 if self.size == 2 else 2.5)
+
+
 @functools.cache
-def candidates(
-    direction: str, gates: int, H: int, multiply: str, B: int, D: int, programs: int, shared: int
-) -> tuple[Config, ...]:
+def candidates(need: Need, B: int, D: int, programs: int, shared: int) -> tuple[Config, ...]:
     """A few configurations for a layer, the likely best first, chosen so as not to spill.
 
-    direction: "forward" or "backward"; programs: how many run at once; shared: bytes of shared
-    memory a program may have.
+    programs: how many run at once; shared: bytes of shared memory a program may have.
     """
     wanted = -(-B * D // programs)  # rows of a program for no more programs than run at once
-    alone = _alone(gates, H, multiply, wanted, shared)
-    sharing = _sharing(direction, gates, H, multiply, B, D, programs, shared)
-    streamed = _streamed(H, multiply, wanted)
+    alone = _alone(need, wanted, shared)
+    sharing = _sharing(need, B, D, programs, shared)
+    streamed = _streamed(need, wanted)
     if sharing:
         # Where a thread has few units, it is done before it would have heard from others.
-        few = gates * _width(H) <= 256
+        few = need.gates * need.width <= 256
         return (*alone, *sharing) if few else (*sharing, *alone)
     if alone and alone[0].rows < wanted:
         return (*alone, streamed[0])
     return tuple(alone) or streamed
 
 
-def _width(H: int) -> int:
-    """The tile that covers H units."""
-    return max(16, 1 << (H - 1).bit_length())
-
-
-def _size(multiply: str) -> int:
-    return 4 if multiply in ("tf32", "ieee") else 2
-
-
-def _sums(direction: str, gates: int) -> int:
-    """Tiles of sums that a step makes, a power of two: those of the gates, or dL/dh."""
-    return 1 if direction == "backward" else triton.next_power_of_2(gates)
-
-
-def _alone(gates: int, H: int, multiply: str, wanted: int, shared: int) -> list[Config]:
+def _alone(need: Need, wanted: int, shared: int) -> list[Config]:
     """All of R in one program, with as many of the wanted rows as fit."""
-    width, found = _width(H), []
-    if triton.next_power_of_2(gates) * width * width * _size(multiply) > shared:
+    width, found = need.width, []
+    if triton.next_power_of_2(need.gates) * width * width * need.size > shared:
         return []
-    least = 1 if multiply == "ieee" else 8
+    least = 1 if need.multiply == "ieee" else 8
     for warps in (8, 4):
         rows = _power(wanted, least, 64)
-        while rows >= least and not _fits_alone(gates, width, multiply, rows, warps):
+        while rows >= least and not _fits_alone(need, rows, warps):
             rows //= 2
         if rows >= least:
             found.append(Config(rows, width, width, "resident", warps))
     return found
 
 
-def _fits_alone(gates: int, width: int, multiply: str, rows: int, warps: int) -> bool:
-    if multiply == "ieee":  # a weight stands in the registers of several threads
-        return warps == 8 and gates * width <= 128 and gates * width * width * rows <= 32768
-    weights = gates * width * width * _size(multiply)
-    return weights + rows * width * _values(gates, multiply) <= 4 * 32 * warps * MOST_ALONE
+def _fits_alone(need: Need, rows: int, warps: int) -> bool:
+    matrix = need.gates * need.width * need.width
+    if need.multiply == "ieee":  # a weight stands in the registers of several threads
+        return warps == 8 and need.gates * need.width <= 128 and matrix * rows <= 32768
+    taken = matrix * need.size + rows * need.width * need.values
+    return taken <= 4 * 32 * warps * MOST_ALONE
 
 
-def _values(gates: int, multiply: str) -> float:
-    """Bytes of registers that a step takes for each unit of a batch row."""
-    return 4 * (1 + 4 * gates) * (1 if _size(multiply) == 2 else 2.5)
-
-
-def _sharing(
-    direction: str, gates: int, H: int, multiply: str, B: int, D: int, programs: int, shared: int
-) -> list[Config]:
-    """R in several programs, which must all run at once: the fewest rows and units that allow it.
-
-    The more programs, the less each has to do in a step, of which half is waiting anyway.
+def _sharing(need: Need, B: int, D: int, programs: int, shared: int) -> list[Config]:
+    """R in several programs, which must all run at once: for each number of warps the first tile
+    that allows it, or one that lets backward wait for the others less often.
     """
-    width, size, found = _width(H), _size(multiply), []
-    held = gates if direction == "backward" else _sums(direction, gates)
-    for warps in (4, 8):
-        for rows, units in SHARED_TILES:
-            crowded = -(-B // rows) * D * -(-H // units) > programs
-            if crowded or rows * units > 64 * warps or width < 16 * warps or units >= H:
+    found = []
+    for warps, tiles in SHARED_TILES.items():
+        fitting = []
+        for rows, units in tiles:
+            crowded = -(-B // rows) * D * -(-need.H // units) > programs
+            large = need.held * units * need.width * need.size > shared
+            if crowded or large or need.width < 16 * warps or units >= need.H:
                 continue
-            weights = held * units * width * size
-            words = 3 * rows * width * size  # of one gate: values, numbers, and values alone
-            if multiply == "ieee":  # a weight stands in the registers of several threads
-                several = 8 if direction == "backward" and gates > 1 else 4 if held == 1 else 2
-                weights *= several * rows // 8
-            room = 4 * 32 * warps * (MOST_SHARING - 12 * (multiply == "ieee")) - weights
-            room -= rows * units * _values(gates, multiply)
-            at_once = min(gates if direction == "backward" else 1, int(room // words))
-            if at_once > 0 and held * units * width * size <= shared:
+            at_once = min(need.dots, _room(need, rows, units, warps))
+            if at_once > 0:
                 split = dict(shares=warps, together=at_once)
-                found.append(Config(rows, units, width // warps, "resident", warps, **split))
-                break
-    return sorted(found, key=lambda config: -config.together)  # each wait is a while
+                inner = need.width // warps
+                fitting.append(Config(rows, units, inner, "resident", warps, **split))
+        found += sorted(fitting, key=lambda config: -config.together)[:1]
+    return sorted(found, key=lambda config: -config.together)
 
 
-def _streamed(H: int, multiply: str, wanted: int) -> tuple[Config, ...]:
+def _room(need: Need, rows: int, units: int, warps: int) -> int:
+    """For the words of how many dots the registers have room, beside the weights."""
+    weights, most = need.held * units * need.width * need.size, MOST_SHARING
+    words = 3 * rows * need.width * need.size  # of one dot: values, numbers, and values alone
+    if need.multiply == "ieee":  # a weight stands in the registers of several threads
+        several = 8 if need.dots > 1 else 4 if need.held == 1 else 2
+        weights, most = weights * several * rows // 8, most - 12
+    room = 4 * 32 * warps * most - weights - rows * units * need.values
+    return max(0, int(room // words))
+
+
+def _streamed(need: Need, wanted: int) -> tuple[Config, ...]:
     """R from L2, for any size."""
-    if multiply == "ieee":  # without tensor cores few rows are no waste, but deep tiles spill
-        rows, units = _power(wanted, 1, 16), min(_width(H), 64)
+    if need.multiply == "ieee":  # without tensor cores few rows are no waste, but deep tiles spill
+        rows, units = _power(wanted, 1, 16), min(need.width, 64)
         few = 128 if rows == 1 else 144
         return tuple(Config(rows, u, 16, "streamed", 8, 2, few) for u in (units, units // 2))
     rows = _power(wanted, 16, 32)

@@ -82,7 +82,7 @@ def test_every_configuration(cell, size, dtype, monkeypatch):
         def nth(direction, layer, run, index=index):
             properties = torch.cuda.get_device_properties(layer.device)
             options = config.candidates(
-                direction, layer.spec.gates, layer.H, layer.multiply, layer.B, layer.D,
+                config.Need(direction, layer.spec.gates, layer.H, layer.multiply), layer.B, layer.D,
                 properties.multi_processor_count, properties.shared_memory_per_block_optin,
             )  # fmt: skip
             option = options[index % len(options)]
