@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,19 +37,18 @@ def compiled(tmp_path_factory):
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     script = Path(__file__).with_name("triton_compile.py")
     only = [] if ALL else ["--only", "1"]
-    running = [
-        subprocess.Popen(
-            [sys.executable, script, "--arch", str(arch), *only, *LAYERS],
-            env=environment, stdout=subprocess.PIPE, text=True,
-        )
-        for arch in SHARED
-    ]  # fmt: skip
+
+    def run(arch: int) -> str:
+        command = [sys.executable, script, "--arch", str(arch), *only, *LAYERS]
+        return subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
     records = defaultdict(list)
-    for process in running:
-        for line in process.communicate()[0].splitlines():
+    with ThreadPoolExecutor() as processes:
+        for line in "".join(processes.map(run, SHARED)).splitlines():
             record = json.loads(line)
             records[record["arch"], record["layer"]].append(record)
-        assert process.returncode == 0
     return records
 
 
