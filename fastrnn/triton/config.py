@@ -28,10 +28,10 @@ class Config:
     hold: str  # "resident" or "streamed"
     warps: int
     stages: int = 1
-    # Registers that a thread may have. Where this is None, ptxas aims at several programs a
-    # multiprocessor, and may spill a little for it; where it is too many, ptxas lifts operands out
-    # of loops until it spills again. What stands here is what tests/triton_compile.py found good.
-    registers: int | None = 255
+    # Registers that a thread may have. Without a number ptxas aims at several programs a
+    # multiprocessor, and may spill for it; where it is too many, ptxas lifts operands out of loops
+    # until it spills again. What stands here is what tests/triton_compile.py found good.
+    registers: int = 255
     # Where programs share R: parts of its depth, each multiplied by other warps, and the gates of
     # dL/dr that are waited for together.
     shares: int = 1
