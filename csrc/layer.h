@@ -14,6 +14,8 @@ using Tensors = std::vector<Tensor>;
 // Bit mask of the op's argument `directions`.
 constexpr int64_t kForward = 1, kReverse = 2;
 
+enum Weight { kWih, kWhh, kBih, kBhh };
+
 class Layer {
  public:
   // Tensors as fastrnn::forward takes them (see ops.cpp); throws std::runtime_error on bad ones.
@@ -22,14 +24,26 @@ class Layer {
         int64_t directions, bool project);
 
   ScanParams params{};
-  int cell;           // index in the cell list
-  bool packed, bias;  // input is [N, I] rather than [T, B, I]; weights have biases
+  int cell;  // index in the cell list
+  // Of input [T, B, I], or packed [N, I]; or a single step [B, I] with states [B, H] and D = 1.
+  bool packed, single;
+  bool bias;          // weights have biases
   int per_direction;  // weights of one direction
 
   int64_t H() const { return params.H; }
   const CellInfo& info() const { return kCells[cell]; }
   // [T, B, columns] or [N, columns], as the input is.
   Tensor like_input(int64_t columns) const;
+  // [D, B, H], or [B, H] of a single step; zeros where no row has a step, as the next one.
+  Tensor like_state(const Tensor& like) const;
+  Tensor like_weight(const Tensor& weight, const Tensor& like) const;
+  Tensor zeroed(Tensor t) const;  // if no kernel will write it
+  void check_state(const char* name, const Tensor& state) const;
+  // What weight i of the op's list is.
+  Weight kind(size_t i, bool project) const {
+    const int place = int(i) % per_direction;
+    return project ? Weight(place) : place == 0 ? kWhh : kBhh;
+  }
   // Values a unit and step leaves for backward.
   int stored(bool partial) const {
     return (partial ? info().kept : info().saved) + info().states - 1;

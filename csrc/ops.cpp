@@ -2,24 +2,19 @@
 #include <algorithm>
 #include <tuple>
 
+#include "calls.h"
 #include "cpu/kernels.h"
-#include "layer.h"
 
 namespace fastrnn {
 namespace {
-
-using MaybeTensor = std::optional<Tensor>;
-
-// forward's argument `save`: nothing, all that backward can use, or what it cannot recompute.
-constexpr int64_t kSaveNothing = 0, kSavePartial = 2;
 
 const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
   const CpuKernels& kernels = cpu_kernels();
   if (dtype == ScalarType::Float) return kernels.float32[layer.cell];
   if (dtype == ScalarType::Double) return kernels.float64[layer.cell];
-  STD_TORCH_CHECK(dtype == ScalarType::BFloat16,
-                  "the CPU kernels take float32, float64 and bfloat16, got ",
-                  torch::headeronly::toString(dtype));
+  FASTRNN_CHECK(dtype == ScalarType::BFloat16,
+                std::string("the CPU kernels take float32, float64 and bfloat16, got ") +
+                    torch::headeronly::toString(dtype));
   return kernels.bfloat16[layer.cell];
 }
 
@@ -45,6 +40,7 @@ int team_size(const ScanParams& s, int gates, int64_t element_size, bool backwar
 
 void run(Layer& layer, const Tensor& like, bool backward) {
   ScanParams& s = layer.params;
+  if (s.H == 0 || s.B == 0) return;  // every result is empty, or zeros already
   const CellKernels& kernels = kernels_for(layer, like.scalar_type());
   s.threads = team_size(s, layer.info().gates, like.element_size(), backward);
   s.parallel = parallel_for;
@@ -60,87 +56,99 @@ void run(Layer& layer, const Tensor& like, bool backward) {
   scan(s);
 }
 
-// Element `index` of a tensor's data.
-void* at(const Tensor& t, int64_t index) {
-  return static_cast<char*>(t.data_ptr()) + index * int64_t(t.element_size());
-}
-
 std::tuple<Tensor, Tensors, Tensor> forward_cpu(StringHandle cell, const Tensor& input,
                                                 const Tensors& weights, const Tensors& state,
                                                 const MaybeTensor& batch_sizes,
                                                 const MaybeTensor& resets, int64_t directions,
                                                 bool project, int64_t save) {
   const Text name(cell);
-  STD_TORCH_CHECK(save >= kSaveNothing && save <= kSavePartial,
-                  "save must be 0 (nothing), 1 (all) or 2 (partial), got ", save);
-  Layer layer(name.view(), input, weights, state, batch_sizes, resets, directions, project);
-  ScanParams& s = layer.params;
-  const int64_t D = s.directions, H = s.H;
-  s.partial = save == kSavePartial;
-  const int64_t stored = layer.stored(s.partial);
-  Tensor output = layer.like_input(D * H);
-  Tensor saved = save ? allocate(input, {D, s.N, stored, H}, true) : allocate(input, {0});
+  ForwardCall call(name.view(), input, weights, state, batch_sizes, resets, directions, project,
+                   save);
   Tensors final;
-  final.reserve(layer.info().states);
-  for (int k = 0; k < layer.info().states; ++k) final.push_back(allocate(input, {D, s.B, H}));
-  s.output = output.data_ptr();
-  for (int64_t d = 0; d < D; ++d) {
-    for (int k = 0; k < layer.info().states; ++k) s.dir[d].state_n[k] = at(final[k], d * s.B * H);
-    s.dir[d].saved = save ? at(saved, d * s.N * stored * H) : nullptr;
+  final.reserve(call.layer.info().states);
+  for (int k = 0; k < call.layer.info().states; ++k) {
+    final.push_back(call.layer.like_state(input));
+    call.final_to(k, final.back(), 0);
   }
-  run(layer, input, false);
-  return {output, final, saved};
+  run(call.layer, input, false);
+  return {call.output, final, call.saved};
 }
 
-std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Tensor& grad_output,
+// state and final: [S, D, B, H].
+std::tuple<Tensor, Tensor, Tensor> forward_flat_cpu(StringHandle cell, const Tensor& input,
+                                                    const Tensors& weights,
+                                                    const MaybeTensor& state,
+                                                    const MaybeTensor& batch_sizes,
+                                                    const MaybeTensor& resets, int64_t directions,
+                                                    bool project, int64_t save) {
+  const Text name(cell);
+  ForwardCall call(name.view(), input, weights, unstacked(state), batch_sizes, resets, directions,
+                   project, save);
+  const ScanParams& s = call.layer.params;
+  const int64_t states = call.layer.info().states;
+  Tensor final = allocate(input, {states, s.directions, s.B, s.H});
+  for (int k = 0; k < states; ++k) call.final_to(k, final, k * s.directions * s.B * s.H);
+  run(call.layer, input, false);
+  return {call.output, final, call.saved};
+}
+
+std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const MaybeTensor& grad_output,
                                                   const Tensors& grad_final, const Tensor& input,
                                                   const Tensors& weights, const Tensors& state,
                                                   const Tensor& output, const Tensor& saved,
                                                   const MaybeTensor& batch_sizes,
                                                   const MaybeTensor& resets, int64_t directions,
-                                                  bool project, bool need_input, bool need_state) {
+                                                  bool project, int64_t needs) {
   const Text name(cell);
-  Layer layer(name.view(), input, weights, state, batch_sizes, resets, directions, project);
-  ScanParams& s = layer.params;
-  const int64_t D = s.directions, H = s.H;
-  s.partial = saved.dim() == 4 && saved.size(2) != layer.stored(false);
-  const int64_t stored = layer.stored(s.partial);
-  check_shape("saved", saved, {D, s.N, stored, H});
-  const Tensor d_output = as_contiguous(grad_output), out = as_contiguous(output);
-  const Tensor kept = as_contiguous(saved);
-  Tensor d_input = need_input ? layer.like_input(s.I) : allocate(input, {0});
-  Tensors d_weights, d_state, d_final;
-  const size_t states = layer.info().states;
-  STD_TORCH_CHECK(grad_final.empty() || grad_final.size() == states, "grad_final must be ", states,
-                  " tensors or none, got ", grad_final.size());
-  for (const Tensor& w : weights) {
-    d_weights.push_back(w.dim() == 2 ? allocate(input, {w.size(0), w.size(1)}, true)
-                                     : allocate(input, {w.size(0)}));
-    if (s.N == 0) FASTRNN_SHIM(aoti_torch_zero_(d_weights.back().get()));
+  BackwardCall call(name.view(), grad_output, grad_final, input, weights, state, output, saved,
+                    batch_sizes, resets, directions, project, needs);
+  const Layer& layer = call.layer;
+  Tensors d_weights, d_state;
+  d_weights.reserve(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Weight kind = layer.kind(i, project);
+    const bool wanted = needs & need(kind);
+    d_weights.push_back(wanted ? layer.like_weight(weights[i], input) : allocate(input, {0}));
+    if (wanted) call.weight_to(i / layer.per_direction, kind, d_weights.back().data_ptr());
   }
-  for (const Tensor& g : grad_final) {
-    check_shape("grad_final", g, {D, s.B, H});
-    d_final.push_back(as_contiguous(g));
+  for (size_t k = 0; needs & kState && k < state.size(); ++k) {
+    d_state.push_back(layer.like_state(input));
+    call.state_to(k, d_state.back(), 0);
   }
-  for (size_t k = 0; need_state && k < state.size(); ++k) {
-    d_state.push_back(allocate(input, {D, s.B, H}));
+  run(call.layer, input, true);
+  return {call.d_input, d_weights, d_state};
+}
+
+// grad_final, state and the last result: [S, D, B, H]; of the weights each kind's [D, ...].
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
+    StringHandle cell, const MaybeTensor& grad_output, const MaybeTensor& grad_final,
+    const Tensor& input, const Tensors& weights, const MaybeTensor& state, const Tensor& output,
+    const Tensor& saved, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
+    int64_t directions, bool project, int64_t needs) {
+  const Text name(cell);
+  BackwardCall call(name.view(), grad_output, unstacked(grad_final), input, weights,
+                    unstacked(state), output, saved, batch_sizes, resets, directions, project,
+                    needs);
+  Layer& layer = call.layer;
+  const ScanParams& s = layer.params;
+  const int64_t D = s.directions;
+  Tensor kinds[4];
+  for (Tensor& t : kinds) t = allocate(input, {0});
+  for (int i = 0; i < layer.per_direction; ++i) {
+    const Weight kind = layer.kind(i, project);
+    if (!(needs & need(kind))) continue;
+    const int64_t rows = weights[i].size(0), size = int64_t(weights[i].numel());
+    kinds[kind] = weights[i].dim() == 2
+                      ? layer.zeroed(allocate(input, {D, rows, weights[i].size(1)}, true))
+                      : layer.zeroed(allocate(input, {D, rows}));
+    for (int64_t d = 0; d < D; ++d) call.weight_to(d, kind, at(kinds[kind], d * size));
   }
-  s.d_output = d_output.data_ptr();
-  s.output = out.data_ptr();
-  s.d_input = need_input ? d_input.data_ptr() : nullptr;
-  for (int64_t d = 0; d < D; ++d) {
-    Direction& dir = s.dir[d];
-    dir.saved = at(kept, d * s.N * stored * H);
-    const Tensor* w = &d_weights[d * layer.per_direction];
-    if (project) dir.d_w_ih = (w++)->data_ptr();
-    dir.d_w_hh = (w++)->data_ptr();
-    if (layer.bias && project) dir.d_b_ih = (w++)->data_ptr();
-    if (layer.bias) dir.d_b_hh = w->data_ptr();
-    for (size_t k = 0; k < d_state.size(); ++k) dir.d_state0[k] = at(d_state[k], d * s.B * H);
-    for (size_t k = 0; k < d_final.size(); ++k) dir.d_state_n[k] = at(d_final[k], d * s.B * H);
-  }
+  const bool want_state = needs & kState && state;
+  const int64_t states = layer.info().states;
+  Tensor d_state = want_state ? allocate(input, {states, D, s.B, s.H}) : allocate(input, {0});
+  for (int k = 0; want_state && k < states; ++k) call.state_to(k, d_state, k * D * s.B * s.H);
   run(layer, input, true);
-  return {d_input, d_weights, d_state};
+  return {call.d_input, kinds[kWih], kinds[kWhh], kinds[kBih], kinds[kBhh], d_state};
 }
 
 #ifndef FASTRNN_CUDA_ARCHS
@@ -157,10 +165,14 @@ std::string json_list(const std::string& names) {
 
 // JSON: what this library was built with and which of it runs.
 std::string build_info() {
-  std::string cells;
-  for (const CellInfo& c : kCells) cells += (cells.empty() ? "" : ",") + std::string(c.name);
+  std::string cells;  // "name": [G, S, K, kept]
+  for (const CellInfo& c : kCells) {
+    cells += std::string(cells.empty() ? "" : ", ") + "\"" + c.name + "\": [" +
+             std::to_string(c.gates) + ", " + std::to_string(c.states) + ", " +
+             std::to_string(c.saved) + ", " + std::to_string(c.kept) + "]";
+  }
   return std::string("{\"isa\": \"") + cpu_kernels().isa +
-         "\", \"isas\": " + json_list(cpu_isas_built()) + ", \"cells\": " + json_list(cells) +
+         "\", \"isas\": " + json_list(cpu_isas_built()) + ", \"cells\": {" + cells + "}" +
          ", \"cuda_archs\": " + json_list(FASTRNN_CUDA_ARCHS) + ", \"torch_target\": \"2.11\"}";
 }
 
@@ -172,16 +184,25 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
       "forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes, "
       "Tensor? resets, int directions, bool project, int save) -> (Tensor, Tensor[], Tensor)");
   m.def(
-      "backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input, Tensor[] weights, "
-      "Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, Tensor? resets, "
-      "int directions, bool project, bool need_input, bool need_state) "
-      "-> (Tensor, Tensor[], Tensor[])");
+      "backward(str cell, Tensor? grad_output, Tensor[] grad_final, Tensor input, "
+      "Tensor[] weights, Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, "
+      "Tensor? resets, int directions, bool project, int needs) -> (Tensor, Tensor[], Tensor[])");
+  m.def(
+      "forward_flat(str cell, Tensor input, Tensor[] weights, Tensor? state, Tensor? batch_sizes, "
+      "Tensor? resets, int directions, bool project, int save) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "backward_flat(str cell, Tensor? grad_output, Tensor? grad_final, Tensor input, "
+      "Tensor[] weights, Tensor? state, Tensor output, Tensor saved, Tensor? batch_sizes, "
+      "Tensor? resets, int directions, bool project, int needs) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("build_info() -> str");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) {
   m.impl("forward", TORCH_BOX(&fastrnn::forward_cpu));
   m.impl("backward", TORCH_BOX(&fastrnn::backward_cpu));
+  m.impl("forward_flat", TORCH_BOX(&fastrnn::forward_flat_cpu));
+  m.impl("backward_flat", TORCH_BOX(&fastrnn::backward_flat_cpu));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastrnn, CompositeExplicitAutograd, m) {

@@ -37,6 +37,13 @@ using torch::stable::Tensor;
     if ((call) != 0) ::fastrnn::shim_failed(#call); \
   } while (0)
 
+// In place of STD_TORCH_CHECK, which puts the name of a C++ function before the message; that is
+// put together only if it is needed.
+#define FASTRNN_CHECK(holds, message)                \
+  do {                                               \
+    if (!(holds)) throw std::runtime_error(message); \
+  } while (0)
+
 // An uninitialised contiguous tensor with the dtype and device of `like`.
 // reuse: it comes from the pool where it is large and on the CPU. Such a tensor cannot be resized.
 inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size,
@@ -66,6 +73,28 @@ inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> size,
 
 inline Tensor as_contiguous(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
+// A tensor's rows [.., C] where they lie: the distance between neighbours along each axis but the
+// last, along which numbers are neighbours. Only what an expanded tensor really holds is copied.
+struct StridedRows {
+  Tensor tensor;
+  int64_t strides[2];  // of a matrix, its rows' distance is the second
+};
+inline StridedRows strided_rows(const Tensor& t) {
+  const int64_t dims = t.dim(), last = dims - 1;
+  Tensor rows = t;
+  if (t.stride(last) != 1 && t.size(last) != 1) {
+    for (int64_t i = 0; i < last; ++i) {
+      if (t.stride(i) == 0 && t.size(i) > 1) rows = torch::stable::narrow(rows, i, 0, 1);
+    }
+    rows = torch::stable::contiguous(rows);
+  }
+  StridedRows result{rows, {0, 0}};
+  for (int64_t i = 0; i < last; ++i) {
+    result.strides[2 - last + i] = rows.size(i) == t.size(i) ? rows.stride(i) : 0;
+  }
+  return result;
 }
 
 // The text of a str argument, deleted with it. (TORCH_BOX's std::string leaks one each call.)

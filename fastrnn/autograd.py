@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import cells, ops, reference
+from . import cells, graph, ops, reference
 
 
 class Plan(NamedTuple):
@@ -27,6 +27,7 @@ class Plan(NamedTuple):
     project: bool
     weights: int  # of the differentiable tensors (input, *weights, *state)
     save: int  # what forward saves; SAVE_NOTHING: backward runs it again
+    single: bool = False  # one step: input [B, I], states [B, H]
 
 
 def recurrent_scan(
@@ -42,35 +43,36 @@ def recurrent_scan(
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer on a backend that `ops.choose` returned: (output, S final states)."""
-    grad, compiling = torch.is_grad_enabled(), torch.compiler.is_compiling()
-    transformed = forward_mode = False
-    if not compiling:
-        transformed = torch._C._are_functorch_transforms_active()
-        forward_mode = forward_ad._current_level >= 0 or (transformed and _under_jvp())
+    compiling = torch.compiler.is_compiling()
+    forward_mode, transformed, functionalized = _transforms(compiling)
+    if backend == "reference" or forward_mode:
+        state = _zeros(cell, input, weights, directions) if state is None else state
+        return reference.in_its_precision(
+            cell, input, weights, state, batch_sizes, resets, directions, project
+        )
+    wanted = torch.is_grad_enabled() and (
+        input.requires_grad
+        or any([w.requires_grad for w in weights])
+        or any([s.requires_grad for s in state or ()])
+        or transformed
+    )
+    save = ops.SAVE_ALL if wanted else ops.SAVE_NOTHING
+    if wanted and recompute_gates and cells.get(cell).saved > 0:
+        save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
+    if compiling or functionalized:
+        if torch.compiler.is_exporting():  # most exported programs are not trained
+            save = ops.SAVE_NOTHING
+        return graph.scan(
+            backend, cell, input, weights, state, batch_sizes, resets, directions, project, save
+        )
     if state is None:
         known = ops.knows_zeros(backend, input)
         state = () if known else _zeros(cell, input, weights, directions)
-    if backend == "reference":
-        return reference.forward(
-            cell, input, weights, state, batch_sizes, resets, directions, project
-        )
-    if forward_mode:
-        return _reference(cell, input, weights, state, batch_sizes, resets, directions, project)
-    if grad and (
-        input.requires_grad
-        or any([w.requires_grad for w in weights])
-        or any([s.requires_grad for s in state])
-        or transformed
-    ):
-        save = ops.SAVE_ALL
-        if recompute_gates and cells.get(cell).saved > 0:
-            save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
+    if wanted:
         plan = Plan(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
         if transformed:
             output, *final, _ = TransformableScan.apply(plan, batch_sizes, resets, *tensors)
-        elif compiling:
-            output, *final = RecurrentScan.apply(plan, batch_sizes, resets, *_distinct(tensors))
         else:
             output, *final = _apply(plan, batch_sizes, resets, *tensors)
         return output, final
@@ -80,43 +82,61 @@ def recurrent_scan(
     return output, final
 
 
+def single_step(
+    cell: str,
+    input: Tensor,  # [B, I]
+    weights: Sequence[Tensor],  # in torch.nn's order
+    state: Sequence[Tensor] | None,  # S tensors [B, H]; None: zeros
+    backend: str,
+) -> Sequence[Tensor]:
+    """One step of a cell on a backend that `ops.choose` returned: S next states [B, H]."""
+    compiling = torch.compiler.is_compiling()
+    if compiling or True in _transforms(compiling) or not ops.steps(backend, input):
+        state = None if state is None else [s.unsqueeze(0) for s in state]
+        _, final = recurrent_scan(
+            cell, input.unsqueeze(0), weights, state, None, None, reference.FORWARD, True, backend
+        )
+        return [s[0] for s in final]
+    state = () if state is None else state
+    if torch.is_grad_enabled() and (
+        input.requires_grad
+        or any([w.requires_grad for w in weights])
+        or any([s.requires_grad for s in state])
+    ):
+        plan = Plan(cell, backend, reference.FORWARD, True, len(weights), ops.SAVE_ALL, True)
+        return _apply_step(plan, input, *weights, *state)
+    return ops.kernels(backend)[0](
+        cell, input, weights, state, None, None, reference.FORWARD, True, ops.SAVE_NOTHING
+    )[1]
+
+
+def _transforms(compiling: bool) -> tuple[bool, bool, bool]:
+    """(forward mode, any torch.func transform, functionalization) that is active here."""
+    if compiling:
+        return _transforms_while_tracing()
+    if not torch._C._are_functorch_transforms_active():
+        return forward_ad._current_level >= 0, False, False
+    kinds = {i.key() for i in torch._C._functorch.get_interpreter_stack()}
+    kind = torch._C._functorch.TransformType
+    forward_mode = kind.Jvp in kinds or forward_ad._current_level >= 0
+    return forward_mode, True, kind.Functionalize in kinds
+
+
+@torch.compiler.assume_constant_result
+def _transforms_while_tracing() -> tuple[bool, bool, bool]:
+    """The same: Dynamo enters the transforms that it traces, and guards on them."""
+    return _transforms(False)
+
+
 def _zeros(
     cell: str, input: Tensor, weights: Sequence[Tensor], directions: int
 ) -> tuple[Tensor, ...]:
     """Initial states for a dense input: S tensors [D, B, H], the first [D, B, P] if projected."""
     spec = cells.get(cell)
-    d, b = 2 if directions == reference.BOTH else 1, input.shape[1]
+    d, b = 2 if directions == reference.BOTH else 1, input.shape[-2]
     h, p = weights[0].shape[0] // spec.gates, weights[1].shape[1]
     h0 = input.new_zeros(d, b, p)
     return (h0, *(h0 if p == h else input.new_zeros(d, b, h) for _ in range(1, spec.states)))
-
-
-def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, with views for repeated ones (tied weights, h = c): Dynamo refuses those."""
-    distinct: list[Tensor] = []
-    for tensor in tensors:
-        repeated = any([tensor is other for other in distinct])
-        distinct.append(tensor.view_as(tensor) if repeated else tensor)
-    return distinct
-
-
-def _reference(
-    cell, input, weights, state, batch_sizes, resets, directions, project
-) -> tuple[Tensor, list[Tensor]]:
-    """The reference scan in the precision it computes in, results in that of the input."""
-    compute = ops.compute_dtype(input.dtype, input.device.type, "reference")
-    state = state or _zeros(cell, input, weights, directions)
-    weights, state = [w.to(compute) for w in weights], [s.to(compute) for s in state]
-    output, final = reference.forward(
-        cell, input.to(compute), weights, state, batch_sizes, resets, directions, project
-    )
-    return output.to(input.dtype), [f.to(input.dtype) for f in final]
-
-
-def _under_jvp() -> bool:
-    """Whether a torch.func transform of forward mode is active, at any depth."""
-    jvp = torch._C._functorch.TransformType.Jvp
-    return any(i.key() == jvp for i in torch._C._functorch.get_interpreter_stack())
 
 
 def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
@@ -129,42 +149,57 @@ def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
 
 
 def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | None]) -> tuple:
-    """Gradients of (plan, batch_sizes, resets, input, *weights, *state); None stands for zeros."""
+    """Gradients of (input, *weights, *state); None stands for zeros."""
     plan = ctx.plan
     batch_sizes, resets, output, saved, input, *tensors = ctx.saved_tensors
-    needs = ctx.needs_input_grad[3:]
-    need_state = True in needs[1 + plan.weights :]
+    need_input, *need = ctx.needs_input_grad[-1 - len(tensors) :]
+    watch = getattr(ctx, "watch", None)
+    if watch is not None and watch._version != ctx.version:  # output was changed: a new one
+        again = plan._replace(save=plan.save or ops.SAVE_ALL)
+        output, _, saved = _forward(again, batch_sizes, resets, input, tensors)
     # Grad mode is on here only where somebody asks for derivatives of these gradients.
-    twice = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if grad_output is None:
+    twice = torch.is_grad_enabled()
+    if grad_output is None and twice:
         grad_output = torch.zeros_like(output)
     given = [g for g in grad_final if g is not None]
     if len(given) < len(grad_final):
         if given or twice or not ops.knows_zeros(plan.backend, input):
-            given = _without_gaps(plan, grad_final, output, input, tensors[plan.weights :])
+            zeros = _final_zeros(plan, output, input, tensors[plan.weights :])
+            given = [zeros if g is None else g for g in grad_final]
     gradient = ScanGradient.apply if twice else _kernel_gradient
     grads = gradient(
-        plan, needs[0], need_state, len(given), batch_sizes, resets, output, saved, grad_output,
-        *given, input, *tensors,
+        plan, _needs(plan, need_input, need), len(given), batch_sizes, resets, output, saved,
+        grad_output, *given, input, *tensors,
     )  # fmt: skip
-    return None, None, None, *[g if need else None for g, need in zip_longest(grads, needs)]
+    return tuple([g if n else None for g, n in zip_longest(grads, (need_input, *need))])
 
 
-def _without_gaps(
-    plan: Plan, grad_final, output: Tensor, input: Tensor, state: Sequence[Tensor]
-) -> list[Tensor]:
-    """The final states' gradients, with zeros [D, B, H] for those that are None."""
+def _needs(plan: Plan, need_input: bool, need: Sequence[bool]) -> int:
+    """The ops' bit mask; need: of (*weights, *state)."""
+    needs = ops.NEED_INPUT * need_input
+    if True in need[plan.weights :]:
+        needs |= ops.NEED_STATE
+    if False not in need[: plan.weights]:
+        return needs | ops.NEED_WEIGHTS
+    d = 2 if plan.directions == reference.BOTH else 1
+    for bit, needed in zip(ops.weight_bits(plan.weights // d, plan.project) * d, need):
+        needs |= bit * needed
+    return needs
+
+
+def _final_zeros(plan: Plan, output: Tensor, input: Tensor, state: Sequence[Tensor]) -> Tensor:
+    """Zeros in the shape of a final state."""
+    if plan.single:
+        return output.new_zeros(output.shape)
     d = 2 if plan.directions == reference.BOTH else 1
     b = (state[0] if state else input).shape[1]
-    zeros = output.new_zeros(d, b, output.shape[-1] // d)
-    return [zeros if g is None else g for g in grad_final]
+    return output.new_zeros(d, b, output.shape[-1] // d)
 
 
 def _kernel_gradient(
-    plan: Plan, need_input: bool, need_state: bool, finals: int, batch_sizes, resets, output, saved,
-    grad_output, *rest,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    """Gradients of (input, *weights, *state) by the backward kernel, of `state` if needed.
+    plan: Plan, needs: int, finals: int, batch_sizes, resets, output, saved, grad_output, *rest
+) -> tuple[Tensor, ...]:
+    """Gradients of (input, *weights, *state) by the backward kernel, of what `needs` says.
 
     rest: gradients of `finals` final states, input, weights, state
     """
@@ -176,30 +211,54 @@ def _kernel_gradient(
         _, _, saved = _forward(again, batch_sizes, resets, input, (*weights, *state))
     grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
         plan.cell, grad_output, grad_final, input, weights, state, output, saved,
-        batch_sizes, resets, plan.directions, plan.project, need_input, need_state,
+        batch_sizes, resets, plan.directions, plan.project, needs,
     )  # fmt: skip
     return grad_input, *grad_weights, *grad_state
 
 
 class RecurrentScan(torch.autograd.Function):
-    """The ctx form: eager training and torch.compile."""
+    """The ctx form: eager training.
+
+    The caller may change output in place. What is saved is output's memory, under another version
+    counter; `watch` has output's counter and none of its memory, and tells backward.
+    """
 
     @staticmethod
     def forward(ctx, plan, batch_sizes, resets, input, *tensors):
         output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
         ctx.plan = plan
-        if not torch.compiler.is_compiling():
-            ctx.set_materialize_grads(False)
-        ctx.save_for_backward(batch_sizes, resets, output, saved, input, *tensors)
+        ctx.watch = output.detach()
+        ctx.watch.data = _NOTHING
+        ctx.version = output._version
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(batch_sizes, resets, output.data, saved, input, *tensors)
         return output, *final
 
     @staticmethod
     def backward(ctx, grad_output, *grad_final):
-        return _backward(ctx, grad_output, grad_final)
+        return None, None, None, *_backward(ctx, grad_output, grad_final)
 
 
-# RecurrentScan.apply without what torch.func needs of it, which takes 2 us a call.
+class SingleStep(torch.autograd.Function):
+    """RecurrentScan of one step, which returns the next states alone."""
+
+    @staticmethod
+    def forward(ctx, plan, input, *tensors):
+        output, final, saved = _forward(plan, None, None, input, tensors)
+        ctx.plan = plan
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(None, None, output, saved, input, *tensors)
+        return tuple(final)
+
+    @staticmethod
+    def backward(ctx, *grad_final):
+        return None, *_backward(ctx, None, grad_final)
+
+
+_NOTHING = torch.empty(0)
+# apply without what torch.func needs of it, which takes 2 us a call.
 _apply = super(torch.autograd.Function, RecurrentScan).apply
+_apply_step = super(torch.autograd.Function, SingleStep).apply
 
 
 class TransformableScan(torch.autograd.Function):
@@ -221,7 +280,7 @@ class TransformableScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output, *grad_rest):
-        return _backward(ctx, grad_output, grad_rest[:-1])
+        return None, None, None, *_backward(ctx, grad_output, grad_rest[:-1])
 
 
 class ScanGradient(torch.autograd.Function):
@@ -230,35 +289,36 @@ class ScanGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan, need_input, need_state, finals, *arguments):
-        return _kernel_gradient(plan, need_input, need_state, finals, *arguments)
+    def forward(plan, needs, finals, *arguments):
+        return _kernel_gradient(plan, needs, finals, *arguments)
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
-        plan, need_input, _, finals, batch_sizes, resets, _, _, *differentiable = inputs
-        ctx.plan, ctx.need_input, ctx.split = plan, need_input, 1 + finals
+        plan, needs, finals, batch_sizes, resets, _, _, *differentiable = inputs
+        ctx.plan, ctx.needs, ctx.split = plan, needs, 1 + finals
         ctx.save_for_backward(batch_sizes, resets, *differentiable)
 
     @staticmethod
     def backward(ctx, *grads):
-        plan, split = ctx.plan, ctx.split
+        plan, split, needs = ctx.plan, ctx.split, ctx.needs
         batch_sizes, resets, *differentiable = ctx.saved_tensors
         primals = differentiable[split:]
 
         def primal(input, *tensors):
-            output, final = _reference(
-                plan.cell, input, tensors[: plan.weights], tensors[plan.weights :], batch_sizes,
-                resets, plan.directions, plan.project,
-            )  # fmt: skip
-            return output, *final
+            weights, state = tensors[: plan.weights], tensors[plan.weights :]
+            if plan.single:
+                input, state = input.unsqueeze(0), [s.unsqueeze(0) for s in state]
+            state = state or _zeros(plan.cell, input, weights, plan.directions)
+            output, final = reference.in_its_precision(
+                plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project
+            )
+            return (output[0], *(f[0] for f in final)) if plan.single else (output, *final)
 
-        def gradient(*tensors):
-            _, vjp = torch.func.vjp(primal, *tensors[split:])
-            return vjp(tuple(tensors[:split]))
-
-        # What forward did not compute has no gradient to pass on.
-        unwanted = [torch.zeros_like(p) for p in primals[len(grads) :]]
-        if not ctx.need_input:
-            grads = (torch.zeros_like(primals[0]), *grads[1:])
-        _, vjp = torch.func.vjp(gradient, *differentiable)
-        return *[None] * 8, *vjp((*grads, *unwanted))
+        # What the kernel did not compute has no gradient to pass on.
+        d = 2 if plan.directions == reference.BOTH else 1
+        bits = ops.weight_bits(plan.weights // d, plan.project) * d
+        bits = (ops.NEED_INPUT, *bits, *[ops.NEED_STATE] * (len(primals) - 1 - plan.weights))
+        wanted = [g if needs & bit else None for g, bit in zip_longest(grads, bits)]
+        return *[None] * 7, *reference.second_derivatives(
+            primal, differentiable[:split], primals, wanted
+        )

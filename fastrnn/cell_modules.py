@@ -44,15 +44,11 @@ class _FastCellBase(nn.RNNCellBase):
         unbatched = input.dim() == 1
         if unbatched:
             input, state = input.unsqueeze(0), state and [s.unsqueeze(0) for s in state]
-        _, final = functional.recurrent(
-            self.cell,
-            input.unsqueeze(0),
-            state and [s.unsqueeze(0) for s in state],
-            [self._weights()],
-            proj=self.proj_size > 0,
-            backend=self.backend,
+        final = functional.step(
+            self.cell, input, state, self._weights(), self.proj_size > 0, self.backend
         )
-        final = [s[0, 0] if unbatched else s[0] for s in final]
+        if unbatched:
+            final = [s[0] for s in final]
         return final[0] if self.states == 1 else tuple(final)
 
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import cells, checks, ops
-from .autograd import recurrent_scan
+from .autograd import recurrent_scan, single_step
 from .reference import BOTH, FORWARD, REVERSE
 
-__all__ = ["Packing", "pack_lengths", "recurrent", "scan"]
+__all__ = ["Packing", "pack_lengths", "recurrent", "scan", "step"]
 
 
 def recurrent(
@@ -71,6 +71,25 @@ def recurrent(
     if compute != dtype:
         input, final = input.to(dtype), [s.to(dtype) for s in final]
     return input, final
+
+
+def step(
+    cell: str,
+    input: Tensor,  # [B, I]
+    hx: Sequence[Tensor] | None,  # S tensors [B, H]; None: zeros
+    weights: Sequence[Tensor],  # in torch.nn's order
+    proj: bool = False,
+    backend: str = "auto",
+) -> Sequence[Tensor]:
+    """One time step: S next states [B, H], as `recurrent` computes them."""
+    if not torch._C._is_any_autocast_enabled():
+        device = "cpu" if input.is_cpu else input.device.type
+        chosen, _ = ops.choose(cell, device, input.dtype, backend, proj)
+        if ops.compute_dtype(input.dtype, device, chosen) is input.dtype:
+            return single_step(cell, input, weights, hx, chosen)
+    state = hx and [s.unsqueeze(0) for s in hx]
+    _, final = recurrent(cell, input.unsqueeze(0), state, [weights], proj=proj, backend=backend)
+    return [s[0] for s in final]
 
 
 def scan(

@@ -3,19 +3,21 @@
     fastrnn::forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes,
                      Tensor? resets, int directions, bool project, int save)
         -> (Tensor output, Tensor[] final, Tensor saved)
-    fastrnn::backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input,
+    fastrnn::backward(str cell, Tensor? grad_output, Tensor[] grad_final, Tensor input,
                       Tensor[] weights, Tensor[] state, Tensor output, Tensor saved,
-                      Tensor? batch_sizes, Tensor? resets, int directions, bool project,
-                      bool need_input, bool need_state)
+                      Tensor? batch_sizes, Tensor? resets, int directions, bool project, int needs)
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
 them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
 [D, N, K+S-1, H]. Where `knows_zeros` says so, grad_final and, for a dense input, state may be
-empty: zeros. grad_input is [0] without need_input; grad_state is empty without need_state, and for
-an empty state. Directions is a bit mask: 1 forward, 2 reverse. save: SAVE_NOTHING (saved is [0]),
-SAVE_ALL, or, where `recomputes` says so, SAVE_PARTIAL: what backward needs to recompute the rest
-[D, N, kept+S-1, H]. `triton_forward` and `triton_backward` have the same two schemas.
+empty: zeros; grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
+NEED_INPUT, NEED_STATE and `weight_bits`; a gradient of input or a weight that is not is [0], and
+grad_state is empty then, and for an empty state. Directions is a bit mask: 1 forward, 2 reverse.
+save: SAVE_NOTHING (saved is [0]), SAVE_ALL, or, where `recomputes` says so, SAVE_PARTIAL: what
+backward needs to recompute the rest [D, N, kept+S-1, H]. Where `steps` says so, a single step's
+input may be [B, I], its states, output and their gradients [B, H]. `triton_forward` and
+`triton_backward` have the same two schemas; `graph.py` has those for compiled graphs.
 
 Importing `fastrnn._C` defines the native ops. A missing `_C` means a pure-Python install; one that
 is there and does not load raises its own ImportError.
@@ -28,7 +30,7 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,19 +41,58 @@ from . import cells
 BACKENDS = ("auto", "native", "triton", "reference")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
+NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
+NEED_WEIGHTS = sum(WEIGHT_BITS)
 
 NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None
 if NATIVE_BUILT:
     import fastrnn._C  # noqa: F401  defines the ops
 
 BUILD_INFO: dict[str, Any] = json.loads(torch.ops.fastrnn.build_info()) if NATIVE_BUILT else {}
-# A build may bring cells of its own.
-NATIVE_CELLS: tuple[str, ...] = tuple(BUILD_INFO.get("cells", ()))
+# Cell -> its counts [G, S, K, kept] in C++. A build may bring cells of its own.
+NATIVE_CELLS: dict[str, list[int]] = BUILD_INFO.get("cells", {})
 
 
-def _fake_forward(
+def check_counts(known: Mapping[str, list[int]]) -> None:
+    """ImportError where a cell's counts here are not those the library was compiled with."""
+    for name, (gates, states, saved, kept) in known.items():
+        spec = cells.CELLS.get(name)
+        if spec and (spec.gates, spec.states, spec.saved, spec.kept) != (
+            gates,
+            states,
+            saved,
+            kept,
+        ):
+            raise ImportError(
+                f"the cell {name!r} must have gates={gates}, states={states}, saved={saved}, "
+                f"kept={kept} as in the native library, got {spec}"
+            )
+
+
+check_counts(NATIVE_CELLS)
+
+
+@functools.cache
+def weight_bits(count: int, project: bool) -> tuple[int, ...]:
+    """For each of a direction's weights its bit in `needs`."""
+    return WEIGHT_BITS[:count] if project else WEIGHT_BITS[1::2][:count]
+
+
+def check_devices(input: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]) -> None:
+    """The dispatcher takes a call with one tensor elsewhere to that tensor's device."""
+    for name, tensors in (("weights", weights), ("states", state)):
+        for tensor in tensors:
+            if tensor.device != input.device:
+                raise RuntimeError(
+                    f"all {name} must be on the input's device {input.device}, got one on "
+                    f"{tensor.device}"
+                )
+
+
+def fake_forward(
     cell, input, weights, state, batch_sizes, resets, directions, project, save
 ) -> tuple[Tensor, list[Tensor], Tensor]:
+    check_devices(input, weights, state)
     spec = cells.get(cell)
     h = weights[1 if project else 0].shape[1]
     d = 2 if directions == 3 else 1
@@ -67,17 +108,19 @@ def _fake_forward(
 
 def _fake_backward(
     cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
-    directions, project, need_input, need_state,
+    directions, project, needs,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-    grad_input = input.new_empty(input.shape if need_input else 0)
+    check_devices(input, weights, state)
+    d = 2 if directions == 3 else 1
+    bits = weight_bits(len(weights) // d, project) * d
     return (
-        grad_input,
-        [w.new_empty(w.shape) for w in weights],
-        [s.new_empty(s.shape) for s in state if need_state],
+        input.new_empty(input.shape if needs & NEED_INPUT else 0),
+        [w.new_empty(w.shape if needs & bit else 0) for w, bit in zip(weights, bits)],
+        [s.new_empty(s.shape) for s in state if needs & NEED_STATE],
     )
 
 
-def _one_by_one(op: Callable) -> Callable:
+def one_by_one(op: Callable) -> Callable:
     """vmap rule: one call of the kernel per entry of the mapped axis, results stacked.
 
     An ensemble has other weights in each entry, per-sample gradients have other weight gradients:
@@ -107,10 +150,10 @@ def _one_by_one(op: Callable) -> Callable:
 def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
     """Adds fakes and vmap rules to a pair of ops, named as "fastrnn::forward"; returns the ops."""
     pair = []
-    for name, fake in ((forward, _fake_forward), (backward, _fake_backward)):
+    for name, fake in ((forward, fake_forward), (backward, _fake_backward)):
         torch.library.register_fake(name, fake)
         op = getattr(torch.ops.fastrnn, name.removeprefix("fastrnn::")).default
-        torch.library.register_vmap(name, _one_by_one(op))
+        torch.library.register_vmap(name, one_by_one(op))
         pair.append(op)
     return pair[0], pair[1]
 
@@ -122,6 +165,11 @@ def kernels(backend: str) -> tuple[Callable, Callable]:
 
 def knows_zeros(backend: str, input: Tensor) -> bool:
     """Whether the kernels take an empty `grad_final` and, for a dense input, an empty `state`."""
+    return backend == "native" and input.is_cpu
+
+
+def steps(backend: str, input: Tensor) -> bool:
+    """Whether the kernels take a single step's input [B, I] as it is."""
     return backend == "native" and input.is_cpu
 
 
@@ -173,15 +221,16 @@ def choose(
     """
     # torch.compile traces this once a graph, and would warn about a cache.
     decide = _choose if torch.compiler.is_compiling() else _choose_cached
-    return decide(cell, device, dtype, backend, proj)
+    asked = os.environ.get("FASTRNN_BACKEND") if backend == "auto" else None
+    return decide(cell, device, dtype, backend, proj, asked)
 
 
 def _choose(
-    cell: str, device: str, dtype: torch.dtype, backend: str, proj: bool
+    cell: str, device: str, dtype: torch.dtype, backend: str, proj: bool, environment: str | None
 ) -> tuple[str, str]:
     asked = f"backend={backend!r}"
-    if backend == "auto" and os.environ.get("FASTRNN_BACKEND", "auto") != "auto":
-        backend = os.environ["FASTRNN_BACKEND"]
+    if environment not in (None, "", "auto"):
+        backend = environment
         asked = f"FASTRNN_BACKEND={backend}"
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
@@ -205,7 +254,8 @@ def _choose(
             )
         refusals.append(f"not {candidate}: {refusal}")
     reason = "; ".join(refusals)
-    warnings.warn(f"fastrnn runs {cell} on its slow reference backend: {reason}", stacklevel=2)
+    if not torch.compiler.is_compiling():  # which cannot trace a warning
+        warnings.warn(f"fastrnn runs {cell} on its slow reference backend: {reason}", stacklevel=2)
     return "reference", reason
 
 

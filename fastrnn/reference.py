@@ -9,7 +9,7 @@ step are the first rows of the state, and a row that has ended simply stops bein
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,39 @@ def forward(
         finals.append(final)
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
     return output, [torch.stack(states) for states in zip(*finals)]
+
+
+def in_its_precision(
+    cell, input, weights, state, batch_sizes, resets, directions, project
+) -> tuple[Tensor, list[Tensor]]:
+    """`forward` in float32 for lower precisions, results in that of the input."""
+    low = input.dtype in (torch.bfloat16, torch.float16)
+    compute = torch.float32 if low else input.dtype
+    weights, state = [w.to(compute) for w in weights], [s.to(compute) for s in state]
+    output, final = forward(
+        cell, input.to(compute), weights, state, batch_sizes, resets, directions, project
+    )
+    return output.to(input.dtype), [f.to(input.dtype) for f in final]
+
+
+def second_derivatives(
+    primal: Callable[..., tuple[Tensor, ...]],
+    cotangents: Sequence[Tensor],
+    primals: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+) -> tuple[Tensor, ...]:
+    """Gradients of (*cotangents, *primals), through primal's vector-Jacobian product.
+
+    grads: the gradients of what that product gives for each of primals; None stands for zeros.
+    """
+    split = len(cotangents)
+
+    def gradient(*tensors):
+        _, vjp = torch.func.vjp(primal, *tensors[split:])
+        return vjp(tuple(tensors[:split]))
+
+    _, vjp = torch.func.vjp(gradient, *cotangents, *primals)
+    return vjp(tuple(torch.zeros_like(p) if g is None else g for g, p in zip(grads, primals)))
 
 
 def name_weights(weights: Sequence[Tensor], project: bool) -> tuple[Tensor | None, ...]:

@@ -18,8 +18,8 @@ struct Direction {
   void* saved;                        // [N, K+S-1, H], or less if partial; null: nothing
   const void* d_state_n[kMaxStates];  // [B, H]; null: zeros
   void* d_state0[kMaxStates];         // [B, H], all of them or null: not wanted
-  void *d_w_ih, *d_w_hh;              // [G*H, I] or null, [G*H, H]
-  void *d_b_ih, *d_b_hh;              // [G*H] or null
+  void *d_w_ih, *d_w_hh;              // [G*H, I], [G*H, H]; null: not wanted
+  void *d_b_ih, *d_b_hh;              // [G*H], likewise
 };
 
 // Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, all at the same time.
@@ -37,9 +37,10 @@ struct ScanParams {
   const void* input;           // row (t, b) at input + t*input_t + b*input_b, or packed
   int64_t input_t, input_b;    // strides in elements; packed rows: step_begin[t]*input_b
   void* output;                // [N, D*H]
-  const void* d_output;        // [N, D*H]
-  void* d_input;               // [N, I], or null: not wanted
-  int directions;              // D
+  const void* d_output;        // rows as the input's, with strides of its own; null: zeros
+  int64_t d_output_t, d_output_b;
+  void* d_input;   // [N, I], or null: not wanted
+  int directions;  // D
   Direction dir[2];
   void* workspace;
   int threads;

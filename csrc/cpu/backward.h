@@ -80,7 +80,7 @@ class Backward {
         block_rows_(rows_of_block(s)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         several_(s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads),
-        lent_(s.T > kDirectSteps && !several_ && Matrix<T>::whole(G * s.H, s.H)),
+        lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
         w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace,
               s.threads, lent_),
         panels_(w_hh_.panels),
@@ -201,7 +201,7 @@ class Backward {
   FASTRNN_INLINE void cell(Worker& w, int64_t t, int64_t b, int64_t n, int64_t at, int64_t p,
                            const A* recurrent) {
     using V = Vec<A>;
-    const T* d_out = static_cast<const T*>(s_.d_output) + (n * s_.directions + w.d) * s_.H;
+    const T* d_out = rows_.d_output(w.d, t, b, zeros_);
     const T *keep[K + 1], *before[S] = {}, *after[S];
     for (int k = 0; k < K; ++k) {
       keep[k] = recompute_.wanted() ? values_.row(at, k) : saved_.row(w.d, n) + k * s_.H;

@@ -55,23 +55,31 @@ class BlockGrad {
     if (dir.d_b_hh) {
       weight_grad_.add_bias(block.d_r, block.count, gradient(block, dir.d_b_hh, 3), rank, size);
     }
-    T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
-      return rows_.hidden_before(block.d, t, b, zeros);
-    });
-    bool any = false;  // is there a row whose h is not zeros?
-    for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
-    const int64_t rows = any ? block.count : 0;
-    weight_grad_.pair(block.d_r, block.count, rank, size);
-    weight_grad(rows, hidden_, h, block.d_r, gradient(block, dir.d_w_hh, 1), rank, size, barrier);
+    if (dir.d_w_hh) {
+      hidden_grad(block, zeros, rank, size, barrier);
+      barrier.wait(size);
+    }
     if (!dir.d_w_ih) return;
-    barrier.wait(size);
     T* const* x = pointers(block, rank, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
-    if (block.d_x != block.d_r) weight_grad_.pair(block.d_x, block.count, rank, size);
+    if (block.d_x != block.d_r || !dir.d_w_hh) {
+      weight_grad_.pair(block.d_x, block.count, rank, size);
+    }
     weight_grad(block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0),
                 rank, size, barrier);
   }
 
  private:
+  void hidden_grad(const Block<T>& block, const T* zeros, int rank, int size, Barrier& barrier) {
+    T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
+      return rows_.hidden_before(block.d, t, b, zeros);
+    });
+    bool any = false;  // is there a row whose h is not zeros?
+    for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
+    weight_grad_.pair(block.d_r, block.count, rank, size);
+    weight_grad(any ? block.count : 0, hidden_, h, block.d_r,
+                gradient(block, s_.dir[block.d].d_w_hh, 1), rank, size, barrier);
+  }
+
   // A block that stays the only one takes each panel of a large W_ih once.
   static Packing packing(const ScanParams& s, int64_t gates, bool several, int64_t direct_steps) {
     constexpr int64_t kLarge = 1 << 20;

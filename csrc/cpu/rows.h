@@ -62,6 +62,13 @@ struct Rows {
     const T* x = static_cast<const T*>(s.input);
     return s.step_begin ? x + (s.step_begin[t] + b) * s.input_b : x + t * s.input_t + b * s.input_b;
   }
+  // [H]: dL/dh of the output; zeros [H] where there is none.
+  FASTRNN_INLINE const T* d_output(int d, int64_t t, int64_t b, const T* zeros) const {
+    if (!s.d_output) return zeros;
+    const int64_t at =
+        s.step_begin ? (s.step_begin[t] + b) * s.d_output_b : t * s.d_output_t + b * s.d_output_b;
+    return static_cast<const T*>(s.d_output) + at + d * s.H;
+  }
   FASTRNN_INLINE T* output(int d, int64_t n) const {
     return static_cast<T*>(s.output) + (n * s.directions + d) * s.H;
   }

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import ops
 from . import layer as layers
 from .layer import Layer
 
@@ -83,7 +84,7 @@ def forward(
 def backward(
     scan: Scan,
     cell: str,
-    grad_output: Tensor,  # [.., D*H]
+    grad_output: Tensor | None,  # [.., D*H]; None: zeros
     grad_final: Sequence[Tensor],  # S tensors [D, B, H]
     input: Tensor,
     weights: Sequence[Tensor],
@@ -94,20 +95,21 @@ def backward(
     resets: Tensor | None,
     directions: int,
     project: bool,
-    need_input: bool,
-    need_state: bool,
+    needs: int,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """`fastrnn::backward`: gradients of (input, weights, S initial states, or none of these)."""
     layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
+    need_input, need_state = needs & ops.NEED_INPUT, needs & ops.NEED_STATE
     if layer.N == 0:
         grad_input = torch.zeros_like(input) if need_input else input.new_empty(0)
         grad_state = [_own(g) for g in grad_final if need_state]
         return grad_input, [torch.zeros_like(w) for w in weights], grad_state
     output = output.reshape(layer.N, -1).contiguous()
+    grad_output = torch.zeros_like(output) if grad_output is None else grad_output
     grads = grad_output.reshape(layer.N, -1).contiguous(), [g.contiguous() for g in grad_final]
     dx, dr, grad_state = scan.backward(layer, *grads, output, saved.contiguous())
     lines = input.reshape(layer.N, -1)
-    grad_weights = _weight_gradients(layer, lines if project else None, output, dx, dr)
+    grad_weights = _weight_gradients(layer, lines if project else None, output, dx, dr, needs)
     if not need_input:
         grad_input = input.new_empty(0)
     elif project:
@@ -134,22 +136,27 @@ def _weight_gradients(
     output: Tensor,  # [N, D*H]
     dx: Tensor,  # [N, D*G*H]
     dr: Tensor,  # [N, D*G*H]
+    needs: int,
 ) -> list[Tensor]:
-    """One GEMM or sum over all lines for each weight, in torch.nn's order."""
+    """One GEMM or sum over all lines for each weight that needs it, in torch.nn's order."""
     gates = layer.spec.gates * layer.H
-    gradients = []
+    w_ih, w_hh, b_ih, b_hh = (needs & bit for bit in ops.WEIGHT_BITS)
+    gradients: list[Tensor | None] = []
     for d in range(layer.D):
         dx_d, dr_d = dx[:, d * gates : (d + 1) * gates], dr[:, d * gates : (d + 1) * gates]
         if lines is not None:
-            gradients.append(dx_d.t() @ lines)
-        h = output[:, d * layer.H : (d + 1) * layer.H]
-        h = _entering_h(layer, h, layer.state[0][d], reverse=layer.reverse or d == 1)
-        gradients.append(dr_d.t() @ h)
+            gradients.append(dx_d.t() @ lines if w_ih else None)
+        if w_hh:
+            h = output[:, d * layer.H : (d + 1) * layer.H]
+            h = _entering_h(layer, h, layer.state[0][d], reverse=layer.reverse or d == 1)
+        gradients.append(dr_d.t() @ h if w_hh else None)
         if layer.b_ih:
-            gradients.append(dx_d.sum(0))
+            gradients.append(dx_d.sum(0) if b_ih else None)
         if layer.b_hh is not None:
-            gradients.append(gradients[-1].clone() if dr is dx and layer.b_ih else dr_d.sum(0))
-    return gradients
+            same = dr is dx and layer.b_ih and b_ih
+            again = gradients[-1].clone() if same and b_hh else None
+            gradients.append(again if again is not None else dr_d.sum(0) if b_hh else None)
+    return [dx.new_empty(0) if g is None else g for g in gradients]
 
 
 def _entering_h(layer: Layer, h: Tensor, initial: Tensor, reverse: bool) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .. import cells
+from .. import cells, ops
 from ..reference import REVERSE, name_weights
 
 
@@ -65,6 +65,7 @@ def read(
     project: bool,
 ) -> Layer:
     """The layer of a call of the ops. It holds contiguous tensors, copied only where it must."""
+    ops.check_devices(input, weights, state)
     D, B, H = state[0].shape
     count = len(weights) // D
     named = [name_weights(weights[d * count : (d + 1) * count], project) for d in range(D)]

@@ -20,10 +20,9 @@ _LIBRARY.define(
     " -> (Tensor output, Tensor[] final, Tensor saved)"
 )
 _LIBRARY.define(
-    "triton_backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor input,"
+    "triton_backward(str cell, Tensor? grad_output, Tensor[] grad_final, Tensor input,"
     " Tensor[] weights, Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes,"
-    " Tensor? resets, int directions, bool project, bool need_input,"
-    " bool need_state)"
+    " Tensor? resets, int directions, bool project, int needs)"
     " -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)"
 )
 for _device in ("CPU", "CUDA"):

@@ -1,0 +1,328 @@
+"""The ops that compiled and exported graphs hold: those of `ops`, without lists of results.
+
+    fastrnn::forward_flat(str cell, Tensor input, Tensor[] weights, Tensor? state,
+                          Tensor? batch_sizes, Tensor? resets, int directions, bool project,
+                          int save)
+        -> (Tensor output, Tensor final, Tensor saved)
+    fastrnn::backward_flat(str cell, Tensor? grad_output, Tensor? grad_final, Tensor input,
+                           Tensor[] weights, Tensor? state, Tensor output, Tensor saved,
+                           Tensor? batch_sizes, Tensor? resets, int directions, bool project,
+                           int needs)
+        -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih,
+            Tensor grad_b_hh, Tensor grad_state)
+
+state, final and their gradients are [S, D, B, H], the weights' gradients [D, ..] by kind; None is
+zeros, and [0] is what nobody wanted. Inductor's C++ code takes neither empty lists nor lists of
+results. The derivative belongs to the op itself, so that an exported program can be trained; where
+forward has saved nothing, it is run again. `triton_forward_flat` and `triton_backward_flat` have
+the same schemas.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import cells, ops, reference
+
+_BEFORE = "Tensor input, Tensor[] weights, Tensor? state, "
+_AFTER = "Tensor? batch_sizes, Tensor? resets, int directions, bool project, "
+FORWARD_SCHEMA = (
+    f"(str cell, {_BEFORE}{_AFTER}int save) -> (Tensor output, Tensor final, Tensor saved)"
+)
+BACKWARD_SCHEMA = (
+    f"(str cell, Tensor? grad_output, Tensor? grad_final, {_BEFORE}Tensor output, Tensor saved, "
+    f"{_AFTER}int needs) -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, "
+    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_state)"
+)
+PREFIXES = {"native": "", "triton": "triton_"}
+
+
+def scan(
+    backend: str,
+    cell: str,
+    input: Tensor,
+    weights: Sequence[Tensor],
+    state: Sequence[Tensor] | None,
+    batch_sizes: Tensor | None,
+    resets: Tensor | None,
+    directions: int,
+    project: bool,
+    save: int,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer as one op of a graph: (output, S final states)."""
+    if backend == "triton":
+        define_triton()
+    op = getattr(torch.ops.fastrnn, f"{PREFIXES[backend]}forward_flat").default
+    output, final, _ = op(
+        cell, input, weights, torch.stack(tuple(state)) if state else None, batch_sizes, resets,
+        directions, project, save,
+    )  # fmt: skip
+    return output, final.unbind()
+
+
+def _sizes(cell, input, weights, state, directions, project) -> tuple[int, ...]:
+    """S, D, B, H of a call."""
+    d = 2 if directions == reference.BOTH else 1
+    b = input.shape[1] if state is None else state.shape[2]
+    return cells.get(cell).states, d, b, weights[1 if project else 0].shape[1]
+
+
+def _fake_forward(
+    cell, input, weights, state, batch_sizes, resets, directions, project, save
+) -> tuple[Tensor, Tensor, Tensor]:
+    sizes = _sizes(cell, input, weights, state, directions, project)
+    states = input.new_empty(sizes) if state is None else state
+    output, _, saved = ops.fake_forward(
+        cell, input, weights, states.unbind(), batch_sizes, resets, directions, project, save
+    )
+    return output, input.new_empty(sizes), saved
+
+
+def _fake_backward(
+    cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
+    directions, project, needs,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    d = 2 if directions == reference.BOTH else 1
+    by_kind = dict(zip(ops.weight_bits(len(weights) // d, project), weights))
+    kinds = [
+        input.new_empty((d, *by_kind[bit].shape) if bit in by_kind and needs & bit else 0)
+        for bit in ops.WEIGHT_BITS
+    ]
+    want_state = state is not None and needs & ops.NEED_STATE
+    return (
+        input.new_empty(input.shape if needs & ops.NEED_INPUT else 0),
+        *kinds,
+        input.new_empty(state.shape if want_state else 0),
+    )
+
+
+def _forward_by_lists(forward: Callable) -> Callable:
+    """The flat forward of a backend whose own op returns lists."""
+
+    def flat(
+        cell, input, weights, state, batch_sizes, resets, directions, project, save
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        sizes = _sizes(cell, input, weights, state, directions, project)
+        states = (input.new_zeros(sizes) if state is None else state).unbind()
+        output, final, saved = forward(
+            cell, input, weights, states, batch_sizes, resets, directions, project, save
+        )
+        return output, torch.stack(final), saved
+
+    return flat
+
+
+def _backward_by_lists(backward: Callable) -> Callable:
+    """The flat backward, likewise."""
+
+    def flat(
+        cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
+        directions, project, needs,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        sizes = _sizes(cell, input, weights, state, directions, project)
+        states = (input.new_zeros(sizes) if state is None else state).unbind()
+        finals = (input.new_zeros(sizes) if grad_final is None else grad_final).unbind()
+        if state is None:
+            needs &= ~ops.NEED_STATE
+        grad_input, grad_weights, grad_state = backward(
+            cell, grad_output, finals, input, weights, states, output, saved, batch_sizes, resets,
+            directions, project, needs,
+        )  # fmt: skip
+        count = len(weights) // sizes[1]
+        kinds = {
+            bit: torch.stack(grad_weights[i::count])
+            for i, bit in enumerate(ops.weight_bits(count, project))
+            if needs & bit
+        }
+        none = input.new_empty(0)
+        return (
+            grad_input,
+            *(kinds.get(bit, none) for bit in ops.WEIGHT_BITS),
+            torch.stack(grad_state) if grad_state else none.clone(),
+        )
+
+    return flat
+
+
+class _Scan(torch.autograd.Function):
+    """The derivative of a flat forward op; `forward` is that op below autograd."""
+
+    @staticmethod
+    def forward(ctx, forward, backward, settings, batch_sizes, resets, input, state, *weights):
+        cell, directions, project, save = settings
+        output, final, saved = forward(
+            cell, input, weights, state, batch_sizes, resets, directions, project, save
+        )
+        ctx.settings, ctx.ops = settings, (forward, backward)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(saved)
+        ctx.save_for_backward(batch_sizes, resets, output, saved, input, state, *weights)
+        return output, final, saved
+
+    @staticmethod
+    def backward(ctx, grad_output, grad_final, _):
+        cell, directions, project, save = ctx.settings
+        batch_sizes, resets, output, saved, input, state, *weights = ctx.saved_tensors
+        need_input, need_state, *need_weights = ctx.needs_input_grad[5:]
+        forward, backward = ctx.ops
+        call = cell, input, weights, state, batch_sizes, resets, directions, project
+        if save == ops.SAVE_NOTHING:
+            saved = forward(*call, ops.SAVE_ALL)[2]
+        bits = _bits(weights, directions, project)
+        needs = ops.NEED_INPUT * need_input | ops.NEED_STATE * need_state
+        for bit, need in zip(bits, need_weights):
+            needs |= bit * need
+        grad_input, *kinds, grad_state = backward(
+            cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
+            resets, directions, project, needs,
+        )  # fmt: skip
+        grad_weights = zip(_by_weight(kinds, bits, directions, needs), need_weights)
+        return (
+            *[None] * 5,
+            grad_input if need_input else None,
+            grad_state if need_state else None,
+            *(g if need else None for g, need in grad_weights),
+        )
+
+
+class _Gradient(torch.autograd.Function):
+    """The derivative of a flat backward op, through the reference."""
+
+    @staticmethod
+    def forward(ctx, backward, settings, batch_sizes, resets, saved, output, *differentiable):
+        cell, directions, project, needs = settings
+        grad_output, grad_final, input, state, *weights = differentiable
+        ctx.settings = settings
+        ctx.save_for_backward(batch_sizes, resets, output, *differentiable)
+        return backward(
+            cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
+            resets, directions, project, needs,
+        )  # fmt: skip
+
+    @staticmethod
+    def backward(ctx, grad_input, *rest):
+        cell, directions, project, needs = ctx.settings
+        *kinds, grad_state = rest
+        batch_sizes, resets, output, *differentiable = ctx.saved_tensors
+        grad_output, grad_final, input, state, *weights = differentiable
+        sizes = _sizes(cell, input, weights, state, directions, project)
+        state, grad_final = (
+            input.new_zeros(sizes) if t is None else t for t in (state, grad_final)
+        )
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
+
+        def primal(input, state, *weights):
+            output, final = reference.in_its_precision(
+                cell, input, weights, state.unbind(), batch_sizes, resets, directions, project
+            )
+            return output, torch.stack(final)
+
+        bits = _bits(weights, directions, project)
+        grads = [
+            grad_input if needs & ops.NEED_INPUT else None,
+            grad_state if needs & ops.NEED_STATE else None,
+            *_by_weight(kinds, bits, directions, needs),
+        ]
+        derivatives = reference.second_derivatives(
+            primal, (grad_output, grad_final), (input, state, *weights), grads
+        )
+        needed = ctx.needs_input_grad[6:]
+        return *[None] * 6, *(g if need else None for g, need in zip(derivatives, needed))
+
+
+def _bits(weights: Sequence[Tensor], directions: int, project: bool) -> tuple[int, ...]:
+    """The bit in `needs` of each weight."""
+    d = 2 if directions == reference.BOTH else 1
+    return ops.weight_bits(len(weights) // d, project) * d
+
+
+def _by_weight(
+    kinds: Sequence[Tensor], bits: Sequence[int], directions: int, needs: int
+) -> list[Tensor | None]:
+    """The gradient of each weight, from those of each kind [D, ..]."""
+    of = dict(zip(ops.WEIGHT_BITS, kinds))
+    count = len(bits) // (2 if directions == reference.BOTH else 1)
+    return [of[bit][i // count] if needs & bit else None for i, bit in enumerate(bits)]
+
+
+# apply as a C++ operator has it: torch.func's transforms have been taken care of by then.
+_apply_scan = super(torch.autograd.Function, _Scan).apply
+_apply_gradient = super(torch.autograd.Function, _Gradient).apply
+
+
+def _differentiable(name: str, rule: Callable) -> None:
+    """Gives an op its autograd kernel: rule(the op without one, *arguments)."""
+    op = getattr(torch.ops.fastrnn, name).default
+
+    def kernel(keyset, *arguments):
+        def below(*arguments):
+            with torch._C._AutoDispatchBelowAutograd():
+                return op.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+            return rule(below, *arguments)
+        return below(*arguments)
+
+    _LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
+
+
+def _register(prefix: str) -> None:
+    """Fakes, derivatives and vmap rules of a pair of flat ops."""
+    forward, backward = f"{prefix}forward_flat", f"{prefix}backward_flat"
+    for name, fake in ((forward, _fake_forward), (backward, _fake_backward)):
+        torch.library.register_fake(f"fastrnn::{name}", fake)
+        op = getattr(torch.ops.fastrnn, name).default
+        torch.library.register_vmap(f"fastrnn::{name}", ops.one_by_one(op))
+    backward_op = getattr(torch.ops.fastrnn, backward).default
+
+    def scan_rule(
+        below, cell, input, weights, state, batch_sizes, resets, directions, project, save
+    ):
+        settings = cell, directions, project, save
+        return _apply_scan(
+            below, backward_op, settings, batch_sizes, resets, input, state, *weights
+        )
+
+    def gradient_rule(
+        below, cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
+        resets, directions, project, needs,
+    ):  # fmt: skip
+        settings = cell, directions, project, needs
+        return _apply_gradient(
+            below, settings, batch_sizes, resets, saved, output, grad_output, grad_final, input,
+            state, *weights,
+        )  # fmt: skip
+
+    _differentiable(forward, scan_rule)
+    _differentiable(backward, gradient_rule)
+
+
+_LIBRARY = torch.library.Library("fastrnn", "FRAGMENT")
+
+
+def _implement(prefix: str, devices: Sequence[str], forward: Callable, backward: Callable) -> None:
+    for device in devices:
+        _LIBRARY.impl(f"{prefix}forward_flat", _forward_by_lists(forward), device)
+        _LIBRARY.impl(f"{prefix}backward_flat", _backward_by_lists(backward), device)
+
+
+@functools.cache
+def define_triton() -> None:
+    """The flat ops of the Triton backend, which is imported only where it is asked for."""
+    from . import triton  # noqa: F401  defines triton_forward and triton_backward
+
+    _LIBRARY.define("triton_forward_flat" + FORWARD_SCHEMA)
+    _LIBRARY.define("triton_backward_flat" + BACKWARD_SCHEMA)
+    pair = torch.ops.fastrnn.triton_forward, torch.ops.fastrnn.triton_backward
+    _implement("triton_", ("CPU", "CUDA"), *pair)
+    _register("triton_")
+
+
+if ops.NATIVE_BUILT:
+    _register("")
+    if ops.BUILD_INFO["cuda_archs"]:
+        _implement("", ("CUDA",), torch.ops.fastrnn.forward, torch.ops.fastrnn.backward)
