@@ -20,11 +20,11 @@ the same schemas.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function
 
 from . import cells, ops, reference
 
@@ -249,9 +249,10 @@ def _by_weight(
     return [of[bit][i // count] if needs & bit else None for i, bit in enumerate(bits)]
 
 
-# apply as a C++ operator has it: torch.func's transforms have been taken care of by then.
-_apply_scan = super(torch.autograd.Function, _Scan).apply
-_apply_gradient = super(torch.autograd.Function, _Gradient).apply
+def _apply(function: type[torch.autograd.Function], *arguments):
+    """function.apply at the level of torch.func's transforms that the dispatcher is at."""
+    with enable_single_level_autograd_function():
+        return super(torch.autograd.Function, function).apply(*arguments)
 
 
 def _differentiable(name: str, rule: Callable) -> None:
@@ -283,8 +284,8 @@ def _register(prefix: str) -> None:
         below, cell, input, weights, state, batch_sizes, resets, directions, project, save
     ):
         settings = cell, directions, project, save
-        return _apply_scan(
-            below, backward_op, settings, batch_sizes, resets, input, state, *weights
+        return _apply(
+            _Scan, below, backward_op, settings, batch_sizes, resets, input, state, *weights
         )
 
     def gradient_rule(
@@ -292,10 +293,10 @@ def _register(prefix: str) -> None:
         resets, directions, project, needs,
     ):  # fmt: skip
         settings = cell, directions, project, needs
-        return _apply_gradient(
-            below, settings, batch_sizes, resets, saved, output, grad_output, grad_final, input,
-            state, *weights,
-        )  # fmt: skip
+        differentiable = grad_output, grad_final, input, state, *weights
+        return _apply(
+            _Gradient, below, settings, batch_sizes, resets, saved, output, *differentiable
+        )
 
     _differentiable(forward, scan_rule)
     _differentiable(backward, gradient_rule)
@@ -310,9 +311,11 @@ def _implement(prefix: str, devices: Sequence[str], forward: Callable, backward:
         _LIBRARY.impl(f"{prefix}backward_flat", _backward_by_lists(backward), device)
 
 
-@functools.cache
-def define_triton() -> None:
+@torch.compiler.assume_constant_result
+def define_triton() -> bool:
     """The flat ops of the Triton backend, which is imported only where it is asked for."""
+    if hasattr(torch.ops.fastrnn, "triton_forward_flat"):
+        return True
     from . import triton  # noqa: F401  defines triton_forward and triton_backward
 
     _LIBRARY.define("triton_forward_flat" + FORWARD_SCHEMA)
@@ -320,6 +323,7 @@ def define_triton() -> None:
     pair = torch.ops.fastrnn.triton_forward, torch.ops.fastrnn.triton_backward
     _implement("triton_", ("CPU", "CUDA"), *pair)
     _register("triton_")
+    return True
 
 
 if ops.NATIVE_BUILT:

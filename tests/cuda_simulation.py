@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from helpers import assert_as_exact, oracle, problem
 
+from fastrnn import ops
 from fastrnn.gpu import host
 from fastrnn.gpu.native import CudaScan
 
@@ -106,7 +107,17 @@ def on_kernels(simulator: Simulator, engine: str, kind: str, arguments):
         given = [t.clone() for t in (output, saved, *grads)]
         cell, input, weights, state, *rest = arguments
         g_input, g_weights, g_state = host.backward(
-            scan, cell, grads[0], grads[1:], input, weights, state, output, saved, *rest, True, True
+            scan,
+            cell,
+            grads[0],
+            grads[1:],
+            input,
+            weights,
+            state,
+            output,
+            saved,
+            *rest,
+            ops.NEED_INPUT | ops.NEED_STATE | ops.NEED_WEIGHTS,
         )
         assert_bits([output, saved, *grads], given)
     return [output, *final, g_input, *g_weights, *g_state]

@@ -139,12 +139,36 @@ def test_a_changed_weight_is_noticed(cell, backend):
 
 @backends(kernels=True)
 @each_cell()
-def test_output_may_not_be_changed_before_backward(cell, backend):
-    layer = fast(cell, 4, 6, backend=backend)
-    output, _ = layer(randn(5, 3, 4))
-    output.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        output.sum().backward()
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_output_may_be_changed_before_backward(cell, backend, batch_first):
+    """Gradients are those of the output as it was, in whole, in part, and of states that follow."""
+    layer = fast(
+        cell, 4, 6, num_layers=2, bidirectional=True, batch_first=batch_first, backend=backend
+    )
+    x = randn(5, 3, 4, grad=True)
+    inputs = [x, *layer.parameters()]
+
+    def loss(in_place: bool):
+        output, final = layer(x)
+        if in_place:
+            output.mul_(output.detach() + 2)
+            output[1].clamp_(min=-0.01)
+        else:
+            output = output * (output.detach() + 2)
+            output = torch.cat([output[:1], output[1:2].clamp(min=-0.01), output[2:]])
+        return output.pow(2).sum() + sum(f.sum() for f in flat(final))
+
+    expected = torch.autograd.grad(loss(False), inputs)
+    assert_same(torch.autograd.grad(loss(True), inputs), expected, 1e-6)
+
+
+def test_output_changed_under_no_grad():
+    layer, x = fast("gru", 4, 6), randn(5, 3, 4)
+    expected = torch.autograd.grad(layer(x)[0].sum(), layer.weight_hh_l0)
+    output, _ = layer(x)
+    with torch.no_grad():
+        output.zero_()
+    assert_same(torch.autograd.grad(output.sum(), layer.weight_hh_l0), expected, 0.0)
 
 
 @backends()

@@ -10,6 +10,8 @@ from fastrnn import ops
 from fastrnn.gpu import host, layer, native
 from fastrnn.reference import FORWARD, REVERSE
 
+NEED_ALL = ops.NEED_INPUT | ops.NEED_STATE | ops.NEED_WEIGHTS
+
 
 class PlainScan:
     """`host.Scan` by autograd: what it must be given and must return, and nothing clever."""
@@ -96,7 +98,7 @@ def run(cell, scan, sizes=None, directions=1, resets=False, bias=True, project=T
     with torch.no_grad():
         output, final, saved = host.forward(scan, cell, *arguments, True)
         given = cell, grads[0], grads[1:], *arguments[:3], output, saved, *arguments[3:]
-        g_input, g_weights, g_state = host.backward(scan, *given, True, True)
+        g_input, g_weights, g_state = host.backward(scan, *given, NEED_ALL)
     return [output, *final, g_input, *g_weights, *g_state], [*exact, *expected]
 
 
@@ -121,7 +123,7 @@ def test_no_lines(shape):
         )
         grads = host.backward(
             None, "lstm", output, final, input, weights, state, output, saved, None, None, 1, True,
-            True, True,
+            NEED_ALL,
         )  # fmt: skip
     assert_same([output, *final], exact, 0.0)
     assert_same([*grads[0:1], *grads[1], *grads[2]],
@@ -179,7 +181,7 @@ def test_autocast_changes_nothing():
     def call():
         output, final, saved = host.forward(scan, "gru", *arguments, True)
         given = "gru", output, final, *arguments[:3], output, saved, *arguments[3:]
-        grads = host.backward(scan, *given, True, True)
+        grads = host.backward(scan, *given, NEED_ALL)
         return [output, *final, grads[0], *grads[1], *grads[2]]
 
     with torch.no_grad():

@@ -48,9 +48,9 @@ def test_opcheck(cell, kind, backend):
         if save == ops.SAVE_NOTHING:
             continue
         grads = (cell, output, final, input, weights, state, output, saved, batch_sizes, resets)
-        for need_state in (True, False):
-            needs = kind != "ready_gx", need_state
-            torch.library.opcheck(backward, (*grads, directions, project, *needs))
+        every = ops.NEED_WEIGHTS | ops.NEED_INPUT * (kind != "ready_gx")
+        for needs in (every | ops.NEED_STATE, every, ops.NEED_INPUT | ops.WEIGHT_BITS[1]):
+            torch.library.opcheck(backward, (*grads, directions, project, needs))
 
 
 @backends(kernels=True, interpreted=True)
@@ -68,6 +68,7 @@ def test_saved_values(cell, backend):
         assert_same(final[1], torch.stack([c[0, -1], c[1, 0]]), 0.0)
 
 
+NEED_ALL = ops.NEED_INPUT | ops.NEED_STATE | ops.NEED_WEIGHTS
 SIZES = {  # T, B, I, H: of one step; several blocks of rows; a long sum and a panel in part
     "one_step": (1, 3, 5, 17),
     "blocks": (70, 33, 9, 40),
@@ -95,7 +96,7 @@ def test_partial_saving(cell, kind, threads, backend):
         assert part.shape[2] == spec.kept + spec.states - 1
         plain, again = (
             backward(cell, torch.ones_like(output), final, input, weights, state, output, s,
-                     batch_sizes, resets, directions, project, True, True)
+                     batch_sizes, resets, directions, project, NEED_ALL)
             for s in (saved, part)
         )  # fmt: skip
         assert_same(again, plain, 0.0)
@@ -152,9 +153,9 @@ def test_any_strides(cell, backend):
     grad = torch.ones(1, device=DEVICE).expand(4, 3, 6)
     zeros = [torch.zeros_like(s) for s in state]
     a = backward(cell, grad.contiguous(), zeros, input, weights, state, plain[0], plain[2],
-                 None, None, 1, True, True, True)  # fmt: skip
+                 None, None, 1, True, NEED_ALL)  # fmt: skip
     b = backward(cell, grad, [strided(z) for z in zeros], *odd, strided(plain[0]),
-                 strided(plain[2]), None, None, 1, True, True, True)  # fmt: skip
+                 strided(plain[2]), None, None, 1, True, NEED_ALL)  # fmt: skip
     assert_same([a[0], *a[1], *a[2]], [b[0], *b[1], *b[2]], 1e-6)
 
 
@@ -196,8 +197,8 @@ def test_nothing_given_is_zeros(cell, size, reset):
 
         output, _, saved = expected
         kept = output, saved, None, resets, *rest
-        a = backward(cell, output, zeros, input, weights, zeros, *kept, True, True)
-        b = backward(cell, output, [], input, weights, [], *kept, True, False)
+        a = backward(cell, output, zeros, input, weights, zeros, *kept, NEED_ALL)
+        b = backward(cell, output, [], input, weights, [], *kept, NEED_ALL - ops.NEED_STATE)
         assert a[2] and not b[2]
         assert_same([b[0], *b[1]], [a[0], *a[1]], 0.0)
 
@@ -211,14 +212,14 @@ def test_what_may_be_empty():
     torch.library.opcheck(forward, dense)
     output, final, saved = forward(*dense)
     kept = output, saved, None, None, 3, True
-    for needs in ((True, False), (False, False), (True, True)):
-        torch.library.opcheck(backward, ("lstm", output, [], *dense[1:4], *kept, *needs))
+    for needs in (NEED_ALL, ops.NEED_WEIGHTS, NEED_ALL - ops.NEED_STATE):
+        torch.library.opcheck(backward, ("lstm", output, [], *dense[1:4], *kept, needs))
 
     sizes = torch.tensor([3] * 4)
     with pytest.raises(RuntimeError, match="state must be 2 tensors, got 0"):
         forward("lstm", input.flatten(0, 1), weights, [], sizes, None, 3, True, 0)
     with pytest.raises(RuntimeError, match="grad_final must be 2 tensors or none, got 1"):
-        backward("lstm", output, final[:1], input, weights, state, *kept, True, True)
+        backward("lstm", output, final[:1], input, weights, state, *kept, NEED_ALL)
 
 
 def test_unknown_cell():
