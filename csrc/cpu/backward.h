@@ -248,6 +248,19 @@ class Backward {
   // The initial states' gradients.
   void finish(Worker& w) {
     if (!w.dir().d_state0[0]) return;
+    const Range u = columns(w);
+    if (w_hh_.streams(w.mine.end - w.mine.begin)) {
+      finish_few(w, u);
+    } else {
+      finish_hidden(w);
+    }
+    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
+      for (int k = 1; k < S; ++k) {
+        copy(carry(w, k, b), rows_.state(w.dir().d_state0[k], b), u);
+      }
+    }
+  }
+  void finish_hidden(Worker& w) {
     const int64_t local = w.mine.begin - w.rows.begin;
     for (int64_t p = w.units.begin; p < w.units.end; ++p) {
       const Lane<T>* panel = w_hh_.panel(p, w.rank);
@@ -264,10 +277,15 @@ class Backward {
         }
       }
     }
-    const Range u = columns(w);
+  }
+  void finish_few(Worker& w, Range u) {
+    const T* const* from = w.scratch.next + w.mine.begin - w.rows.begin;
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
-      for (int k = 1; k < S; ++k) {
-        copy(carry(w, k, b), rows_.state(w.dir().d_state0[k], b), u);
+      T* to = rows_.state(w.dir().d_state0[0], b);
+      w_hh_.stream(from + b - w.mine.begin, 1, &to, u);
+      for (int64_t j = u.begin; j < u.end; j += W) {
+        const int64_t left = u.end - j;
+        write(Vec<A>::load(carry(w, 0, b) + j, left) + read(to + j, left), to + j, left);
       }
     }
   }

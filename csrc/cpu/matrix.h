@@ -62,6 +62,12 @@ class Matrix {
   // tile: memory of a group.
   void multiply_rows(const T* from, int64_t ld, T* const* to, int64_t count, bool add, Sum<T>* tile,
                      int rank, int size) const {
+    if (!add && streams(count)) {
+      const Range mine = part(count, rank, size);
+      const T* rows[kStreamRows];
+      for (int64_t i = mine.begin; i < mine.end; ++i) rows[i] = from + i * ld;
+      return stream(rows + mine.begin, mine.end - mine.begin, to + mine.begin, {0, panels.H});
+    }
     // Each panel that is packed now serves all rows.
     const bool by_panels = packing_ == Packing::kPanelwise;
     const Range mine = by_panels ? Range{0, count} : part(count, rank, size);
@@ -77,9 +83,51 @@ class Matrix {
     }
   }
 
+  // Whether stream() serves so many rows.
+  bool streams(int64_t count) const {
+    return packing_ == Packing::kInPlace && count <= kStreamRows;
+  }
+  // to[i] = from[i] . M for few rows and some columns. M is read once, from end to end, where
+  // panels would take it in pieces far apart; every sum has the order of multiply().
+  void stream(const T* const* from, int64_t count, T* const* to, Range columns) const {
+    if constexpr (!kPairs) {
+      const int64_t width = columns.end - columns.begin;
+      for (int64_t i = 0; i < count; ++i) memset(to[i] + columns.begin, 0, width * sizeof(T));
+      int64_t k = 0;
+      for (; k + kStreamDepth <= K_; k += kStreamDepth) {
+        for (int64_t i = 0; i < count; ++i) add_depths<kStreamDepth>(from[i], k, to[i], columns);
+      }
+      for (; k < K_; ++k) {
+        for (int64_t i = 0; i < count; ++i) add_depths<1>(from[i], k, to[i], columns);
+      }
+    }
+  }
+
   const Panels<Sum<T>> panels;  // of M's columns
 
  private:
+  static constexpr int64_t kStreamRows = 4;
+  static constexpr int kStreamDepth = 8;
+
+  // to[columns] += x[k, k + N) . M[k, k + N)
+  template <int N>
+  FASTRNN_INLINE void add_depths(const T* x, int64_t k, T* to, Range columns) const {
+    using V = Vec<T>;
+    typename V::N factor[N];
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) factor[i] = V(x[k + i]).v;
+    const T* m = source_ + k * panels.H;
+    for (int64_t j = columns.begin; j < columns.end; j += W) {
+      const int64_t left = columns.end - j;
+      typename V::N sum = V::load(to + j, left).v;
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        sum = fused<T>(factor[i], V::load(m + i * panels.H + j, left).v, sum);
+      }
+      V(sum).store(to + j, left);
+    }
+  }
+
   static constexpr int W = Vec<Sum<T>>::W;
   static constexpr bool kPairs = Storage<T>::kPair > 1;
   bool in_place(int64_t p) const {  // a panel narrower than the others cannot be

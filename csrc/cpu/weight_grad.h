@@ -97,12 +97,11 @@ class WeightGrad {
                const Gradient<T>& d_weight, int rank, int size) {
     const Range mine = part(gates_, rank, size);
     for (int64_t g = mine.begin; g < mine.end; ++g) {
+      Vec<A> d[kFewRows];
+      for (int64_t n = 0; n < count; ++n) d[n] = Vec<A>(read(d_gates + n * ld_ + g, 1).v[0]);
       for (int64_t j = 0; j < panels.H; j += W) {
         Vec<A> sum(A(0));
-        for (int64_t n = 0; n < count; ++n) {
-          const Vec<A> d(read(d_gates + n * ld_ + g, 1).v[0]);
-          sum.v += d.v * read(x[n] + j, panels.H - j).v;
-        }
+        for (int64_t n = 0; n < count; ++n) sum.v += d[n].v * read(x[n] + j, panels.H - j).v;
         d_weight.add(sum, g * panels.H + j, panels.H - j);
       }
     }
