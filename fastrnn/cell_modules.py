@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from . import checks, functional
+from .face import HasFace
 
 __all__ = ["FastGRUCell", "FastLSTMCell", "FastRNNCell"]
 
 
-class _FastCellBase(nn.RNNCellBase):
+class _FastCellBase(HasFace, nn.RNNCellBase):
     """One time step with torch.nn's cell parameters: the scan with T = 1."""
 
     cell: str
@@ -17,36 +19,35 @@ class _FastCellBase(nn.RNNCellBase):
     proj_size = 0
     backend: str
 
+    _names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+
     def _weights(self) -> list[Tensor]:
-        weights = [self.weight_ih, self.weight_hh]
-        if self.bias:
-            weights += [self.bias_ih, self.bias_hh]
-        return weights
+        names = self._names if self.bias else self._names[:2]
+        parameters = self._parameters
+        try:
+            return [parameters[name] for name in names]
+        except KeyError:  # a parametrization, pruning or weight_norm made some plain attributes
+            return [getattr(self, name) for name in names]
 
     def __prepare_scriptable__(self):
         checks.no_torchscript()
 
     def forward(self, input: Tensor, hx=None):
         """input [B, I] or [I], hx [B, H] or [H] (FastLSTMCell: (h, c); None: zeros) -> next hx."""
-        checks.cell_input(self, input)
-        hidden, h = self.hidden_size, self.proj_size or self.hidden_size
+        if torch._C._get_tracing_state() is not None:
+            checks.no_torchscript()
+        weights = self._weights()
+        checks.cell_input(self, input, weights[0])
         if hx is None:
             state = None
         elif self.states == 1:
-            state = (checks.cell_state("hx", hx, input, h),)
+            state = (checks.cell_state("hx", hx, input, self.hidden_size),)
         else:
-            if isinstance(hx, Tensor) or len(hx) != 2:
-                raise TypeError(f"hx must be a tuple (h_0, c_0), got a {type(hx).__name__}")
-            state = (
-                checks.cell_state("hx[0] (h_0)", hx[0], input, h),
-                checks.cell_state("hx[1] (c_0)", hx[1], input, hidden),
-            )
+            state = checks.cell_states(self, hx, input)
         unbatched = input.dim() == 1
         if unbatched:
             input, state = input.unsqueeze(0), state and [s.unsqueeze(0) for s in state]
-        final = functional.step(
-            self.cell, input, state, self._weights(), self.proj_size > 0, self.backend
-        )
+        final = functional.step(self.cell, input, state, weights, self.proj_size > 0, self.backend)
         if unbatched:
             final = [s[0] for s in final]
         return final[0] if self.states == 1 else tuple(final)
@@ -54,6 +55,8 @@ class _FastCellBase(nn.RNNCellBase):
 
 class FastRNNCell(_FastCellBase):
     """One step of FastRNN: torch.nn.RNNCell, and nonlinearity="identity"."""
+
+    stands_for = nn.RNNCell
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class FastLSTMCell(_FastCellBase):
 
     cell = "lstm"
     states = 2
+    stands_for = nn.LSTMCell
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class FastGRUCell(_FastCellBase):
     """One step of FastGRU: torch.nn.GRUCell."""
 
     cell = "gru"
+    stands_for = nn.GRUCell
 
     def __init__(
         self,

@@ -124,7 +124,7 @@ def resets(module, resets: Tensor, t: int, b: int, unbatched: bool, device: torc
     return resets.to(device)
 
 
-def cell_input(module, input: Tensor) -> None:
+def cell_input(module, input: Tensor, weight: Tensor) -> None:
     """input [B, I] or [I] of a single-step cell."""
     if not isinstance(input, Tensor):
         raise TypeError(f"input must be a Tensor, got {type(input).__name__}")
@@ -136,13 +136,26 @@ def cell_input(module, input: Tensor) -> None:
         raise RuntimeError(
             f"input must have {module.input_size} features (input_size), got {input.shape[-1]}"
         )
-    weight = module.weight_ih
-    if input.dtype != weight.dtype and not torch._C._is_any_autocast_enabled():
+    if input.dtype != weight.dtype and not (
+        torch._C._is_any_autocast_enabled() and input.is_floating_point()
+    ):
         raise RuntimeError(f"input must have the weights' dtype {weight.dtype}, got {input.dtype}")
-    if input.device != weight.device:
+    if not (input.is_cpu and weight.is_cpu) and input.device != weight.device:
         raise RuntimeError(
             f"input must be on the weights' device {weight.device}, got {input.device}"
         )
+
+
+def cell_states(module, hx, input: Tensor) -> tuple[Tensor, Tensor]:
+    """hx of an LSTM cell."""
+    if isinstance(hx, Tensor) or not isinstance(hx, (tuple, list)) or len(hx) != 2:
+        got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else f"a {type(hx).__name__}"
+        raise TypeError(f"hx must be a tuple (h_0, c_0), got {got}")
+    hidden = module.hidden_size
+    return (
+        cell_state("hx[0] (h_0)", hx[0], input, module.proj_size or hidden),
+        cell_state("hx[1] (c_0)", hx[1], input, hidden),
+    )
 
 
 def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
@@ -151,14 +164,17 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
         raise TypeError(f"{name} must be a Tensor, got {type(s).__name__}")
     if s.dim() not in (1, 2):
         raise ValueError(f"{name} must have 2 dimensions (or 1, unbatched), got {s.dim()}")
-    if s.shape != (*input.shape[:-1], h):
+    expected = (h,) if input.dim() == 1 else (input.shape[0], h)
+    if s.shape != expected:
         raise RuntimeError(
-            f"{name} must have shape {[*input.shape[:-1], h]} to go with an input of shape "
+            f"{name} must have shape {[*expected]} to go with an input of shape "
             f"{[*input.shape]}, got {[*s.shape]}"
         )
-    if s.dtype != input.dtype and not torch._C._is_any_autocast_enabled():
+    if s.dtype != input.dtype and not (
+        torch._C._is_any_autocast_enabled() and s.is_floating_point()
+    ):
         raise RuntimeError(f"{name} must have the input's dtype {input.dtype}, got {s.dtype}")
-    if s.device != input.device:
+    if not (s.is_cpu and input.is_cpu) and s.device != input.device:
         raise RuntimeError(f"{name} must be on the input's device {input.device}, got {s.device}")
     return s
 

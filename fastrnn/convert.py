@@ -1,18 +1,21 @@
 """accelerate and restore: swaps torch.nn's recurrent modules in a model for fastrnn's, and back.
 
-A swapped module keeps everything the old one had: the same Parameter objects, buffers, hooks, mode
-and extra attributes. Only its class, and with it its forward, is another.
+A swapped module stays the same object, with its Parameters, buffers, hooks, mode and attributes:
+whatever holds it goes on working. Only its class, and with it its forward, is another.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 from torch import nn
 from torch.jit import ScriptModule
 
+from . import ops
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
+from .face import change_class
 from .modules import FastGRU, FastLSTM, FastRNN
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,25 +50,21 @@ def _convert(
     model: Model,
     table: dict[type[nn.Module], type[nn.Module]],
     why_not: Callable[[nn.Module], str | None],
-    to: Callable[[nn.Module], nn.Module],
+    change: Callable[[nn.Module], None],
     report: bool,
 ):
     left: dict[str, str] = {}
-    new: dict[int, nn.Module] = {}
-    # Every path to a layer, so that a shared one is swapped at each place, for one and the same.
+    changed: set[int] = set()
+    # Every path to a layer, so that each name of one that is left is reported.
     for name, module in list(model.named_modules(remove_duplicate=False)):
+        if id(module) in changed:
+            continue
         reason = why_not(module)
         if reason:
             left[name] = reason
-        if reason or type(module) not in table:
-            continue
-        if id(module) not in new:
-            new[id(module)] = to(module)
-        if not name:
-            model = new[id(module)]
-            continue
-        parent, _, child = name.rpartition(".")
-        model.get_submodule(parent)._modules[child] = new[id(module)]
+        elif type(module) in table:
+            changed.add(id(module))
+            change(module)
     return (model, left) if report else model
 
 
@@ -75,7 +74,9 @@ def _why_not_fast(module: nn.Module) -> str | None:
         if getattr(module, "original_name", "") in {plain.__name__ for plain in PAIRS}:
             return "it is a TorchScript module: accelerate the model before scripting is undone"
         return None
-    if not isinstance(module, tuple(PAIRS)) or type(module) in PAIRS:
+    if type(module) in PAIRS:
+        return _why_slower(module)
+    if not issubclass(type(module), tuple(PAIRS)):
         return None
     if hasattr(module, "parametrizations"):
         return "it has parametrizations: make it a fastrnn layer first, then register them"
@@ -84,7 +85,7 @@ def _why_not_fast(module: nn.Module) -> str | None:
 
 def _why_not_torch(module: nn.Module) -> str | None:
     if type(module) not in TORCH_OF:
-        if not isinstance(module, tuple(TORCH_OF)):
+        if not issubclass(type(module), tuple(TORCH_OF)):
             return None
         return f"{type(module).__name__} is a subclass of a fastrnn layer"
     if getattr(module, "nonlinearity", None) == "identity":
@@ -94,26 +95,28 @@ def _why_not_torch(module: nn.Module) -> str | None:
     return None
 
 
-def _with_class(module: nn.Module, cls: type[nn.Module]) -> nn.Module:
-    """A module of class cls with everything that module has."""
-    new = cls.__new__(cls)
-    new.__dict__.update(module.__dict__)
-    return new
+def _why_slower(module: nn.Module) -> str | None:
+    """Why a layer would run on the reference, which is slower than torch.nn's own code."""
+    proj = getattr(module, "proj_size", 0) > 0
+    weight = next(module.parameters())
+    cell = getattr(PAIRS[type(module)], "cell", None) or f"rnn_{module.nonlinearity}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backend, reason = ops.choose(cell, weight.device.type, weight.dtype, "auto", proj)
+    return f"it would be slower: {reason}" if backend == "reference" else None
 
 
-def _to_fast(module: nn.Module) -> nn.Module:
-    new = _with_class(module, PAIRS[type(module)])
-    new.__dict__.pop("_flat_weights", None)
-    if isinstance(new, (FastRNN, FastRNNCell)):
-        new.cell = f"rnn_{new.nonlinearity}"
-    new.backend = "auto"
-    return new
+def _to_fast(module: nn.Module) -> None:
+    change_class(module, PAIRS[type(module)])
+    module.__dict__.pop("_flat_weights", None)
+    if isinstance(module, (FastRNN, FastRNNCell)):
+        module.cell = f"rnn_{module.nonlinearity}"
+    module.backend = "auto"
 
 
-def _to_torch(module: nn.Module) -> nn.Module:
-    new = _with_class(module, TORCH_OF[type(module)])
+def _to_torch(module: nn.Module) -> None:
+    change_class(module, TORCH_OF[type(module)])
     for name in ("backend", "cell", "recompute_gates"):
-        new.__dict__.pop(name, None)
-    if isinstance(new, nn.RNNBase):
-        new._init_flat_weights()
-    return new
+        module.__dict__.pop(name, None)
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()

@@ -1,7 +1,8 @@
 """FastRNN, FastLSTM, FastGRU: torch.nn's recurrent layers over fastrnn's scan.
 
 The base class is torch.nn.RNNBase, so parameters, names, initialisation and state_dict are those of
-torch.nn. (torch.compile would refuse a subclass of nn.RNN, nn.LSTM or nn.GRU.) Weights are read
+torch.nn. (torch.compile would refuse a subclass of nn.RNN, nn.LSTM or nn.GRU; isinstance says that
+they are, see face.py.) Weights are read
 from the module at each call, never cached: tying, parametrizations, functional_call just work.
 """
 
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import checks, functional
+from .face import HasFace
 
 __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
 
 
-class _FastBase(nn.RNNBase):
+class _FastBase(HasFace, nn.RNNBase):
     """What the three layers share; a layer adds its constructor and the name of its cell.
 
     recompute_gates: of the values that LSTM and GRU keep for backward, keep fewer (on the CPU 2 of
@@ -176,6 +178,8 @@ class FastRNN(_FastBase):
     arguments, weights and results as torch.nn.RNN.
     """
 
+    stands_for = nn.RNN
+
     def __init__(
         self,
         input_size: int,
@@ -214,6 +218,7 @@ class FastLSTM(_FastBase):
 
     cell = "lstm"
     states = 2
+    stands_for = nn.LSTM
 
     def __init__(
         self,
@@ -247,6 +252,7 @@ class FastGRU(_FastBase):
     """
 
     cell = "gru"
+    stands_for = nn.GRU
 
     def __init__(
         self,

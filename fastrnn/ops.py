@@ -221,7 +221,7 @@ def choose(
     """
     # torch.compile traces this once a graph, and would warn about a cache.
     decide = _choose if torch.compiler.is_compiling() else _choose_cached
-    asked = os.environ.get("FASTRNN_BACKEND") if backend == "auto" else None
+    asked = os.getenv("FASTRNN_BACKEND") if backend == "auto" else None
     return decide(cell, device, dtype, backend, proj, asked)
 
 

@@ -125,9 +125,9 @@ def test_backward_changes_nothing_it_reads(cell, backend):
     before = [t.clone() for t in reads]
     results = [
         backward(
-            cell, reads[0], final, input, weights, state, output, saved, None, resets, 1, True, n, n
+            cell, reads[0], final, input, weights, state, output, saved, None, resets, 1, True, n
         )
-        for n in (True, True, False)
+        for n in (NEED_ALL, False)
     ]
     assert all(torch.equal(a, b) for a, b in zip(before, reads))
     assert torch.equal(results[0][0], results[1][0])

@@ -19,9 +19,9 @@ FASTRNN_HD double tanh(double x) { return ::tanh(x); }
 FASTRNN_HD float relu(float x) { return x < 0.f ? 0.f : x; }
 FASTRNN_HD double relu(double x) { return x < 0. ? 0. : x; }
 
-// 1 where x > 0, else 0.
-FASTRNN_HD float heaviside(float x) { return x > 0.f ? 1.f : 0.f; }
-FASTRNN_HD double heaviside(double x) { return x > 0. ? 1. : 0.; }
+// 0 where x <= 0, else 1, of NaN too: the gradient of torch.relu passes there.
+FASTRNN_HD float heaviside(float x) { return x <= 0.f ? 0.f : 1.f; }
+FASTRNN_HD double heaviside(double x) { return x <= 0. ? 0. : 1.; }
 
 template <class T>
 FASTRNN_HD T sigmoid(T x) {

@@ -64,8 +64,11 @@ const CpuKernels& pick() {
     if (b.runs_here && (!wanted || !*wanted || std::string(wanted) == b.kernels.isa)) best = &b;
   }
   if (!best) {
-    throw std::runtime_error(std::string("FASTRNN_ISA must be one of ") + cpu_isas_built() +
-                             " that this CPU has, got " + wanted);
+    std::string here;
+    for (const Built& b : built) {
+      if (b.runs_here) here += (here.empty() ? "" : ",") + std::string(b.kernels.isa);
+    }
+    throw std::runtime_error("FASTRNN_ISA must be one of " + here + " on this CPU, got " + wanted);
   }
   return best->kernels;
 }

@@ -139,7 +139,7 @@ FASTRNN_INLINE Vec<T> relu(Vec<T> x) {
 }
 template <class T>
 FASTRNN_INLINE Vec<T> heaviside(Vec<T> x) {
-  return Vec<T>(typename Vec<T>::N(x.v > T(0) ? Vec<T>(T(1)).v : typename Vec<T>::N{}));
+  return Vec<T>(typename Vec<T>::N(x.v <= T(0) ? typename Vec<T>::N{} : Vec<T>(T(1)).v));
 }
 
 // x between two limits. NaN passes through: of two operands, min and max return the second then.
@@ -194,6 +194,13 @@ template <class T>
 FASTRNN_INLINE Vec<T> exp(Vec<T> x) {
   const auto e = exp_parts<T>(x.v, Float<T>::kMaxExp);
   return Vec<T>(e.scale * e.rest + e.scale);
+}
+// Exactly 0 where exp(-x) is past the largest number, as torch's is: 0 * inf is NaN.
+template <class T>
+FASTRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
+  using N = typename Vec<T>::N;
+  const N one = Vec<T>(T(1)).v, y = one / (one + exp(-x).v);
+  return Vec<T>(N(x.v < -Float<T>::kMaxExp ? N{} : y));
 }
 // tanh(x) = expm1(2x) / (expm1(2x) + 2); it is 1 to the last bit from 2x = 40 on.
 template <class T>

@@ -56,7 +56,7 @@ def relu_forward(x, r, state):
 
 @triton.jit
 def relu_backward(saved, prev, next, grad):
-    dx = (tl.where(next[0] > 0, grad[0], 0.0),)
+    dx = (tl.where(next[0] <= 0, 0.0, grad[0]),)  # NaN lets it pass, as torch.relu's does
     return dx, dx, (tl.zeros_like(grad[0]),)
 
 

@@ -1,0 +1,74 @@
+"""What isinstance says of a module: it is also the layer of torch.nn that it stands in for.
+
+Code that takes any model branches on `isinstance(module, nn.LSTM)`. A subclass of nn.LSTM would
+answer, but torch.compile refuses those. isinstance also asks `module.__class__`, which is a face
+here, except to torch.compile: a subclass of both, with the name of the real class, that no object
+has as its type.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from torch import nn
+from torch._guards import TracingContext
+
+
+class _Face(type):
+    """The type of faces. What is done to a face (torch's parametrizations do) its class gets."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict):
+        return type(name, tuple(_real(base) for base in bases), namespace)
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        setattr(_real(cls), name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        delattr(_real(cls), name)
+
+    @property
+    def __bases__(cls) -> tuple[type, ...]:
+        return _real(cls).__bases__
+
+
+def _real(cls: type) -> type:
+    return cls.__dict__.get("_face_of", cls)
+
+
+@functools.cache
+def face(cls: type) -> type:
+    """The face of a class that has `stands_for`, a class of torch.nn."""
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_face_of": cls}
+    return type.__new__(_Face, cls.__name__, (cls, cls.stands_for), names)
+
+
+def change_class(module: nn.Module, cls: type) -> None:
+    """Makes cls, or the class that cls is the face of, the module's type."""
+    object.__dict__["__class__"].__set__(module, _real(cls))
+
+
+class HasFace(nn.Module):
+    """Base of the modules that stand in for one of torch.nn's."""
+
+    stands_for: type[nn.Module]
+
+    @property
+    def __class__(self) -> type:
+        if TracingContext.try_get() is not None:  # Dynamo asks, and refuses torch.nn's layers
+            return type(self)
+        return face(type(self))
+
+    @__class__.setter
+    def __class__(self, cls: type) -> None:
+        change_class(self, cls)
+
+    def __reduce_ex__(self, protocol):
+        # The default wants type(self) and self.__class__ to be the same.
+        return _new, (type(self),), self.__getstate__()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__
+
+
+def _new(cls: type[nn.Module]) -> nn.Module:
+    return cls.__new__(cls)
