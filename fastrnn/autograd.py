@@ -227,11 +227,12 @@ class RecurrentScan(torch.autograd.Function):
     def forward(ctx, plan, batch_sizes, resets, input, *tensors):
         output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
         ctx.plan = plan
-        ctx.watch = output.detach()
-        ctx.watch.data = _NOTHING
-        ctx.version = output._version
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(batch_sizes, resets, output.data, saved, input, *tensors)
+        kept = output
+        if type(output) is Tensor and not output.is_meta:
+            kept, ctx.watch, ctx.version = output.data, output.detach(), output._version
+            ctx.watch.data = _NOTHING
+        ctx.save_for_backward(batch_sizes, resets, kept, saved, input, *tensors)
         return output, *final
 
     @staticmethod

@@ -154,9 +154,10 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, forward, backward, settings, batch_sizes, resets, input, state, *weights):
         cell, directions, project, save = settings
-        output, final, saved = forward(
-            cell, input, weights, state, batch_sizes, resets, directions, project, save
-        )
+        with torch.enable_grad():  # for the next of torch.func's levels
+            output, final, saved = forward(
+                cell, input, weights, state, batch_sizes, resets, directions, project, save
+            )
         ctx.settings, ctx.ops = settings, (forward, backward)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(saved)
@@ -198,10 +199,11 @@ class _Gradient(torch.autograd.Function):
         grad_output, grad_final, input, state, *weights = differentiable
         ctx.settings = settings
         ctx.save_for_backward(batch_sizes, resets, output, *differentiable)
-        return backward(
-            cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
-            resets, directions, project, needs,
-        )  # fmt: skip
+        with torch.enable_grad():
+            return backward(
+                cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
+                resets, directions, project, needs,
+            )  # fmt: skip
 
     @staticmethod
     def backward(ctx, grad_input, *rest):

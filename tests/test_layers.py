@@ -38,10 +38,13 @@ def test_positional_arguments_are_those_of_torch(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_base_class(name):
-    """RNNBase, so that isinstance checks for recurrent layers hold; not nn.LSTM and the like."""
+    """RNNBase by type, which torch.compile traces; isinstance says torch.nn's layer, too."""
     layer = FAST[name](3, 4)
-    assert isinstance(layer, nn.RNNBase)
-    assert not isinstance(layer, (nn.RNN, nn.LSTM, nn.GRU))
+    plain = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+    assert issubclass(type(layer), nn.RNNBase) and not issubclass(type(layer), plain[name])
+    for other, cls in plain.items():
+        assert isinstance(layer, cls) == (other == name)
+    assert isinstance(layer, FAST[name]) and type(layer) is FAST[name]
 
 
 @pytest.mark.parametrize("name", LAYERS)
