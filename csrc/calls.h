@@ -83,6 +83,7 @@ struct BackwardCall {
     if (grad_output) read_grad_output(*grad_output);
     s.output = output.data_ptr();
     s.d_input = needs & kInput ? d_input.data_ptr() : nullptr;
+    if (s.H == 0) FASTRNN_SHIM(aoti_torch_zero_(d_input.get()));  // no kernel runs
     d_final.reserve(grad_final.size());
     for (const Tensor& g : grad_final) {
       layer.check_state("grad_final", g);

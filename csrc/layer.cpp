@@ -128,6 +128,7 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
   if (project) {
     check_shape("weight_ih", *w, {GH, params.I});
     dir.w_ih = keep(*w++);
+    if (!dir.w_ih) dir.w_ih = this;  // of no numbers; null would say that there is no projection
   } else {
     FASTRNN_CHECK(params.I == GH, "gx must have " + std::to_string(GH) +
                                       " columns (gates x hidden), got " + std::to_string(params.I));

@@ -94,7 +94,7 @@ class FastLSTMCell(_FastCellBase):
         proj_size: int = 0,
         backend: str = "auto",
     ) -> None:
-        if not 0 <= proj_size < hidden_size:
+        if proj_size and not 0 < proj_size < hidden_size:
             raise ValueError(f"proj_size must lie in [0, {hidden_size}), got {proj_size}")
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
         self.proj_size = proj_size

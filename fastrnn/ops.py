@@ -221,16 +221,20 @@ def choose(
     """
     # torch.compile traces this once a graph, and would warn about a cache.
     decide = _choose if torch.compiler.is_compiling() else _choose_cached
-    asked = os.getenv("FASTRNN_BACKEND") if backend == "auto" else None
-    return decide(cell, device, dtype, backend, proj, asked)
+    return decide(cell, device, dtype, backend, proj, _environment(_BACKEND_KEY))
 
 
 def _choose(
-    cell: str, device: str, dtype: torch.dtype, backend: str, proj: bool, environment: str | None
+    cell: str,
+    device: str,
+    dtype: torch.dtype,
+    backend: str,
+    proj: bool,
+    environment: bytes | str | None,
 ) -> tuple[str, str]:
     asked = f"backend={backend!r}"
-    if environment not in (None, "", "auto"):
-        backend = environment
+    if backend == "auto" and environment not in (None, b"", "", b"auto", "auto"):
+        backend = os.fsdecode(environment)
         asked = f"FASTRNN_BACKEND={backend}"
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
@@ -260,6 +264,9 @@ def _choose(
 
 
 _choose_cached = functools.cache(_choose)
+# os.environ takes 1 us to say that it has no such key; the dictionary behind it does not.
+_environment = getattr(os.environ, "_data", os.environ).get
+_BACKEND_KEY = getattr(os.environ, "encodekey", str)("FASTRNN_BACKEND")
 
 
 def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:

@@ -121,6 +121,8 @@ def test_an_ahead_of_time_package(backend, tmp_path):
     layer, x = fast("gru", 4, 6, num_layers=2, backend=backend), randn(5, 3, 4)
     with torch.no_grad():
         program = torch.export.export(layer, (x,))
-        path = torch._inductor.aoti_compile_and_package(program, package_path=tmp_path / "m.pt2")
+        path = torch._inductor.aoti_compile_and_package(
+            program, package_path=str(tmp_path / "m.pt2")
+        )
         module = torch._inductor.aoti_load_package(path)
         assert_same(module(x), layer(x), 1e-6)

@@ -1,0 +1,92 @@
+"""accelerate changes a module's class in place, and isinstance goes on saying torch.nn's."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from helpers import assert_same, randn, run_python
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+import fastrnn
+
+KINDS = [nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_object_and_what_isinstance_says_stay(kind):
+    layer = kind(3, 4)
+    before, fast = layer.__class__, getattr(fastrnn, "Fast" + kind.__name__)
+    assert fastrnn.accelerate(layer) is layer
+    assert type(layer) is fast and isinstance(layer, fast) and isinstance(layer, kind)
+    assert not isinstance(layer, next(k for k in KINDS if k is not kind))
+    assert isinstance(fast(3, 4), kind) and repr(layer) == repr(fast(3, 4))
+    assert fastrnn.restore(layer) is layer
+    assert type(layer) is layer.__class__ is before is kind
+
+
+def test_hooks_that_hold_the_module_go_on_working():
+    model = nn.Sequential(nn.LSTM(3, 4))
+    layer, seen = model[0], []
+    layer.register_load_state_dict_pre_hook(lambda module, *rest: seen.append(module))
+    layer.register_state_dict_pre_hook(lambda module, *rest: seen.append(module))
+    layer.register_forward_hook(lambda module, *rest: seen.append(module))
+    fastrnn.accelerate(model)
+    model.load_state_dict(model.state_dict())
+    model(torch.zeros(2, 1, 3))
+    assert [m is layer for m in seen] == [True, True, True] and model[0] is layer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies(kind, tmp_path):
+    layer = fastrnn.accelerate(kind(3, 4))
+    x = randn(2, 3) if issubclass(kind, nn.RNNCellBase) else randn(5, 2, 3)
+    layer, x = layer.cpu(), x.cpu()
+    for other in (copy.deepcopy(layer), copy.copy(layer), pickle.loads(pickle.dumps(layer))):
+        assert type(other) is type(layer) and isinstance(other, kind)
+        assert_same(other(x), layer(x), 0.0)
+    torch.save({"layer": layer, "x": x, "y": layer(x)}, tmp_path / "saved.pt")
+    load = "import torch; s = torch.load('saved.pt', weights_only=False); y = s['layer'](s['x'])"
+    check = "first = lambda y: y if torch.is_tensor(y) else first(y[0])"
+    run = run_python(
+        "-c", f"{load}\n{check}\nassert torch.equal(first(y), first(s['y']))\nprint('same')",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert run.stdout.strip() == "same", run.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parametrizations_come_and_go():
+    """They make a subclass of `module.__class__`, and put properties on it."""
+    layer, x = fastrnn.accelerate(nn.LSTM(3, 4)), torch.zeros(2, 1, 3)
+    expected = layer(x)
+    parametrizations.weight_norm(layer, "weight_hh_l0")
+    assert isinstance(layer, nn.LSTM) and isinstance(layer, fastrnn.FastLSTM)
+    assert not issubclass(type(layer), nn.LSTM)
+    assert parametrize.type_before_parametrizations(layer) is fastrnn.FastLSTM
+    assert_same(layer(x), expected, 1e-6)
+    assert_same(torch.compile(layer, fullgraph=True, backend="eager")(x), expected, 1e-6)
+    assert_same(copy.deepcopy(layer)(x), expected, 1e-6)
+    parametrize.remove_parametrizations(layer, "weight_hh_l0")
+    assert type(layer) is fastrnn.FastLSTM
+    assert_same(layer(x), expected, 1e-6)
+
+
+def test_subclasses():
+    class Named(fastrnn.FastGRU):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    layer = Named(3, 4)
+    assert type(layer) is Named and isinstance(layer, nn.GRU) and layer._get_name() == "Named"
+    assert layer(torch.zeros(2, 1, 3)).shape == (2, 1, 4)
+    assert fastrnn.restore(layer, report=True)[1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_layer_that_would_be_slower_is_left_and_named():
+    model = nn.ModuleDict({"projected": nn.LSTM(3, 4, proj_size=2), "plain": nn.LSTM(3, 4)})
+    _, left = fastrnn.accelerate(model, report=True)
+    assert type(model["projected"]) is nn.LSTM and type(model["plain"]) is fastrnn.FastLSTM
+    assert list(left) == ["projected"] and "proj_size" in left["projected"]
