@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from . import cells, graph, ops, reference
+from . import cells, graph, ops, reference, transforms
 
 
 class Plan(NamedTuple):
@@ -44,9 +43,9 @@ def recurrent_scan(
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """One layer on a backend that `ops.choose` returned: (output, S final states)."""
     compiling = torch.compiler.is_compiling()
-    forward_mode, transformed, functionalized = _transforms(compiling)
+    forward_mode, transformed, functionalized = transforms.active(compiling)
     if backend == "reference" or forward_mode:
-        state = _zeros(cell, input, weights, directions) if state is None else state
+        state = reference.zeros(cell, input, weights, directions) if state is None else state
         return reference.in_its_precision(
             cell, input, weights, state, batch_sizes, resets, directions, project
         )
@@ -67,7 +66,7 @@ def recurrent_scan(
         )
     if state is None:
         known = ops.knows_zeros(backend, input)
-        state = () if known else _zeros(cell, input, weights, directions)
+        state = () if known else reference.zeros(cell, input, weights, directions)
     if wanted:
         plan = Plan(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
@@ -91,7 +90,7 @@ def single_step(
 ) -> Sequence[Tensor]:
     """One step of a cell on a backend that `ops.choose` returned: S next states [B, H]."""
     compiling = torch.compiler.is_compiling()
-    if compiling or True in _transforms(compiling) or not ops.steps(backend, input):
+    if compiling or True in transforms.active(compiling) or not ops.steps(backend, input):
         state = None if state is None else [s.unsqueeze(0) for s in state]
         _, final = recurrent_scan(
             cell, input.unsqueeze(0), weights, state, None, None, reference.FORWARD, True, backend
@@ -108,35 +107,6 @@ def single_step(
     return ops.kernels(backend)[0](
         cell, input, weights, state, None, None, reference.FORWARD, True, ops.SAVE_NOTHING
     )[1]
-
-
-def _transforms(compiling: bool) -> tuple[bool, bool, bool]:
-    """(forward mode, any torch.func transform, functionalization) that is active here."""
-    if compiling:
-        return _transforms_while_tracing()
-    if not torch._C._are_functorch_transforms_active():
-        return forward_ad._current_level >= 0, False, False
-    kinds = {i.key() for i in torch._C._functorch.get_interpreter_stack()}
-    kind = torch._C._functorch.TransformType
-    forward_mode = kind.Jvp in kinds or forward_ad._current_level >= 0
-    return forward_mode, True, kind.Functionalize in kinds
-
-
-@torch.compiler.assume_constant_result
-def _transforms_while_tracing() -> tuple[bool, bool, bool]:
-    """The same: Dynamo enters the transforms that it traces, and guards on them."""
-    return _transforms(False)
-
-
-def _zeros(
-    cell: str, input: Tensor, weights: Sequence[Tensor], directions: int
-) -> tuple[Tensor, ...]:
-    """Initial states for a dense input: S tensors [D, B, H], the first [D, B, P] if projected."""
-    spec = cells.get(cell)
-    d, b = 2 if directions == reference.BOTH else 1, input.shape[-2]
-    h, p = weights[0].shape[0] // spec.gates, weights[1].shape[1]
-    h0 = input.new_zeros(d, b, p)
-    return (h0, *(h0 if p == h else input.new_zeros(d, b, h) for _ in range(1, spec.states)))
 
 
 def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
@@ -309,7 +279,7 @@ class ScanGradient(torch.autograd.Function):
             weights, state = tensors[: plan.weights], tensors[plan.weights :]
             if plan.single:
                 input, state = input.unsqueeze(0), [s.unsqueeze(0) for s in state]
-            state = state or _zeros(plan.cell, input, weights, plan.directions)
+            state = state or reference.zeros(plan.cell, input, weights, plan.directions)
             output, final = reference.in_its_precision(
                 plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project
             )

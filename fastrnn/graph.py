@@ -26,7 +26,9 @@ import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 
-from . import cells, ops, reference
+from . import graph_derivatives as derivatives
+from . import ops, reference
+from .graph_derivatives import sizes_of
 
 _BEFORE = "Tensor input, Tensor[] weights, Tensor? state, "
 _AFTER = "Tensor? batch_sizes, Tensor? resets, int directions, bool project, "
@@ -64,17 +66,10 @@ def scan(
     return output, final.unbind()
 
 
-def _sizes(cell, input, weights, state, directions, project) -> tuple[int, ...]:
-    """S, D, B, H of a call."""
-    d = 2 if directions == reference.BOTH else 1
-    b = input.shape[1] if state is None else state.shape[2]
-    return cells.get(cell).states, d, b, weights[1 if project else 0].shape[1]
-
-
 def _fake_forward(
     cell, input, weights, state, batch_sizes, resets, directions, project, save
 ) -> tuple[Tensor, Tensor, Tensor]:
-    sizes = _sizes(cell, input, weights, state, directions, project)
+    sizes = sizes_of(cell, input, weights, state, directions, project)
     states = input.new_empty(sizes) if state is None else state
     output, _, saved = ops.fake_forward(
         cell, input, weights, states.unbind(), batch_sizes, resets, directions, project, save
@@ -106,7 +101,7 @@ def _forward_by_lists(forward: Callable) -> Callable:
     def flat(
         cell, input, weights, state, batch_sizes, resets, directions, project, save
     ) -> tuple[Tensor, Tensor, Tensor]:
-        sizes = _sizes(cell, input, weights, state, directions, project)
+        sizes = sizes_of(cell, input, weights, state, directions, project)
         states = (input.new_zeros(sizes) if state is None else state).unbind()
         output, final, saved = forward(
             cell, input, weights, states, batch_sizes, resets, directions, project, save
@@ -123,7 +118,7 @@ def _backward_by_lists(backward: Callable) -> Callable:
         cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
         directions, project, needs,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        sizes = _sizes(cell, input, weights, state, directions, project)
+        sizes = sizes_of(cell, input, weights, state, directions, project)
         states = (input.new_zeros(sizes) if state is None else state).unbind()
         finals = (input.new_zeros(sizes) if grad_final is None else grad_final).unbind()
         if state is None:
@@ -146,109 +141,6 @@ def _backward_by_lists(backward: Callable) -> Callable:
         )
 
     return flat
-
-
-class _Scan(torch.autograd.Function):
-    """The derivative of a flat forward op; `forward` is that op below autograd."""
-
-    @staticmethod
-    def forward(ctx, forward, backward, settings, batch_sizes, resets, input, state, *weights):
-        cell, directions, project, save = settings
-        with torch.enable_grad():  # for the next of torch.func's levels
-            output, final, saved = forward(
-                cell, input, weights, state, batch_sizes, resets, directions, project, save
-            )
-        ctx.settings, ctx.ops = settings, (forward, backward)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(saved)
-        ctx.save_for_backward(batch_sizes, resets, output, saved, input, state, *weights)
-        return output, final, saved
-
-    @staticmethod
-    def backward(ctx, grad_output, grad_final, _):
-        cell, directions, project, save = ctx.settings
-        batch_sizes, resets, output, saved, input, state, *weights = ctx.saved_tensors
-        need_input, need_state, *need_weights = ctx.needs_input_grad[5:]
-        forward, backward = ctx.ops
-        call = cell, input, weights, state, batch_sizes, resets, directions, project
-        if save == ops.SAVE_NOTHING:
-            saved = forward(*call, ops.SAVE_ALL)[2]
-        bits = _bits(weights, directions, project)
-        needs = ops.NEED_INPUT * need_input | ops.NEED_STATE * need_state
-        for bit, need in zip(bits, need_weights):
-            needs |= bit * need
-        grad_input, *kinds, grad_state = backward(
-            cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
-            resets, directions, project, needs,
-        )  # fmt: skip
-        grad_weights = zip(_by_weight(kinds, bits, directions, needs), need_weights)
-        return (
-            *[None] * 5,
-            grad_input if need_input else None,
-            grad_state if need_state else None,
-            *(g if need else None for g, need in grad_weights),
-        )
-
-
-class _Gradient(torch.autograd.Function):
-    """The derivative of a flat backward op, through the reference."""
-
-    @staticmethod
-    def forward(ctx, backward, settings, batch_sizes, resets, saved, output, *differentiable):
-        cell, directions, project, needs = settings
-        grad_output, grad_final, input, state, *weights = differentiable
-        ctx.settings = settings
-        ctx.save_for_backward(batch_sizes, resets, output, *differentiable)
-        with torch.enable_grad():
-            return backward(
-                cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes,
-                resets, directions, project, needs,
-            )  # fmt: skip
-
-    @staticmethod
-    def backward(ctx, grad_input, *rest):
-        cell, directions, project, needs = ctx.settings
-        *kinds, grad_state = rest
-        batch_sizes, resets, output, *differentiable = ctx.saved_tensors
-        grad_output, grad_final, input, state, *weights = differentiable
-        sizes = _sizes(cell, input, weights, state, directions, project)
-        state, grad_final = (
-            input.new_zeros(sizes) if t is None else t for t in (state, grad_final)
-        )
-        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
-
-        def primal(input, state, *weights):
-            output, final = reference.in_its_precision(
-                cell, input, weights, state.unbind(), batch_sizes, resets, directions, project
-            )
-            return output, torch.stack(final)
-
-        bits = _bits(weights, directions, project)
-        grads = [
-            grad_input if needs & ops.NEED_INPUT else None,
-            grad_state if needs & ops.NEED_STATE else None,
-            *_by_weight(kinds, bits, directions, needs),
-        ]
-        derivatives = reference.second_derivatives(
-            primal, (grad_output, grad_final), (input, state, *weights), grads
-        )
-        needed = ctx.needs_input_grad[6:]
-        return *[None] * 6, *(g if need else None for g, need in zip(derivatives, needed))
-
-
-def _bits(weights: Sequence[Tensor], directions: int, project: bool) -> tuple[int, ...]:
-    """The bit in `needs` of each weight."""
-    d = 2 if directions == reference.BOTH else 1
-    return ops.weight_bits(len(weights) // d, project) * d
-
-
-def _by_weight(
-    kinds: Sequence[Tensor], bits: Sequence[int], directions: int, needs: int
-) -> list[Tensor | None]:
-    """The gradient of each weight, from those of each kind [D, ..]."""
-    of = dict(zip(ops.WEIGHT_BITS, kinds))
-    count = len(bits) // (2 if directions == reference.BOTH else 1)
-    return [of[bit][i // count] if needs & bit else None for i, bit in enumerate(bits)]
 
 
 def _apply(function: type[torch.autograd.Function], *arguments):
@@ -287,7 +179,15 @@ def _register(prefix: str) -> None:
     ):
         settings = cell, directions, project, save
         return _apply(
-            _Scan, below, backward_op, settings, batch_sizes, resets, input, state, *weights
+            derivatives.Scan,
+            below,
+            backward_op,
+            settings,
+            batch_sizes,
+            resets,
+            input,
+            state,
+            *weights,
         )
 
     def gradient_rule(
@@ -297,7 +197,14 @@ def _register(prefix: str) -> None:
         settings = cell, directions, project, needs
         differentiable = grad_output, grad_final, input, state, *weights
         return _apply(
-            _Gradient, below, settings, batch_sizes, resets, saved, output, *differentiable
+            derivatives.Gradient,
+            below,
+            settings,
+            batch_sizes,
+            resets,
+            saved,
+            output,
+            *differentiable,
         )
 
     _differentiable(forward, scan_rule)

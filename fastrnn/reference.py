@@ -114,6 +114,17 @@ def forward(
     return output, [torch.stack(states) for states in zip(*finals)]
 
 
+def zeros(
+    cell: str, input: Tensor, weights: Sequence[Tensor], directions: int
+) -> tuple[Tensor, ...]:
+    """Initial states for a dense input: S tensors [D, B, H], the first [D, B, P] if projected."""
+    spec = cells.get(cell)
+    d, b = 2 if directions == BOTH else 1, input.shape[-2]
+    h, p = weights[0].shape[0] // spec.gates, weights[1].shape[1]
+    h0 = input.new_zeros(d, b, p)
+    return (h0, *(h0 if p == h else input.new_zeros(d, b, h) for _ in range(1, spec.states)))
+
+
 def in_its_precision(
     cell, input, weights, state, batch_sizes, resets, directions, project
 ) -> tuple[Tensor, list[Tensor]]:
