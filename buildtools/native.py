@@ -119,7 +119,7 @@ def check_compiler(compiler: list[str]) -> None:
         if not compiler_accepts(compiler, [*FLAGS, *flags]):
             raise BuildError(
                 f"fastrnn: {shlex.join(compiler)} cannot compile for {name}"
-                f" ({shlex.join([*FLAGS, *flags])}); g++ 11 or clang++ 12 and newer can"
+                f" ({shlex.join([*FLAGS, *flags])}); g++ 11 and newer can"
             )
 
 
