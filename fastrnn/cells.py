@@ -88,8 +88,13 @@ def get(name: str) -> CellSpec:
     return spec
 
 
+on_register: list[Callable[[], None]] = []  # called where something known of cells may have changed
+
+
 def register(spec: CellSpec) -> None:
     """Adds a cell. It runs on the reference, and on any backend that has a kernel for it."""
     if spec.name in CELLS:
         raise ValueError(f"cell name must be new, got {spec.name!r}, which is registered already")
     CELLS[spec.name] = spec
+    for forget in on_register:
+        forget()

@@ -180,7 +180,7 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
 
 
 def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
-    """The arguments of functional.scan; the kernels check dtypes and devices."""
+    """The arguments of functional.scan; the kernels check dtypes."""
     gates, h = spec.gates, weight_hh.shape[-1]
     _expect(len(states) == spec.states, "state", f"{spec.states} tensors", len(states))
     square = weight_hh.shape == (gates * h, h)
@@ -199,8 +199,17 @@ def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
         got = batch_sizes.tolist()
         _expect(falling, "batch_sizes", f"falling numbers that sum to N = {len(gx)}", got)
     b = states[0].shape[0] if batch_sizes is not None else gx.shape[1]
+    if batch_sizes is not None and len(batch_sizes):
+        first = int(batch_sizes[0])
+        _expect(first <= b, "batch_sizes", f"at most state's {b} rows in a step", first)
     for s in states:
         _expect(s.shape == (b, h), "state", f"tensors of shape [B, {h}]", [*s.shape])
+    tensors = [("weight_hh", weight_hh), ("bias_hh", bias_hh), ("resets", resets)]
+    for name, tensor in (*tensors, *(("state", s) for s in states)):
+        elsewhere = tensor is not None and tensor.device != gx.device
+        _expect(
+            not elsewhere, name, f"gx's device {gx.device}", tensor is not None and tensor.device
+        )
     if resets is not None:
         _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
         shape = gx.shape[:-1]

@@ -39,7 +39,7 @@ def _rows(layer: nn.Module, input: Tensor | PackedSequence) -> int:
 
 def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     device, dtype = data.device.type, data.dtype
-    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+    if ops.autocasts(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
     backend, reason = ops.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
     lines = [f"{prefix}{layer} on {device} in {dtype}", f"  backend: {backend} ({reason})"]

@@ -39,7 +39,7 @@ def recurrent(
     """
     device = "cpu" if input.is_cpu else input.device.type
     dtype = given = input.dtype
-    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device):
+    if torch._C._is_any_autocast_enabled() and ops.autocasts(device):
         given = None  # input, hx and weights may have any dtypes here
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
@@ -135,7 +135,7 @@ def scan(
         gx.to(compute),
         [w.to(compute) for w in weights],
         [s.to(compute).unsqueeze(0) for s in states],
-        batch_sizes,
+        None if batch_sizes is None else batch_sizes.contiguous(),
         resets,
         REVERSE if reverse else FORWARD,
         False,
@@ -182,7 +182,7 @@ def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.
             raise TypeError(f"lengths must be integers, got {lengths.dtype}")
         lengths = lengths.detach().to("cpu", torch.int64)
     else:
-        lengths = list(lengths)
+        lengths = [n.item() if isinstance(n, Tensor) and n.dim() == 0 else n for n in lengths]
         if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in lengths):
             raise TypeError(f"lengths must be integers, got {lengths}")
         lengths = torch.tensor(lengths, dtype=torch.int64)

@@ -168,6 +168,11 @@ def knows_zeros(backend: str, input: Tensor) -> bool:
     return backend == "native" and input.is_cpu
 
 
+def autocasts(device: str) -> bool:
+    """Whether torch.autocast is on for that type of device; "meta" has none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def steps(backend: str, input: Tensor) -> bool:
     """Whether the kernels take a single step's input [B, I] as it is."""
     return backend == "native" and input.is_cpu
@@ -264,6 +269,7 @@ def _choose(
 
 
 _choose_cached = functools.cache(_choose)
+cells.on_register.append(_choose_cached.cache_clear)
 # os.environ takes 1 us to say that it has no such key; the dictionary behind it does not.
 _environment = getattr(os.environ, "_data", os.environ).get
 _BACKEND_KEY = getattr(os.environ, "encodekey", str)("FASTRNN_BACKEND")

@@ -31,6 +31,18 @@ def test_nan_passes_backward_through_relu(backend, where):
     assert grads[0][1].isnan().any()
 
 
+@backends(interpreted=True)
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu"])
+@pytest.mark.parametrize("bad", BAD, ids=str)
+@pytest.mark.parametrize("t", [1, 6])
+def test_infinite_gradients(cell, backend, bad, t):
+    """relu's closed units pass nothing on, not 0 times infinity."""
+    ours, theirs = twins(cell, 3, 5, backend=backend)
+    x, grad = randn(t, 2, 3), torch.full((t, 2, 5), bad, device=DEVICE)
+    a, b = (torch.autograd.grad(m(x)[0], m.bias_ih_l0, grad)[0] for m in (ours, theirs))
+    assert not b.isfinite().all() and same_kinds(a, b)
+
+
 @backends()
 @each_cell(TORCH_CELLS)
 @pytest.mark.parametrize("bad", BAD, ids=str)

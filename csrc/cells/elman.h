@@ -16,20 +16,20 @@ struct Elman {
 
   template <class T>
   FASTRNN_HD static void backward(const T*, const T*, const T* next, T* d, T* dx, T*) {
-    dx[0] = d[0] * Act::slope(next[0]);
+    dx[0] = Act::backward(d[0], next[0]);
     d[0] = T(0);
   }
 };
 
-// Slopes are functions of the activation's value, so h' is all that backward needs.
+// The gradient d times the slope, a function of the activation's value y: h' is all that it needs.
 struct Tanh {
   template <class T>
   FASTRNN_HD static T value(T a) {
     return tanh(a);
   }
   template <class T>
-  FASTRNN_HD static T slope(T y) {
-    return T(1) - y * y;
+  FASTRNN_HD static T backward(T d, T y) {
+    return d * (T(1) - y * y);
   }
 };
 
@@ -39,8 +39,8 @@ struct Relu {
     return relu(a);
   }
   template <class T>
-  FASTRNN_HD static T slope(T y) {
-    return heaviside(y);
+  FASTRNN_HD static T backward(T d, T y) {
+    return relu_backward(d, y);
   }
 };
 
@@ -50,8 +50,8 @@ struct Identity {
     return a;
   }
   template <class T>
-  FASTRNN_HD static T slope(T) {
-    return T(1);
+  FASTRNN_HD static T backward(T d, T) {
+    return d;
   }
 };
 

@@ -19,6 +19,10 @@ FASTRNN_HD double tanh(double x) { return ::tanh(x); }
 FASTRNN_HD float relu(float x) { return x < 0.f ? 0.f : x; }
 FASTRNN_HD double relu(double x) { return x < 0. ? 0. : x; }
 
+// d where relu's value y is above 0 or NaN, else 0 whatever d is, as torch.relu's gradient.
+FASTRNN_HD float relu_backward(float d, float y) { return y <= 0.f ? 0.f : d; }
+FASTRNN_HD double relu_backward(double d, double y) { return y <= 0. ? 0. : d; }
+
 // 0 where x <= 0, else 1, of NaN too: the gradient of torch.relu passes there.
 FASTRNN_HD float heaviside(float x) { return x <= 0.f ? 0.f : 1.f; }
 FASTRNN_HD double heaviside(double x) { return x <= 0. ? 0. : 1.; }

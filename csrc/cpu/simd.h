@@ -138,6 +138,10 @@ FASTRNN_INLINE Vec<T> relu(Vec<T> x) {
   return Vec<T>(typename Vec<T>::N(x.v < T(0) ? typename Vec<T>::N{} : x.v));
 }
 template <class T>
+FASTRNN_INLINE Vec<T> relu_backward(Vec<T> d, Vec<T> y) {
+  return Vec<T>(typename Vec<T>::N(y.v <= T(0) ? typename Vec<T>::N{} : d.v));
+}
+template <class T>
 FASTRNN_INLINE Vec<T> heaviside(Vec<T> x) {
   return Vec<T>(typename Vec<T>::N(x.v <= T(0) ? typename Vec<T>::N{} : Vec<T>(T(1)).v));
 }

@@ -256,8 +256,6 @@ FASTRNN_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-FASTRNN_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-FASTRNN_DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 // e^x to 2 + |1.173 x| units in the last place.
 FASTRNN_DEVICE float fast_exp(float x) { return __expf(x); }
 // x / y to 2 units in the last place; 0 where |y| > 2^126 and x is finite.

@@ -30,6 +30,7 @@ FASTRNN_DEVICE Fast tanh(Fast x) {
 }
 
 FASTRNN_DEVICE Fast relu(Fast x) { return x.v < 0.f ? 0.f : x.v; }
+FASTRNN_DEVICE Fast relu_backward(Fast d, Fast y) { return y.v <= 0.f ? 0.f : d.v; }
 FASTRNN_DEVICE Fast heaviside(Fast x) { return x.v <= 0.f ? 0.f : 1.f; }
 
 }  // namespace cuda

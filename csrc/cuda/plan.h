@@ -1,6 +1,6 @@
 // How a resident scan is laid out on a device: which blocks own which units and batch rows, what a
 // warp multiplies, and what lies where in shared memory. Plain numbers, made on the host by
-// plan.cpp and read by the kernel.
+// planner.cpp and read by the kernel.
 #pragma once
 #include "../common/math.h"
 #include "scan.h"

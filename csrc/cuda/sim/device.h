@@ -73,8 +73,6 @@ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T type,
   sim::mma(c, a, b, type, here);
 }
 
-inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
-inline double fma(double a, double b, double c) { return std::fma(a, b, c); }
 inline float fast_exp(float x) { return std::exp(x); }
 inline float fast_divide(float x, float y) { return x / y; }
 
