@@ -206,10 +206,9 @@ def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
         _expect(s.shape == (b, h), "state", f"tensors of shape [B, {h}]", [*s.shape])
     tensors = [("weight_hh", weight_hh), ("bias_hh", bias_hh), ("resets", resets)]
     for name, tensor in (*tensors, *(("state", s) for s in states)):
-        elsewhere = tensor is not None and tensor.device != gx.device
-        _expect(
-            not elsewhere, name, f"gx's device {gx.device}", tensor is not None and tensor.device
-        )
+        if tensor is not None:
+            here = tensor.device == gx.device
+            _expect(here, name, f"gx's device {gx.device}", tensor.device)
     if resets is not None:
         _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
         shape = gx.shape[:-1]

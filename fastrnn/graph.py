@@ -27,7 +27,7 @@ from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 
 from . import graph_derivatives as derivatives
-from . import ops, reference
+from . import ops, reference, transforms
 from .graph_derivatives import sizes_of
 
 _BEFORE = "Tensor input, Tensor[] weights, Tensor? state, "
@@ -158,6 +158,7 @@ def _differentiable(name: str, rule: Callable) -> None:
             with torch._C._AutoDispatchBelowAutograd():
                 return op.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
 
+        transforms.refuse_dual_numbers(f"an exported or compiled program's op {name}", arguments)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
             return rule(below, *arguments)
         return below(*arguments)

@@ -5,20 +5,36 @@ The private names of torch that tell it are used here alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 
 def active(compiling: bool) -> tuple[bool, bool, bool]:
     """(forward mode, any torch.func transform, functionalization) that is active here."""
     if compiling:
-        return _while_tracing()
+        forward_mode, *rest = _while_tracing()
+        # Read in traced code, so that torch.compile guards on it.
+        return forward_mode or forward_ad._current_level >= 0, *rest
     if not torch._C._are_functorch_transforms_active():
         return forward_ad._current_level >= 0, False, False
     kinds = {i.key() for i in torch._C._functorch.get_interpreter_stack()}
     kind = torch._C._functorch.TransformType
     forward_mode = kind.Jvp in kinds or forward_ad._current_level >= 0
     return forward_mode, True, kind.Functionalize in kinds
+
+
+def refuse_dual_numbers(what: str, tensors: Sequence[object]) -> None:
+    """RuntimeError where a tensor has a tangent, which would be lost."""
+    if forward_ad._current_level < 0:
+        return
+    for tensor in tensors:
+        if isinstance(tensor, (list, tuple)):
+            refuse_dual_numbers(what, tensor)
+        elif isinstance(tensor, Tensor) and forward_ad.unpack_dual(tensor).tangent is not None:
+            raise RuntimeError(f"{what} has no forward mode: call the layer itself under it")
 
 
 @torch.compiler.assume_constant_result

@@ -62,8 +62,22 @@ def test_derivatives_from_outside_raise_or_are_right(backend):
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x.detach(), tangent)
         expected = forward_ad.unpack_dual(layer(dual)[0]).tangent
-        got = forward_ad.unpack_dual(torch.compile(layer, backend="eager")(dual)[0]).tangent
-    assert_same(got, expected, 1e-5)
+        with pytest.raises(NotImplementedError, match="jvp"):  # a graph made for training
+            compiled(dual)
+        layer.requires_grad_(False)
+        for again in (compiled, torch.compile(layer, backend="eager")):
+            assert_same(forward_ad.unpack_dual(again(dual)[0]).tangent, expected, 1e-5)
+
+
+@backends(kernels=True)
+def test_an_exported_program_refuses_forward_mode(backend):
+    """Rather than lose a tangent."""
+    layer, x = fast("gru", 3, 5, backend=backend).requires_grad_(False), randn(4, 2, 3)
+    module = torch.export.export(layer, (x,)).module()
+    with pytest.raises(RuntimeError, match="has no forward mode"):
+        torch.func.jvp(lambda x: module(x)[0], (x,), (torch.ones_like(x),))
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="has no forward mode"):
+        module(forward_ad.make_dual(x, torch.ones_like(x)))
 
 
 @backends(kernels=True)
