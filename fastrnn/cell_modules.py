@@ -37,6 +37,8 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
         if torch._C._get_tracing_state() is not None:
             checks.no_torchscript()
         weights = self._weights()
+        if not isinstance(input, Tensor):
+            return checks.no_tensor(self, input, (input, hx), {})
         checks.cell_input(self, input, weights[0])
         if hx is None:
             state = None

@@ -32,10 +32,18 @@ def no_torchscript() -> None:
     )
 
 
+def no_tensor(module, input: object, arguments: tuple, options: dict):
+    """A leaf of torch.fx's graph, as torch.nn's layers are; TypeError for what is no input."""
+    if isinstance(input, torch.fx.Proxy):
+        tracer = input.tracer
+        path = tracer.path_of_module(module)
+        return tracer.create_proxy("call_module", path, arguments, options)
+    also = " or a PackedSequence" if isinstance(module, torch.nn.RNNBase) else ""
+    raise TypeError(f"input must be a Tensor{also}, got {type(input).__name__}")
+
+
 def input(module, input: Tensor, weight: Tensor) -> None:
     """input [T, B, I], [B, T, I] or [T, I], of the weights' dtype and device."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"input must be a Tensor or a PackedSequence, got {type(input).__name__}")
     if input.dim() not in (2, 3):
         raise ValueError(
             f"input must have 3 dimensions (or 2, unbatched), got {input.dim()}: {[*input.shape]}"
@@ -126,8 +134,6 @@ def resets(module, resets: Tensor, t: int, b: int, unbatched: bool, device: torc
 
 def cell_input(module, input: Tensor, weight: Tensor) -> None:
     """input [B, I] or [I] of a single-step cell."""
-    if not isinstance(input, Tensor):
-        raise TypeError(f"input must be a Tensor, got {type(input).__name__}")
     if input.dim() not in (1, 2):
         raise ValueError(
             f"input must have 2 dimensions (or 1, unbatched), got {input.dim()}: {[*input.shape]}"

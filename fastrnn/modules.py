@@ -39,6 +39,11 @@ class _FastBase(HasFace, nn.RNNBase):
     def _flat_weights(self) -> list[Tensor | None]:
         return [getattr(self, name, None) for name in self._flat_weights_names]
 
+    @_flat_weights.setter
+    def _flat_weights(self, weights: Sequence[Tensor]) -> None:
+        for name, weight in zip(self._flat_weights_names, weights):
+            setattr(self, name, weight)
+
     def _init_flat_weights(self) -> None:
         pass
 
@@ -101,6 +106,9 @@ class _FastBase(HasFace, nn.RNNBase):
         layers = self._layers()
         if isinstance(input, PackedSequence):
             return self._forward_packed(layers, input, hx, lengths, resets)
+        if not isinstance(input, Tensor):
+            options = {"lengths": lengths, "resets": resets}
+            return checks.no_tensor(self, input, (input, hx), options)
         checks.input(self, input, layers[0][0])
         unbatched = input.dim() == 2
         if unbatched:
@@ -219,6 +227,9 @@ class FastLSTM(_FastBase):
     cell = "lstm"
     states = 2
     stands_for = nn.LSTM
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args
+    permute_hidden = nn.LSTM.permute_hidden
 
     def __init__(
         self,
