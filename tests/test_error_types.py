@@ -1,0 +1,113 @@
+"""Mistakes in arguments raise what torch.nn raises; only the words are others."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+import fastrnn
+
+X = torch.zeros(4, 2, 3)
+H = torch.zeros(1, 2, 5)
+
+INPUTS = {
+    "list": [[1.0]],
+    "none": None,
+    "numpy": np.zeros((4, 2, 3)),
+    "integers": X.long(),
+    "one_axis": torch.zeros(3),
+    "four_axes": torch.zeros(1, 4, 2, 3),
+    "features": torch.zeros(4, 2, 7),
+    "double": X.double(),
+    "meta": X.to("meta"),
+    "no_steps": torch.zeros(0, 2, 3),
+    "packed_features": PackedSequence(torch.zeros(4, 7), torch.tensor([2, 2])),
+    "packed_axes": PackedSequence(torch.zeros(4, 1, 3), torch.tensor([2, 2])),
+}
+STATES = {
+    "list": [[1.0]],
+    "number": 1.0,
+    "axes": H[0],
+    "rows": torch.zeros(1, 3, 5),
+    "layers": torch.zeros(2, 2, 5),
+    "units": torch.zeros(1, 2, 6),
+    "double": H.double(),
+    "integers": H.long(),
+}
+CONSTRUCTORS = {
+    "no_layers": ((3, 5), {"num_layers": 0}),
+    "half_a_layer": ((3, 5), {"num_layers": 1.5}),
+    "no_units": ((3, 0), {}),
+    "negative": ((3, -1), {}),
+    "float_units": ((3, 5.0), {}),
+    "dropout_2": ((3, 5), {"num_layers": 2, "dropout": 2}),
+    "dropout_negative": ((3, 5), {"num_layers": 2, "dropout": -0.1}),
+    "dropout_text": ((3, 5), {"num_layers": 2, "dropout": "x"}),
+    "no_sizes": ((), {}),
+    "unknown": ((3, 5), {"units": 4}),
+}
+
+
+# Where torch.nn stumbles over a mistake, ours says what it is: (torch.nn's type, ours).
+ON_PURPOSE = {
+    (AttributeError, TypeError): "what is no Tensor: 'list' object has no attribute 'dim'",
+    (IndexError, TypeError): "hx of nn.LSTM that is no pair: tuple index out of range",
+    (RuntimeError, TypeError): "three states: only the kernel of torch.nn notices",
+    (None, RuntimeError): "a packed input of another size: nn.LSTM computes something from it",
+}
+
+
+def outcome(call):
+    """The type of the exception that a call raises, or None."""
+    try:
+        call()
+    except Exception as error:
+        return type(error), str(error)
+    return None, ""
+
+
+def compare(call, *, named: str = "") -> None:
+    ours, words = outcome(lambda: call("Fast"))
+    theirs, their_words = outcome(lambda: call(""))
+    assert ours is theirs or (theirs, ours) in ON_PURPOSE, f"{words} / torch.nn: {their_words}"
+    assert ours is None or named in words
+
+
+def layer(prefix: str, name: str, *arguments, **options) -> nn.Module:
+    return getattr(fastrnn if prefix else nn, prefix + name)(*arguments, **options)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("mistake", INPUTS)
+def test_inputs_of_layers(name, mistake):
+    compare(lambda prefix: layer(prefix, name, 3, 5)(INPUTS[mistake]), named="input")
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("mistake", STATES)
+def test_states_of_layers(name, mistake):
+    state = STATES[mistake]
+    for hx in [(state, H), (H, state)] if name == "LSTM" else [state]:
+        compare(lambda prefix, hx=hx: layer(prefix, name, 3, 5)(X, hx), named="hx")
+
+
+@pytest.mark.parametrize("mistake", ["tensor", "one", "three"])
+def test_what_is_no_pair(mistake):
+    hx = {"tensor": H, "one": (H,), "three": (H, H, H)}[mistake]
+    compare(lambda prefix: layer(prefix, "LSTM", 3, 5)(X, hx), named="hx")
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+@pytest.mark.parametrize("mistake", ["one_axis", "four_axes", "features", "double", "integers"])
+def test_inputs_of_cells(name, mistake):
+    x = {"features": torch.zeros(2, 7), "one_axis": torch.zeros(()), "double": X[0].double(),
+         "integers": X[0].long(), "four_axes": X}[mistake]  # fmt: skip
+    compare(lambda prefix: layer(prefix, name, 3, 5)(x), named="input")
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("mistake", CONSTRUCTORS)
+def test_constructors(name, mistake):
+    arguments, options = CONSTRUCTORS[mistake]
+    compare(lambda prefix: layer(prefix, name, *arguments, **options))
