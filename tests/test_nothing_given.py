@@ -209,3 +209,20 @@ def test_a_tensor_that_outlived_its_transform(backend):
     torch.func.grad(loss)(x)
     inputs = list(layer.parameters())
     assert_same(gradients(layer(escaped[0]), inputs), gradients(layer(x), inputs), 0.0)
+
+
+@pytest.mark.skipif(not ops.NATIVE_BUILT or DEVICE != "cpu", reason="about the CPU kernels")
+@each_cell()
+def test_gradients_of_frozen_weights_are_not_asked_for(cell):
+    layer, x = fast(cell, 4, 6, bidirectional=True), randn(5, 3, 4)
+    for suffix in ("", "_reverse"):
+        getattr(layer, f"weight_hh_l0{suffix}").requires_grad_(False)
+        getattr(layer, f"bias_ih_l0{suffix}").requires_grad_(False)
+    with Calls() as seen:
+        layer(x)[0].sum().backward()
+    w_ih, _, _, b_hh = ops.WEIGHT_BITS
+    at = seen.names.index("fastrnn::backward")
+    assert seen.arguments[at][-1] == w_ih | b_hh
+    _, grad_weights, _ = torch.ops.fastrnn.backward(*seen.arguments[at])
+    sizes = layer.weight_ih_l0.numel(), 0, 0, layer.bias_hh_l0.numel()
+    assert tuple(g.numel() for g in grad_weights) == sizes * 2
