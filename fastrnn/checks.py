@@ -201,7 +201,8 @@ def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
         fits = batch_sizes.dtype == torch.int64 and batch_sizes.is_cpu and batch_sizes.dim() == 1
         got = f"{batch_sizes.dtype} on {batch_sizes.device}"
         _expect(fits, "batch_sizes", "one axis of torch.int64 on cpu", got)
-        falling = bool((batch_sizes.diff() <= 0).all()) and int(batch_sizes.sum()) == len(gx)
+        falling = bool((batch_sizes.diff() <= 0).all()) and bool((batch_sizes >= 0).all())
+        falling = falling and int(batch_sizes.sum()) == len(gx)
         got = batch_sizes.tolist()
         _expect(falling, "batch_sizes", f"falling numbers that sum to N = {len(gx)}", got)
     b = states[0].shape[0] if batch_sizes is not None else gx.shape[1]

@@ -108,7 +108,8 @@ class _FastBase(HasFace, nn.RNNBase):
             return self._forward_packed(layers, input, hx, lengths, resets)
         if not isinstance(input, Tensor):
             options = {"lengths": lengths, "resets": resets}
-            return checks.no_tensor(self, input, (input, hx), options)
+            given = {name: value for name, value in options.items() if value is not None}
+            return checks.no_tensor(self, input, (input, hx), given)
         checks.input(self, input, layers[0][0])
         unbatched = input.dim() == 2
         if unbatched:

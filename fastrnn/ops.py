@@ -43,6 +43,7 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
 NEED_WEIGHTS = sum(WEIGHT_BITS)
+NEED_ALL = NEED_INPUT | NEED_STATE | NEED_WEIGHTS
 
 NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None
 if NATIVE_BUILT:

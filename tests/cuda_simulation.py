@@ -117,7 +117,7 @@ def on_kernels(simulator: Simulator, engine: str, kind: str, arguments):
             output,
             saved,
             *rest,
-            ops.NEED_INPUT | ops.NEED_STATE | ops.NEED_WEIGHTS,
+            ops.NEED_ALL,
         )
         assert_bits([output, saved, *grads], given)
     return [output, *final, g_input, *g_weights, *g_state]

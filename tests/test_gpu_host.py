@@ -10,7 +10,7 @@ from fastrnn import ops
 from fastrnn.gpu import host, layer, native
 from fastrnn.reference import FORWARD, REVERSE
 
-NEED_ALL = ops.NEED_INPUT | ops.NEED_STATE | ops.NEED_WEIGHTS
+NEED_ALL = ops.NEED_ALL
 
 
 class PlainScan:
@@ -140,9 +140,9 @@ def test_only_gradients_that_are_wanted(t):
         with torch.no_grad():
             output, final, saved = host.forward(scan, "lstm", *arguments, True)
             given = "lstm", output, final, *arguments[:3], output, saved, *arguments[3:]
-            return host.backward(scan, *given, wanted, wanted)
+            return host.backward(scan, *given, wanted)
 
-    every, part = call(True), call(False)
+    every, part = call(NEED_ALL), call(ops.NEED_WEIGHTS)
     assert every[0].shape == arguments[0].shape and len(every[2]) == 2
     assert not part[0].numel() and part[2] == []
     assert_same(every[1], part[1], 0.0)

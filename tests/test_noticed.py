@@ -49,6 +49,14 @@ def test_scan_with_more_rows_than_states(backend):
         )  # fmt: skip
 
 
+def test_scan_with_less_than_no_rows():
+    with pytest.raises(ValueError, match="falling numbers that sum to N = 4"):
+        functional.scan(
+            "rnn_tanh", randn(4, 4), randn(4, 4), None, randn(5, 4),
+            batch_sizes=torch.tensor([5, -1]),
+        )  # fmt: skip
+
+
 @backends(interpreted=True)
 def test_scan_with_strided_batch_sizes(backend):
     gx, weight, state, sizes = randn(5, 4), randn(4, 4), randn(3, 4), torch.tensor([3, 2])

@@ -68,7 +68,7 @@ def test_saved_values(cell, backend):
         assert_same(final[1], torch.stack([c[0, -1], c[1, 0]]), 0.0)
 
 
-NEED_ALL = ops.NEED_INPUT | ops.NEED_STATE | ops.NEED_WEIGHTS
+NEED_ALL = ops.NEED_ALL
 SIZES = {  # T, B, I, H: of one step; several blocks of rows; a long sum and a panel in part
     "one_step": (1, 3, 5, 17),
     "blocks": (70, 33, 9, 40),

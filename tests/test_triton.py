@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import CELLS, each_cell, oracle, problem
 
-from fastrnn import cells
+from fastrnn import cells, ops
 
 pytest.importorskip("triton")
 
@@ -94,7 +94,7 @@ def run_both(cell, input, weights, state, sizes, resets, directions, project):
     before = [t.clone() for t in (output, saved)]
     g_input, g_weights, g_state = backend.backward(
         cell, grads[0], grads[1:], x, w, s, output, saved, sizes, resets, directions, project,
-        True, True,
+        ops.NEED_ALL,
     )  # fmt: skip
     assert torch.equal(before[0], output) and torch.equal(before[1], saved)
     return [output, *final, g_input, *g_weights, *g_state], [*result, *expected]

@@ -29,7 +29,7 @@ from sass import spills_in_loops
 from step_cycles import cycles
 from triton.backends.compiler import GPUTarget
 
-from fastrnn import cells
+from fastrnn import cells, ops
 from fastrnn.triton import config, engine
 
 SHARED = {80: 166_912, 90: 232_448}  # bytes a program may have
@@ -114,7 +114,7 @@ def compile_layer(
         input, sizes, resets = input.view(T, B, 8), None, None
     output, final, saved = engine.forward(cell, input, weights, state, sizes, resets, 3, True, True)
     kept = output, saved, sizes, resets
-    engine.backward(cell, output, final, input, weights, state, *kept, 3, True, True, True)
+    engine.backward(cell, output, final, input, weights, state, *kept, 3, True, ops.NEED_ALL)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from helpers import each_cell, oracle, problem
 
 pytest.importorskip("triton")
 
+from fastrnn import ops  # noqa: E402
 from fastrnn import triton as backend  # noqa: E402
 from fastrnn.triton import choice, config, engine  # noqa: E402
 from fastrnn.triton.cells import INTERPRET  # noqa: E402
@@ -45,7 +46,7 @@ def layer_results(cell, input, weights, state, sizes=None, resets=None, directio
     ones = [torch.ones_like(t) for t in (output, *final)]
     g_input, g_weights, g_state = backend.backward(
         cell, ones[0], ones[1:], input, weights, state, output, saved, sizes, resets, directions,
-        True, True, True,
+        True, ops.NEED_ALL,
     )  # fmt: skip
     return [output, *final, g_input, *g_weights, *g_state]
 
@@ -116,7 +117,7 @@ def test_gradcheck_in_float32(cell):
             output, saved, input, *rest = ctx.saved_tensors
             g_input, g_weights, g_state = backend.backward(
                 cell, grad, list(grad_final), input, rest[:n], rest[n:], output, saved,
-                None, None, 1, True, True, True,
+                None, None, 1, True, ops.NEED_ALL,
             )  # fmt: skip
             return g_input, *g_weights, *g_state
 
