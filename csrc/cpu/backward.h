@@ -53,9 +53,8 @@ class Backward {
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
-  static constexpr int64_t kMaxRows = 96;          // rows a thread walks through time together
-  static constexpr int64_t kBlockBytes = 8 << 20;  // of gate gradients
-  static constexpr int64_t kDirectSteps = 2;       // up to here packing weights does not pay
+  static constexpr int64_t kMaxRows = 96;     // rows a thread walks through time together
+  static constexpr int64_t kDirectSteps = 2;  // up to here packing weights does not pay
 
   struct Scratch {   // one thread's
     A* tile;         // dL/dh of one group of rows and one panel
@@ -77,7 +76,7 @@ class Backward {
         rows_{s},
         saved_{s},
         arena_(memory),
-        block_rows_(rows_of_block(s)),
+        block_rows_(block_rows<T>(s, G, kMaxRows)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         several_(s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads),
         lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
@@ -101,14 +100,6 @@ class Backward {
       Scratch w{arena_.take<A>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
       if (memory) scratch_[i] = w;
     }
-  }
-
-  static int64_t rows_of_block(const ScanParams& s) {
-    const int64_t most = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
-    int64_t rows = kBlockBytes / int64_t(G * s.H * sizeof(T));
-    rows = rows < 384 ? 384 : rows > 1024 ? 1024 : rows;
-    if (rows > s.T * s.B) rows = s.T * s.B;
-    return rows < most ? most : rows;
   }
 
   Range share(Range rows, int rank, int size) const {
@@ -249,11 +240,8 @@ class Backward {
   void finish(Worker& w) {
     if (!w.dir().d_state0[0]) return;
     const Range u = columns(w);
-    if (w_hh_.streams(w.mine.end - w.mine.begin)) {
-      finish_few(w, u);
-    } else {
-      finish_hidden(w);
-    }
+    const bool one = w_hh_.streams(w.mine.end - w.mine.begin);
+    one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       for (int k = 1; k < S; ++k) {
         copy(carry(w, k, b), rows_.state(w.dir().d_state0[k], b), u);
@@ -278,15 +266,12 @@ class Backward {
       }
     }
   }
-  void finish_few(Worker& w, Range u) {
-    const T* const* from = w.scratch.next + w.mine.begin - w.rows.begin;
-    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
-      T* to = rows_.state(w.dir().d_state0[0], b);
-      w_hh_.stream(from + b - w.mine.begin, 1, &to, u);
-      for (int64_t j = u.begin; j < u.end; j += W) {
-        const int64_t left = u.end - j;
-        write(Vec<A>::load(carry(w, 0, b) + j, left) + read(to + j, left), to + j, left);
-      }
+  void finish_row(Worker& w, int64_t b, Range u) {
+    T* to = rows_.state(w.dir().d_state0[0], b);
+    w_hh_.stream(w.scratch.next[b - w.rows.begin], to, u);
+    for (int64_t j = u.begin; j < u.end; j += W) {
+      const int64_t left = u.end - j;
+      write(Vec<A>::load(carry(w, 0, b) + j, left) + read(to + j, left), to + j, left);
     }
   }
 

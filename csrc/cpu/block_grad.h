@@ -15,6 +15,17 @@ struct Block : BlockRows {
   bool start, end;     // the first, the last block of its direction
 };
 
+// The rows of a block of G gates, at most; max_rows: those a thread walks through time together.
+template <class T>
+int64_t block_rows(const ScanParams& s, int gates, int64_t max_rows) {
+  constexpr int64_t kBytes = 8 << 20;  // of gate gradients
+  const int64_t most = s.B < max_rows * s.threads ? s.B : max_rows * s.threads;
+  int64_t rows = kBytes / int64_t(gates * s.H * sizeof(T));
+  rows = rows < 384 ? 384 : rows > 1024 ? 1024 : rows;
+  if (rows > s.T * s.B) rows = s.T * s.B;
+  return rows < most ? most : rows;
+}
+
 template <class T>
 class BlockGrad {
  public:

@@ -63,10 +63,8 @@ class Matrix {
   void multiply_rows(const T* from, int64_t ld, T* const* to, int64_t count, bool add, Sum<T>* tile,
                      int rank, int size) const {
     if (!add && streams(count)) {
-      const Range mine = part(count, rank, size);
-      const T* rows[kStreamRows];
-      for (int64_t i = mine.begin; i < mine.end; ++i) rows[i] = from + i * ld;
-      return stream(rows + mine.begin, mine.end - mine.begin, to + mine.begin, {0, panels.H});
+      if (rank == 0) stream(from, *to, {0, panels.H});
+      return;
     }
     // Each panel that is packed now serves all rows.
     const bool by_panels = packing_ == Packing::kPanelwise;
@@ -83,31 +81,23 @@ class Matrix {
     }
   }
 
-  // Whether stream() serves so many rows.
-  bool streams(int64_t count) const {
-    return packing_ == Packing::kInPlace && count <= kStreamRows;
-  }
-  // to[i] = from[i] . M for few rows and some columns. M is read once, from end to end, where
-  // panels would take it in pieces far apart; every sum has the order of multiply().
-  void stream(const T* const* from, int64_t count, T* const* to, Range columns) const {
+  // Whether stream() serves so many rows. (With four, panels take two thirds of its time.)
+  bool streams(int64_t count) const { return packing_ == Packing::kInPlace && count == 1; }
+  // to = from . M for one row and some columns. M is read once, from end to end, where panels would
+  // take it in pieces far apart; every sum has the order of multiply().
+  void stream(const T* from, T* to, Range columns) const {
     if constexpr (!kPairs) {
-      const int64_t width = columns.end - columns.begin;
-      for (int64_t i = 0; i < count; ++i) memset(to[i] + columns.begin, 0, width * sizeof(T));
+      memset(to + columns.begin, 0, (columns.end - columns.begin) * sizeof(T));
       int64_t k = 0;
-      for (; k + kStreamDepth <= K_; k += kStreamDepth) {
-        for (int64_t i = 0; i < count; ++i) add_depths<kStreamDepth>(from[i], k, to[i], columns);
-      }
-      for (; k < K_; ++k) {
-        for (int64_t i = 0; i < count; ++i) add_depths<1>(from[i], k, to[i], columns);
-      }
+      for (; k + kDepth <= K_; k += kDepth) add_depths<kDepth>(from, k, to, columns);
+      for (; k < K_; ++k) add_depths<1>(from, k, to, columns);
     }
   }
 
   const Panels<Sum<T>> panels;  // of M's columns
 
  private:
-  static constexpr int64_t kStreamRows = 4;
-  static constexpr int kStreamDepth = 8;
+  static constexpr int kDepth = 8;  // of stream(): rows of M at a time
 
   // to[columns] += x[k, k + N) . M[k, k + N)
   template <int N>
