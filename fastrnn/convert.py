@@ -34,9 +34,9 @@ TORCH_OF = {fast: plain for plain, fast in PAIRS.items()}
 def accelerate(model: Model, *, report: bool = False) -> Model | tuple[Model, dict[str, str]]:
     """Makes every nn.RNN, nn.LSTM, nn.GRU (and cell) in model fastrnn's, in place; returns model.
 
-    A bare layer works too: use the return value. Parameters are shared, so optimizers keep working.
-    With report=True returns (model, left): the names of the recurrent layers that were left alone,
-    each with the reason.
+    A bare layer works too. Modules and parameters stay the same objects, so hooks and optimizers
+    keep working. A layer that would run on the slow reference is left alone. With report=True
+    returns (model, left): the names of the recurrent layers that were left, each with the reason.
     """
     return _convert(model, PAIRS, _why_not_fast, _to_fast, report)
 
@@ -98,7 +98,9 @@ def _why_not_torch(module: nn.Module) -> str | None:
 def _why_slower(module: nn.Module) -> str | None:
     """Why a layer would run on the reference, which is slower than torch.nn's own code."""
     proj = getattr(module, "proj_size", 0) > 0
-    weight = next(module.parameters())
+    weight = next(module.parameters(), None)
+    if weight is None:  # weights that something else sets at each call
+        weight = module.weight_hh_l0 if isinstance(module, nn.RNNBase) else module.weight_hh
     cell = getattr(PAIRS[type(module)], "cell", None) or f"rnn_{module.nonlinearity}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -56,17 +56,12 @@ NATIVE_CELLS: dict[str, list[int]] = BUILD_INFO.get("cells", {})
 
 def check_counts(known: Mapping[str, list[int]]) -> None:
     """ImportError where a cell's counts here are not those the library was compiled with."""
-    for name, (gates, states, saved, kept) in known.items():
+    for name, compiled in known.items():
         spec = cells.CELLS.get(name)
-        if spec and (spec.gates, spec.states, spec.saved, spec.kept) != (
-            gates,
-            states,
-            saved,
-            kept,
-        ):
+        if spec and [spec.gates, spec.states, spec.saved, spec.kept] != compiled:
             raise ImportError(
-                f"the cell {name!r} must have gates={gates}, states={states}, saved={saved}, "
-                f"kept={kept} as in the native library, got {spec}"
+                f"the cell {name!r} must have [gates, states, saved, kept] = {compiled} as in the "
+                f"native library, got {spec}"
             )
 
 

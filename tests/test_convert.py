@@ -213,3 +213,14 @@ def test_scripting_names_restore():
         torch.jit.script(Model())
     scripted = torch.jit.script(fastrnn.restore(Model()))
     assert scripted(torch.zeros(2, 1, 3)).shape == (2, 1, 4)
+
+
+def test_a_layer_without_parameters_of_its_own():
+    """Something else (a hypernetwork, weight drop) sets its weights as plain attributes."""
+    layer = nn.GRU(4, 6, bias=False)
+    for name, weight in list(layer.named_parameters()):
+        delattr(layer, name)
+        setattr(layer, name, weight.detach())
+    assert not list(layer.parameters())
+    assert type(fastrnn.accelerate(layer)) is fastrnn.FastGRU
+    assert layer(torch.zeros(5, 3, 4))[0].shape == (5, 3, 6)

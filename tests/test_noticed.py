@@ -95,7 +95,7 @@ def test_a_triton_pair_registered_after_a_fallback(tmp_path):
 
 
 def test_counts_that_differ_from_the_library():
-    with pytest.raises(ImportError, match="'gru' must have gates=3, states=1, saved=5"):
+    with pytest.raises(ImportError, match=r"'gru' must have .* = \[3, 1, 5, 1\]"):
         ops.check_counts({"gru": [3, 1, 5, 1]})
     ops.check_counts(ops.NATIVE_CELLS)
 
