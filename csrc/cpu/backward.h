@@ -165,6 +165,8 @@ class Backward {
     const int64_t active = rows_.active(t, w.mine), n = s_.row(t) + w.mine.begin;
     const int64_t local = w.mine.begin - w.rows.begin;
     const T** next = w.scratch.next + local;
+    const T* d_out = rows_.d_output(w.d, t, w.mine.begin, zeros_);
+    const int64_t d_out_ld = s_.d_output ? s_.d_output_b : 0;
     bool any = false;
     for (int64_t b = 0; b < active; ++b) any |= next[b] != zeros_;
     for (int64_t u = 0; u < sweep.count(); ++u) {
@@ -178,7 +180,7 @@ class Backward {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
         for (int64_t i = r; i < r + count; ++i) {
-          cell(w, t, w.mine.begin + i, n + i, at + local + i, p,
+          cell(w, t, w.mine.begin + i, n + i, at + local + i, p, d_out + i * d_out_ld,
                w.scratch.tile + (i - r) * panels_.vectors(p) * W);
         }
       }
@@ -190,9 +192,8 @@ class Backward {
 
   // The cell's backward at (t, b) on the units of panel p. n: its row; at: its row of the block.
   FASTRNN_INLINE void cell(Worker& w, int64_t t, int64_t b, int64_t n, int64_t at, int64_t p,
-                           const A* recurrent) {
+                           const T* d_out, const A* recurrent) {
     using V = Vec<A>;
-    const T* d_out = rows_.d_output(w.d, t, b, zeros_);
     const T *keep[K + 1], *before[S] = {}, *after[S];
     for (int k = 0; k < K; ++k) {
       keep[k] = recompute_.wanted() ? values_.row(at, k) : saved_.row(w.d, n) + k * s_.H;

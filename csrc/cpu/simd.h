@@ -35,7 +35,7 @@ struct Float<float> {
   static constexpr int kMantissa = 23, kBias = 127;
   static constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
   static constexpr float kLn2Hi = 0.693145752f, kLn2Lo = 1.42860677e-6f;
-  static constexpr float kMaxExp = 88.f, kMinExp = -87.f;
+  static constexpr float kMaxExp = 88.f, kMinExp = -87.f, kZeroExp = -88.f;
   static constexpr int kTerms = 6;
   static constexpr float kExp[kTerms] = {1.f / 5040, 1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, .5f};
 };
@@ -47,7 +47,7 @@ struct Float<double> {
   static constexpr int kMantissa = 52, kBias = 1023;
   static constexpr double kRound = 6755399441055744.;
   static constexpr double kLn2Hi = 6.93147180369123816490e-01, kLn2Lo = 1.90821492927058770002e-10;
-  static constexpr double kMaxExp = 709., kMinExp = -708.;
+  static constexpr double kMaxExp = 709., kMinExp = -708., kZeroExp = -709.1;
   static constexpr int kTerms = 12;
   static constexpr double kExp[kTerms] = {
       1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320,
@@ -172,18 +172,18 @@ FASTRNN_INLINE typename Vec<T>::N clamp(typename Vec<T>::N x, T least, T most) {
 #endif
 }
 
-// exp(x) = 2^n e^r = scale + scale * (e^r - 1), |r| <= ln2/2 (Cody and Waite's reduction), for x up
-// to `most`. Keeping e^r - 1 apart is what saves tanh from cancellation near 0.
+// exp(x) = 2^n e^r = scale + scale * (e^r - 1), |r| <= ln2/2 (Cody and Waite's reduction), for x
+// from `least` to `most`. Keeping e^r - 1 apart is what saves tanh from cancellation near 0.
 template <class T>
 struct ExpParts {
   typename Vec<T>::N scale, rest;
 };
 template <class T>
-FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T most) {
+FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T least, T most) {
   using N = typename Vec<T>::N;
   using I = typename Vec<T>::I;
   using F = Float<T>;
-  x = clamp<T>(x, F::kMinExp, most);
+  x = clamp<T>(x, least, most);
   const N rounded = x * T(1.44269504088896340736) + F::kRound;
   const N n = rounded - F::kRound;
   const N r = (x - n * F::kLn2Hi) - n * F::kLn2Lo, r2 = r * r;
@@ -196,20 +196,21 @@ FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T most) {
 }
 template <class T>
 FASTRNN_INLINE Vec<T> exp(Vec<T> x) {
-  const auto e = exp_parts<T>(x.v, Float<T>::kMaxExp);
+  const auto e = exp_parts<T>(x.v, Float<T>::kMinExp, Float<T>::kMaxExp);
   return Vec<T>(e.scale * e.rest + e.scale);
 }
-// Exactly 0 where exp(-x) is past the largest number, as torch's is: 0 * inf is NaN.
+// e^x / (1 + e^x), exactly 0 far below, as torch's is (0 * inf is NaN): there 2^n is no number any
+// more, but 0.
 template <class T>
 FASTRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
-  using N = typename Vec<T>::N;
-  const N one = Vec<T>(T(1)).v, y = one / (one + exp(-x).v);
-  return Vec<T>(N(x.v < -Float<T>::kMaxExp ? N{} : y));
+  const auto e = exp_parts<T>(x.v, Float<T>::kZeroExp, Float<T>::kMaxExp);
+  const typename Vec<T>::N y = e.scale * e.rest + e.scale;
+  return Vec<T>(y / (y + T(1)));
 }
 // tanh(x) = expm1(2x) / (expm1(2x) + 2); it is 1 to the last bit from 2x = 40 on.
 template <class T>
 FASTRNN_INLINE Vec<T> tanh(Vec<T> x) {
-  const auto e = exp_parts<T>(x.v + x.v, T(40));
+  const auto e = exp_parts<T>(x.v + x.v, Float<T>::kMinExp, T(40));
   const typename Vec<T>::N m = e.scale * e.rest + (e.scale - T(1));
   return Vec<T>(m / (m + T(2)));
 }
