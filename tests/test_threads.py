@@ -102,3 +102,26 @@ def test_threads_have_their_own_grad_mode_and_transforms():
         thread.join()
         assert not layer(x)[0].requires_grad
     assert seen["grad"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("B, H, T", [(300, 32, 7), (1500, 8, 3), (5, 200, 40), (3, 17, 150)])
+@each_cell()
+def test_bits_do_not_hang_on_the_number_of_threads(cell, B, H, T, dtype):
+    """Rows or units shared, one chunk of the batch or several, uneven shares: the same bits."""
+    layer = fast(cell, 8, H, bidirectional=True, dtype=dtype, recompute_gates=B == 5)
+    x, lengths = randn(T, B, 8, dtype=dtype, grad=True), [1 + k % T for k in range(B)]
+
+    def work(threads):
+        torch.set_num_threads(threads)
+        dense, ragged = layer(x), layer(x, lengths=lengths)
+        tensors = [x, *layer.parameters()]
+        return [*flat(dense), *gradients(dense, tensors), *gradients(ragged, tensors)]
+
+    before = torch.get_num_threads()
+    try:
+        alone = work(1)
+        for threads in (2, 3, 4):
+            assert all(torch.equal(a, b) for a, b in zip(work(threads), alone)), threads
+    finally:
+        torch.set_num_threads(before)

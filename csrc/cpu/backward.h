@@ -21,15 +21,15 @@ class Backward {
   }
 
   void operator()(int rank, int size, Barrier& barrier) {
-    const int64_t chunk = size * kMaxRows;
+    const int64_t chunks = (s_.B + block_rows_ - 1) / block_rows_;
     for (int d = 0; d < s_.directions; ++d) {
       w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size,
                 lent_ ? s_.dir[d].d_w_hh : nullptr);
       block_grad_.set(d, rank, size);
       recompute_.set(d, rank, size);
       barrier.wait(size);
-      for (int64_t b = 0; b < s_.B; b += chunk) {
-        const Range rows{b, s_.B - b < chunk ? s_.B : b + chunk};
+      for (int64_t i = 0; i < chunks; ++i) {
+        const Range rows = part(s_.B, i, chunks);
         Worker w{*this,
                  d,
                  rank,
@@ -53,14 +53,14 @@ class Backward {
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
-  static constexpr int64_t kMaxRows = 96;     // rows a thread walks through time together
   static constexpr int64_t kDirectSteps = 2;  // up to here packing weights does not pay
 
   struct Scratch {   // one thread's
     A* tile;         // dL/dh of one group of rows and one panel
     const T** next;  // gate gradients of the step after, of each batch row
   };
-  struct Worker {  // one thread's share of one direction of a chunk of batch rows
+  struct Worker {  // one thread's share of one direction of a chunk of batch rows: the most that a
+                   // step of a block has
     Backward& engine;
     int d, rank, size;
     Barrier& barrier;
@@ -76,9 +76,9 @@ class Backward {
         rows_{s},
         saved_{s},
         arena_(memory),
-        block_rows_(block_rows<T>(s, G, kMaxRows)),
+        block_rows_(block_rows<T>(s, G)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
-        several_(s.T * s.B > block_rows_ || s.B > kMaxRows * s.threads),
+        several_(s.T * s.B > block_rows_),
         lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
         w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace,
               s.threads, lent_),
@@ -86,7 +86,7 @@ class Backward {
         block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
         recompute_(arena_, s, block_rows_) {
     const int64_t gates = G * s.H;
-    const int64_t chunk = s.B < kMaxRows * s.threads ? s.B : kMaxRows * s.threads;
+    const int64_t chunk = s.B < block_rows_ ? s.B : block_rows_;
     zeros_ = arena_.take<T>(gates);
     if (memory) memset(zeros_, 0, gates * sizeof(T));
     for (int k = 0; k < S; ++k) carry_[k] = arena_.take<A>(chunk * s.H);
@@ -280,7 +280,7 @@ class Backward {
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
   Arena arena_;
-  const int64_t block_rows_, ld_;  // rows of a block; from one row of gate gradients to the next
+  const int64_t block_rows_, ld_;  // rows of a block, at most; from one row of gate gradients to the next
   const bool several_;             // may a direction have more blocks than one?
   const bool lent_;  // is W_hh packed where its gradient, written after its last use, will be?
   Matrix<T> w_hh_;

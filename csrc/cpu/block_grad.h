@@ -15,15 +15,14 @@ struct Block : BlockRows {
   bool start, end;     // the first, the last block of its direction
 };
 
-// The rows of a block of G gates, at most; max_rows: those a thread walks through time together.
+// The rows of a block of G gates, at most. Blocks are the order in which a weight's gradient is
+// summed: threads have no say in it, so that its bits are the same for any number of them.
 template <class T>
-int64_t block_rows(const ScanParams& s, int gates, int64_t max_rows) {
-  constexpr int64_t kBytes = 8 << 20;  // of gate gradients
-  const int64_t most = s.B < max_rows * s.threads ? s.B : max_rows * s.threads;
+int64_t block_rows(const ScanParams& s, int gates) {
+  constexpr int64_t kBytes = 8 << 20, kLeast = 384, kMost = 1024;  // bytes of gate gradients
   int64_t rows = kBytes / int64_t(gates * s.H * sizeof(T));
-  rows = rows < 384 ? 384 : rows > 1024 ? 1024 : rows;
-  if (rows > s.T * s.B) rows = s.T * s.B;
-  return rows < most ? most : rows;
+  rows = rows < kLeast ? kLeast : rows > kMost ? kMost : rows;
+  return rows < s.T * s.B ? rows : s.T * s.B;
 }
 
 template <class T>
