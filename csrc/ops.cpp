@@ -4,6 +4,7 @@
 
 #include "calls.h"
 #include "cpu/kernels.h"
+#include "interrupted.h"
 
 namespace fastrnn {
 namespace {
@@ -38,22 +39,26 @@ int team_size(const ScanParams& s, int gates, int64_t element_size, bool backwar
   return int(std::max<int64_t>(threads, 1));
 }
 
+constexpr char kInterrupted[] = "interrupted by a signal";
+
 void run(Layer& layer, const Tensor& like, bool backward) {
   ScanParams& s = layer.params;
   if (s.H == 0 || s.B == 0) return;  // every result is empty, or zeros already
   const CellKernels& kernels = kernels_for(layer, like.scalar_type());
   s.threads = team_size(s, layer.info().gates, like.element_size(), backward);
   s.parallel = parallel_for;
+  s.interrupted = interrupted;
   const int64_t bytes = backward ? kernels.backward_workspace(s) : kernels.forward_workspace(s);
   const auto scan = backward ? kernels.backward : kernels.forward;
   alignas(64) char few[64 << 10];  // a step of one row is over in less time than malloc takes
   if (bytes <= int64_t(sizeof(few))) {
     s.workspace = few;
-    return scan(s);
+    FASTRNN_CHECK(scan(s), kInterrupted);
+    return;
   }
   Tensor workspace = allocate(like, {bytes / int64_t(like.element_size()) + 1}, true);
   s.workspace = workspace.data_ptr();
-  scan(s);
+  FASTRNN_CHECK(scan(s), kInterrupted);
 }
 
 std::tuple<Tensor, Tensors, Tensor> forward_cpu(StringHandle cell, const Tensor& input,

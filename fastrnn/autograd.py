@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import cells, graph, ops, reference, transforms
+from . import cells, graph, ops, reference, signals, transforms
 
 
 class Plan(NamedTuple):
@@ -75,9 +75,13 @@ def recurrent_scan(
         else:
             output, *final = _apply(plan, batch_sizes, resets, *tensors)
         return output, final
-    output, final, _ = ops.kernels(backend)[0](
-        cell, input, weights, state, batch_sizes, resets, directions, project, ops.SAVE_NOTHING
-    )
+    try:
+        output, final, _ = ops.kernels(backend)[0](
+            cell, input, weights, state, batch_sizes, resets, directions, project, save
+        )
+    except RuntimeError as error:
+        signals.raise_handlers(error)
+        raise
     return output, final
 
 
@@ -112,10 +116,14 @@ def single_step(
 def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
     """(output, S final states, saved) by the forward kernel."""
     weights, state = tensors[: plan.weights], tensors[plan.weights :]
-    return ops.kernels(plan.backend)[0](
-        plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-        plan.save,
-    )  # fmt: skip
+    try:
+        return ops.kernels(plan.backend)[0](
+            plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
+            plan.save,
+        )  # fmt: skip
+    except RuntimeError as error:
+        signals.raise_handlers(error)
+        raise
 
 
 def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | None]) -> tuple:
@@ -179,10 +187,14 @@ def _kernel_gradient(
     if plan.save == ops.SAVE_NOTHING:
         again = plan._replace(save=ops.SAVE_ALL)
         _, _, saved = _forward(again, batch_sizes, resets, input, (*weights, *state))
-    grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
-        plan.cell, grad_output, grad_final, input, weights, state, output, saved,
-        batch_sizes, resets, plan.directions, plan.project, needs,
-    )  # fmt: skip
+    try:
+        grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
+            plan.cell, grad_output, grad_final, input, weights, state, output, saved,
+            batch_sizes, resets, plan.directions, plan.project, needs,
+        )  # fmt: skip
+    except RuntimeError as error:
+        signals.raise_handlers(error)
+        raise
     return grad_input, *grad_weights, *grad_state
 
 

@@ -22,7 +22,7 @@ struct Direction {
   void *d_b_ih, *d_b_hh;              // [G*H], likewise
 };
 
-// Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, all at the same time.
+// Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, best at the same time.
 using ParallelFor = void (*)(int64_t n, void (*fn)(int64_t begin, int64_t end, void* ctx),
                              void* ctx);
 
@@ -45,6 +45,9 @@ struct ScanParams {
   void* workspace;
   int threads;
   ParallelFor parallel;
+  // Asked by the calling thread between blocks of steps: is the call to end, its work undone? Null:
+  // never.
+  bool (*interrupted)();
 
   __attribute__((always_inline)) int64_t rows(int64_t t) const {
     return batch_sizes ? batch_sizes[t] : B;

@@ -5,6 +5,7 @@
 // gradients are in cache, the input and the weight gradients.
 #pragma once
 #include "block_grad.h"
+#include "interruption.h"
 #include "recompute.h"
 
 namespace fastrnn {
@@ -15,9 +16,10 @@ class Backward {
  public:
   static int64_t workspace(const ScanParams& s) { return Backward(s, nullptr).arena_.used(); }
 
-  static void run(const ScanParams& s) {
+  static bool run(const ScanParams& s) {
     Backward self(s, s.workspace);
     Team<Backward>::run(s.parallel, s.threads, self);
+    return !self.interruption_.stopped();
   }
 
   void operator()(int rank, int size, Barrier& barrier) {
@@ -44,7 +46,7 @@ class Backward {
           w.mine = rows;
           w.units = part(panels_.count(), rank, size);
         }
-        walk(w);
+        if (!walk(w)) return;
       }
     }
   }
@@ -84,7 +86,8 @@ class Backward {
               s.threads, lent_),
         panels_(w_hh_.panels),
         block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
-        recompute_(arena_, s, block_rows_) {
+        recompute_(arena_, s, block_rows_),
+        interruption_(s.interrupted) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < block_rows_ ? s.B : block_rows_;
     zeros_ = arena_.take<T>(gates);
@@ -108,7 +111,8 @@ class Backward {
     return {rows.begin + mine.begin, rows.begin + mine.end};
   }
 
-  void walk(Worker& w) {
+  // False where the call ends early.
+  bool walk(Worker& w) {
     begin(w);
     int64_t step = 0;
     do {
@@ -137,8 +141,9 @@ class Backward {
       block_grad_.run({block, d_x_, d_r_, start, end}, zeros_, w.scratch.tile, w.rank, w.size,
                       w.barrier);
       keep_last(w);
-      w.barrier.wait(w.size);
+      if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
     } while (step < s_.T);
+    return true;
   }
 
   A* carry(const Worker& w, int k, int64_t b) const {
@@ -287,6 +292,7 @@ class Backward {
   const Panels<A>& panels_;  // of units: the columns of W_hh
   BlockGrad<T> block_grad_;
   Recompute<Cell, T> recompute_;
+  Interruption interruption_;
   T* zeros_;       // [G*H]
   A* carry_[S];    // dL/dstate passed on directly [chunk, H]
   T* last_;        // gate gradients kept from the block before [chunk, G*H]

@@ -4,6 +4,7 @@
 // its steps, so that the projection never leaves the cache.
 #pragma once
 #include "gate_weights.h"
+#include "interruption.h"
 #include "saved.h"
 
 namespace fastrnn {
@@ -14,9 +15,10 @@ class Forward {
  public:
   static int64_t workspace(const ScanParams& s) { return Forward(s, nullptr).bytes_; }
 
-  static void run(const ScanParams& s) {
+  static bool run(const ScanParams& s) {
     Forward self(s, s.workspace);
     Team<Forward>::run(s.parallel, s.threads, self);
+    return !self.interruption_.stopped();
   }
 
   void operator()(int rank, int size, Barrier& barrier) {
@@ -30,7 +32,7 @@ class Forward {
     }
     barrier.wait(size);
     for (int d = first; d < last; ++d) {
-      run_direction(d, member, team, scratch_[rank], apart ? halves_[d] : barrier);
+      if (!run_direction(d, member, team, scratch_[rank], apart ? halves_[d] : barrier)) return;
     }
   }
 
@@ -58,7 +60,8 @@ class Forward {
     Range rows;                    // of the batch
   };
 
-  Forward(const ScanParams& s, void* memory) : s_(s), rows_{s}, saved_{s}, panels_(s.H, G) {
+  Forward(const ScanParams& s, void* memory)
+      : s_(s), rows_{s}, saved_{s}, panels_(s.H, G), interruption_(s.interrupted) {
     const int64_t row_bytes = panels_.width() * sizeof(A);
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
@@ -83,14 +86,16 @@ class Forward {
     bytes_ = arena.used();
   }
 
-  void run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
+  // This and walk() are false where the call ends early.
+  bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
     const bool units = by_units(size);
     const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
     const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
     for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
       const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
-      walk(d, chunk, panels, w, units ? &barrier : nullptr, size);
+      if (!walk(d, chunk, panels, w, units ? &barrier : nullptr, rank, size)) return false;
     }
+    return true;
   }
 
   // In few steps there are few barriers, and each weight is read and packed by one thread only.
@@ -100,7 +105,7 @@ class Forward {
   }
 
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.
-  void walk(int d, Range rows, Range panels, Scratch& w, Barrier* barrier, int size) {
+  bool walk(int d, Range rows, Range panels, Scratch& w, Barrier* barrier, int rank, int size) {
     const Direction& dir = s_.dir[d];
     const int64_t start = panels_.unit(panels.begin), first = start < s_.H ? start : s_.H;
     const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
@@ -129,6 +134,10 @@ class Forward {
         gates += rows_.active(t, rows) * columns(panels);
         if (barrier) barrier->wait(size);
       }
+      if (step == s_.T) break;
+      if (barrier ? interruption_.agreed(rank, size, *barrier, d) : interruption_.seen()) {
+        return false;
+      }
     }
     for (int64_t b = rows.begin; b < rows.end; ++b) {
       memcpy(rows_.state(dir.state_n[0], b) + first, w.h[b - rows.begin] + first,
@@ -137,6 +146,7 @@ class Forward {
         copy(carried(d, k, b, w), rows_.state(dir.state_n[k], b), {first, last});
       }
     }
+    return true;
   }
 
   // State k of batch row b between its steps.
@@ -254,6 +264,7 @@ class Forward {
   GateWeights<T> weights_[2];
   Scratch* scratch_ = nullptr;
   Barrier halves_[2];  // of the directions' threads
+  Interruption interruption_;
 };
 
 }  // namespace FASTRNN_ISA

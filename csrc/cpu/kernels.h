@@ -6,8 +6,8 @@
 namespace fastrnn {
 
 struct CellKernels {
-  void (*forward)(const ScanParams&);
-  void (*backward)(const ScanParams&);
+  bool (*forward)(const ScanParams&);  // false: interrupted, and what was written is of no use
+  bool (*backward)(const ScanParams&);
   int64_t (*forward_workspace)(const ScanParams&);  // bytes that forward needs, 64-byte aligned
   int64_t (*backward_workspace)(const ScanParams&);
 };

@@ -1,6 +1,7 @@
 // The threads of one op: who works on what, and where they wait for each other.
 #pragma once
 #include <sched.h>
+#include <time.h>
 
 #include <cstdint>
 
@@ -18,6 +19,12 @@
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
+
+inline int64_t nanoseconds() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return int64_t(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
 
 // A barrier that spins: a time step is too short to sleep in. After a while it yields, so that an
 // overloaded machine still makes progress.
@@ -48,8 +55,9 @@ class Barrier {
   alignas(64) int generation_ = 0;
 };
 
-// Calls body(rank, size, barrier) on `threads` threads at once. The pool may grant fewer (all of
-// them run at the same time all the same), or one where it is entered from a parallel region.
+// Calls body(rank, size, barrier) on at most `threads` threads at once. Who comes within kPatience
+// of the first is a member; the rest find the team closed and leave: the pool may run its parts one
+// after the other, or keep threads busy that wait for each other, as where it has one queue.
 template <class Body>
 class Team {
  public:
@@ -67,20 +75,47 @@ class Team {
  private:
   Team(int wanted, Body& body) : wanted_(wanted), body_(body) {}
 
-  // Shares of the pool's range count towards `wanted`; the calls are the team's members. Who gets
-  // which rank is a race, what a rank does is not.
+  static constexpr int64_t kPatience = 20'000'000;  // ns; a busy machine's threads come late
+  // The team in one word: how many parts of the pool's range have come, in how many calls, and
+  // whether nobody joins any more. The calls are the members. Who gets which rank is a race, and
+  // how many they are may be one; what comes out hangs on neither.
+  static constexpr uint64_t kMember = uint64_t(1) << 32, kClosed = uint64_t(1) << 63;
+
   static void enter(int64_t begin, int64_t end, void* self) {
     Team& team = *static_cast<Team*>(self);
     FASTRNN_ACQUIRE(self);
-    const int rank = __atomic_fetch_add(&team.members_, 1, __ATOMIC_ACQ_REL);
-    __atomic_add_fetch(&team.shares_, int(end - begin), __ATOMIC_ACQ_REL);
-    while (__atomic_load_n(&team.shares_, __ATOMIC_ACQUIRE) < team.wanted_) sched_yield();
-    team.body_(rank, __atomic_load_n(&team.members_, __ATOMIC_ACQUIRE), team.barrier_);
+    uint64_t word = __atomic_load_n(&team.word_, __ATOMIC_ACQUIRE);
+    do {
+      if (word & kClosed) return;
+    } while (!team.replace(word, word + kMember + uint64_t(end - begin)));
+    const int rank = int(word / kMember);
+    team.body_(rank, team.close(), team.barrier_);
     FASTRNN_RELEASE(self);
   }
 
+  // The number of members, once all parts have come or time is up.
+  int close() {
+    const int64_t until = nanoseconds() + kPatience;
+    uint64_t word = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
+    while (!(word & kClosed)) {
+      if (int64_t(word % kMember) >= wanted_ || nanoseconds() > until) {
+        if (replace(word, word | kClosed)) break;
+      } else {
+        sched_yield();
+        word = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
+      }
+    }
+    return int((word & ~kClosed) / kMember);
+  }
+
+  // Puts `to` in the place of `word`, or what is there now into `word`.
+  bool replace(uint64_t& word, uint64_t to) {
+    return __atomic_compare_exchange_n(&word_, &word, to, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+  }
+
   const int wanted_;
-  int members_ = 0, shares_ = 0;
+  uint64_t word_ = 0;
   Barrier barrier_;
   Body& body_;
 };
