@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import checks, functional
+from . import checks, functional, per_sample
 from .face import HasFace
 
 __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
@@ -128,6 +128,7 @@ class _FastBase(HasFace, nn.RNNBase):
         if lengths is None:
             output, final = self._run(layers, input, state, None, resets)
         else:
+            per_sample.refuse_lengths(sum(layers, []))
             packing = functional.pack_lengths(lengths, t, b, input.device)
             output, final = self._run(
                 layers,

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cells
+from . import cells, per_sample
 
 BACKENDS = ("auto", "native", "triton", "reference")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -151,6 +151,7 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
         op = getattr(torch.ops.fastrnn, name.removeprefix("fastrnn::")).default
         torch.library.register_vmap(name, one_by_one(op))
         pair.append(op)
+    per_sample.register(*pair, SAVE_ALL)
     return pair[0], pair[1]
 
 
