@@ -25,6 +25,12 @@ def nonlinearity(name: str) -> str:
     return name
 
 
+def no_projection(proj_size: object) -> None:
+    """torch.nn's error, at zero too, where Python would say that there is no such argument."""
+    if proj_size is not None:
+        raise ValueError(f"proj_size is an argument of FastLSTM alone, got {proj_size!r}")
+
+
 def no_torchscript() -> None:
     raise RuntimeError(
         "fastrnn layers cannot become TorchScript (torch.jit.script, torch.jit.trace): call "

@@ -205,7 +205,9 @@ class FastRNN(_FastBase):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        proj_size: None = None,
     ) -> None:
+        checks.no_projection(proj_size)
         # torch.nn knows no identity: it starts as any mode with one gate.
         mode = "RNN_RELU" if checks.nonlinearity(nonlinearity) == "relu" else "RNN_TANH"
         super().__init__(
@@ -281,7 +283,9 @@ class FastGRU(_FastBase):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        proj_size: None = None,
     ) -> None:
+        checks.no_projection(proj_size)
         super().__init__(
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype,

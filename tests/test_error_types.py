@@ -46,6 +46,10 @@ CONSTRUCTORS = {
     "dropout_text": ((3, 5), {"num_layers": 2, "dropout": "x"}),
     "no_sizes": ((), {}),
     "unknown": ((3, 5), {"units": 4}),
+    "projected": ((3, 5), {"proj_size": 2}),
+    "projected_to_none": ((3, 5), {"proj_size": 0}),
+    "projected_wider": ((3, 5), {"proj_size": 5}),
+    "projected_negative": ((3, 5), {"proj_size": -1}),
 }
 
 
