@@ -1,4 +1,4 @@
-"""torch.ao.quantization leaves fastrnn's layers in float and says so; after restore it takes them."""
+"""torch.ao.quantization leaves fastrnn's layers in float, and they say so; after restore not."""
 
 import warnings
 
