@@ -25,6 +25,12 @@ def nonlinearity(name: str) -> str:
     return name
 
 
+def no_projection(proj_size: object) -> None:
+    """torch.nn's error, at zero too, where Python would say that there is no such argument."""
+    if proj_size is not None:
+        raise ValueError(f"proj_size is an argument of FastLSTM alone, got {proj_size!r}")
+
+
 def no_torchscript() -> None:
     raise RuntimeError(
         "fastrnn layers cannot become TorchScript (torch.jit.script, torch.jit.trace): call "
@@ -186,7 +192,7 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
 
 
 def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
-    """The arguments of functional.scan; the kernels check dtypes."""
+    """The arguments of functional.scan."""
     gates, h = spec.gates, weight_hh.shape[-1]
     _expect(len(states) == spec.states, "state", f"{spec.states} tensors", len(states))
     square = weight_hh.shape == (gates * h, h)
@@ -216,6 +222,10 @@ def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
         if tensor is not None:
             here = tensor.device == gx.device
             _expect(here, name, f"gx's device {gx.device}", tensor.device)
+            # Under autocast gx may have its dtype, and the rest another.
+            same = name == "resets" or tensor.dtype == gx.dtype
+            autocast = torch._C._is_any_autocast_enabled() and tensor.is_floating_point()
+            _expect(same or autocast, name, f"gx's dtype {gx.dtype}", tensor.dtype)
     if resets is not None:
         _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
         shape = gx.shape[:-1]

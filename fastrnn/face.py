@@ -9,6 +9,7 @@ has as its type.
 from __future__ import annotations
 
 import functools
+import warnings
 
 from torch import nn
 from torch._guards import TracingContext
@@ -61,6 +62,31 @@ class HasFace(nn.Module):
     @__class__.setter
     def __class__(self, cls: type) -> None:
         change_class(self, cls)
+
+    @property
+    def qconfig(self):
+        """Of torch.ao.quantization, which goes by type(module) and so leaves these in float.
+
+        It sets one on each module of a model, whatever is to be quantized, and says no more.
+        """
+        try:
+            return self.__dict__["qconfig"]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no attribute 'qconfig'") from None
+
+    @qconfig.setter
+    def qconfig(self, value: object) -> None:
+        name = self.stands_for.__name__
+        warnings.warn(
+            f"torch.ao.quantization leaves {self} in float: for a quantized nn.{name} call "
+            "fastrnn.restore(model) first",
+            stacklevel=2,
+        )
+        self.__dict__["qconfig"] = value
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        del self.__dict__["qconfig"]
 
     def __reduce_ex__(self, protocol):
         # The default wants type(self) and self.__class__ to be the same.

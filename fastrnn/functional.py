@@ -120,7 +120,8 @@ def scan(
     Returns:
         output [T, B, H] or [N, H], and the final state in the form that state was given in.
 
-    Raises ValueError for wrong shapes, RuntimeError where a backend asked for cannot serve.
+    Raises ValueError for wrong shapes, dtypes and devices, RuntimeError where a backend asked for
+    cannot serve.
     """
     spec = cells.get(cell)
     bare = isinstance(state, Tensor)

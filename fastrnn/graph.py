@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 
+from . import flops, ops, reference, transforms
 from . import graph_derivatives as derivatives
-from . import ops, reference, transforms
 from .graph_derivatives import sizes_of
 
 _BEFORE = "Tensor input, Tensor[] weights, Tensor? state, "
@@ -169,10 +169,12 @@ def _differentiable(name: str, rule: Callable) -> None:
 def _register(prefix: str) -> None:
     """Fakes, derivatives and vmap rules of a pair of flat ops."""
     forward, backward = f"{prefix}forward_flat", f"{prefix}backward_flat"
-    for name, fake in ((forward, _fake_forward), (backward, _fake_backward)):
+    fakes = (forward, _fake_forward, flops.forward), (backward, _fake_backward, flops.backward)
+    for name, fake, formula in fakes:
         torch.library.register_fake(f"fastrnn::{name}", fake)
         op = getattr(torch.ops.fastrnn, name).default
         torch.library.register_vmap(f"fastrnn::{name}", ops.one_by_one(op))
+        flops.count_by(formula, op)
     backward_op = getattr(torch.ops.fastrnn, backward).default
 
     def scan_rule(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import checks, functional
+from . import checks, functional, per_sample
 from .face import HasFace
 
 __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
@@ -128,6 +128,7 @@ class _FastBase(HasFace, nn.RNNBase):
         if lengths is None:
             output, final = self._run(layers, input, state, None, resets)
         else:
+            per_sample.refuse_lengths(sum(layers, []))
             packing = functional.pack_lengths(lengths, t, b, input.device)
             output, final = self._run(
                 layers,
@@ -204,7 +205,9 @@ class FastRNN(_FastBase):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        proj_size: None = None,
     ) -> None:
+        checks.no_projection(proj_size)
         # torch.nn knows no identity: it starts as any mode with one gate.
         mode = "RNN_RELU" if checks.nonlinearity(nonlinearity) == "relu" else "RNN_TANH"
         super().__init__(
@@ -280,7 +283,9 @@ class FastGRU(_FastBase):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        proj_size: None = None,
     ) -> None:
+        checks.no_projection(proj_size)
         super().__init__(
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype,

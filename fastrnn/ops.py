@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cells
+from . import cells, flops, per_sample
 
 BACKENDS = ("auto", "native", "triton", "reference")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -144,13 +144,16 @@ def one_by_one(op: Callable) -> Callable:
 
 
 def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
-    """Adds fakes and vmap rules to a pair of ops, named as "fastrnn::forward"; returns the ops."""
+    """Adds fakes, vmap rules and counts to a pair of ops, named as "fastrnn::forward"; the ops."""
     pair = []
-    for name, fake in ((forward, fake_forward), (backward, _fake_backward)):
+    fakes = (forward, fake_forward, flops.forward), (backward, _fake_backward, flops.backward)
+    for name, fake, formula in fakes:
         torch.library.register_fake(name, fake)
         op = getattr(torch.ops.fastrnn, name.removeprefix("fastrnn::")).default
         torch.library.register_vmap(name, one_by_one(op))
+        flops.count_by(formula, op)
         pair.append(op)
+    per_sample.register(*pair, SAVE_ALL)
     return pair[0], pair[1]
 
 

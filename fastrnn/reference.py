@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cells
+from . import cells, per_sample
 
 FORWARD, REVERSE, BOTH = 1, 2, 3
 
@@ -129,6 +129,10 @@ def in_its_precision(
     cell, input, weights, state, batch_sizes, resets, directions, project
 ) -> tuple[Tensor, list[Tensor]]:
     """`forward` in float32 for lower precisions, results in that of the input."""
+    if per_sample.expanded(weights):
+        return per_sample.by_rows(
+            in_its_precision, cell, input, weights, state, batch_sizes, resets, directions, project
+        )
     low = input.dtype in (torch.bfloat16, torch.float16)
     compute = torch.float32 if low else input.dtype
     weights, state = [w.to(compute) for w in weights], [s.to(compute) for s in state]

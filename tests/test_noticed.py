@@ -4,9 +4,11 @@ import pytest
 import torch
 from helpers import DEVICE, assert_same, backends, fast, randn, run_python
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 from fastrnn import functional, ops
+from fastrnn.gpu import layer as gpu_layer
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="the other device here is meta")
@@ -66,6 +68,21 @@ def test_scan_with_strided_batch_sizes(backend):
         for s in (sizes, strided)
     )
     assert_same(a, b, 0.0)
+
+
+@backends(interpreted=True)
+def test_a_packed_sequence_with_strided_batch_sizes(backend):
+    layer, x, sizes = fast("gru", 3, 4, backend=backend), randn(5, 3), torch.tensor([3, 2])
+    strided = torch.stack([sizes, sizes], 1)[:, 0]
+    assert_same(*(layer(PackedSequence(x, s)) for s in (sizes, strided)), 0.0)
+
+
+def test_kernels_of_a_gpu_read_batch_sizes_without_strides():
+    strided = torch.tensor([[3, 9], [2, 9]])[:, 0]
+    weights, state = [randn(4, 3), randn(4, 4)], [randn(1, 3, 4)]
+    read = gpu_layer.read("rnn_tanh", randn(5, 3), weights, state, strided, None, 1, True)
+    assert read.batch_sizes.is_contiguous() and read.batch_sizes.tolist() == [3, 2]
+    assert read.offsets.tolist() == [0, 3] and read.lengths.tolist() == [2, 2, 1]
 
 
 def test_the_environment_is_read_at_each_call(monkeypatch):

@@ -62,6 +62,20 @@ def test_state_comes_back_as_it_was_given(cell, backend):
 
 @backends()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+def test_autocast(backend, dtype):
+    """gx from a product under autocast has another dtype than the parameters."""
+    gx, weight_hh, bias_hh, states = arguments("gru", torch.float32)
+    rest = weight_hh, bias_hh, states[0]
+    with torch.autocast(DEVICE, dtype):
+        a = functional.scan("gru", gx.to(dtype), *rest, backend=backend)
+    b = functional.scan("gru", gx.to(dtype), *(t.to(dtype) for t in rest), backend=backend)
+    assert_same(a, b, 0.02)
+    with pytest.raises(ValueError, match="weight_hh must have gx's dtype"):
+        functional.scan("gru", gx.to(dtype), *rest, backend=backend)
+
+
+@backends()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 def test_low_precision(backend, dtype):
     gx, weight_hh, bias_hh, states = arguments("gru", torch.float32)
     low = [t.detach().to(dtype) for t in (gx, weight_hh, bias_hh, states[0])]

@@ -88,7 +88,7 @@ def read(
         b_ih=[b for b in b_ih if b is not None],
         b_hh=None if b_hh[0] is None else stack(b_hh),
         state=[s.contiguous() for s in state],
-        batch_sizes=batch_sizes,
+        batch_sizes=None if batch_sizes is None else batch_sizes.contiguous(),
         offsets=offsets,
         lengths=lengths,
         resets=None if resets is None else resets.reshape(-1).contiguous(),

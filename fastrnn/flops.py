@@ -1,0 +1,75 @@
+"""What `torch.utils.flop_counter.FlopCounterMode` counts for fastrnn's ops.
+
+As for a plain loop over torch.nn.functional.linear: 2 m n k for each product, in backward for those
+that autograd would compute; where gates are recomputed for backward, their products too. That the
+kernels leave out a product with zeros (hx=None) is not subtracted.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from . import cells, ops  # which imports this: its names are there when a formula runs
+
+
+def forward(
+    cell, input, weights, state, batch_sizes, resets, directions, project, save, *, out_val=None
+) -> int:
+    """For each line of input the products with W_ih and W_hh."""
+    lines = input.shape[:-1].numel()
+    return sum(2 * lines * w.numel() for w in weights if w.dim() == 2)
+
+
+def backward(
+    cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
+    directions, project, needs, *, out_val=None,
+) -> int:  # fmt: skip
+    """A product for each gradient that is wanted, and one from each step to the one before it."""
+    lines = input.shape[:-1].numel()
+    hops = lines if needs & ops.NEED_STATE else lines - _rows(input, batch_sizes)
+    count = len(weights) // (2 if directions == 3 else 1)
+    _, w_hh, *_ = ops.WEIGHT_BITS
+    total = 0
+    for weight, bit in zip(weights, ops.weight_bits(count, project) * (len(weights) // count)):
+        if weight.dim() == 2:
+            back = hops if bit == w_hh else lines * bool(needs & ops.NEED_INPUT)
+            total += 2 * weight.numel() * (lines * bool(needs & bit) + back)
+    spec = cells.get(cell)
+    if saved.dim() == 4 and saved.shape[2] < spec.saved + spec.states - 1:  # SAVE_PARTIAL
+        again = forward(
+            cell, input, weights, state, batch_sizes, resets, directions, project, ops.SAVE_ALL
+        )
+        total += again * (spec.gates - spec.kept) // spec.gates
+    return total
+
+
+def _rows(input: Tensor, batch_sizes: Tensor | None) -> int:
+    """The batch rows that have a first step."""
+    if batch_sizes is not None:
+        return int(batch_sizes[0]) if len(batch_sizes) else 0
+    return input.shape[-2]  # [T, B, I], or a single step's [B, I]
+
+
+def count_by(formula: Callable, op: OpOverload) -> None:
+    """Gives an op its formula without torch's module of them, which takes 0.2 s to import.
+
+    FlopCounterMode asks each op that it meets to decompose itself, before it looks for a formula.
+    Then the op adds its own, where the user has given none.
+    """
+    decompose = op.decompose
+
+    @functools.wraps(decompose)
+    def add_formula(*args, **kwargs):
+        counters = sys.modules.get("torch.utils.flop_counter")
+        for mode in _get_current_dispatch_mode_stack() if counters else ():
+            if isinstance(mode, counters._FlopCounterMode):
+                mode.counter.flop_registry.setdefault(op._overloadpacket, formula)
+        return decompose(*args, **kwargs)
+
+    op.decompose = add_formula
