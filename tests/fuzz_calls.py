@@ -20,7 +20,7 @@ class Call(NamedTuple):
     b: int
     hx: bool
     wants: str  # which arguments require grad: nothing, input, both
-    loss: str  # what it is of: all, output, states; plain_sum: all, by expanded gradients
+    loss: str  # of all, output, states, last_state; plain_sum: of all, by expanded gradients
     memory: str  # of the input: contiguous, transposed, sliced
     seed: int
 
@@ -33,7 +33,7 @@ def calls(forms=("dense", "unbatched", "packed", "packed_unsorted", "lengths"), 
         b=st.integers(1, 4),
         hx=st.booleans(),
         wants=st.sampled_from(["nothing", "input", "both"]),
-        loss=st.sampled_from(["all", "output", "states", "plain_sum"]),
+        loss=st.sampled_from(["all", "output", "states", "last_state", "plain_sum"]),
         memory=st.sampled_from(["contiguous", "transposed", "sliced"]),
         seed=st.integers(0, 999),
     )
@@ -127,15 +127,15 @@ class Run:
         tensors = [*self.arguments(), *self.layer.parameters()]
         return [t for t in tensors if t.requires_grad]
 
-    def loss(self, tensors=None) -> Tensor:
-        """A number for tensors, or for the results themselves."""
-        tensors = self.tensors if tensors is None else tensors
+    def loss(self) -> Tensor:
+        tensors = self.tensors
         if self.call.loss == "plain_sum":
             return sum(t.sum() for t in tensors)
         random = torch.Generator().manual_seed(self.call.seed)
         weights = [torch.randn(t.shape, generator=random, dtype=torch.float64) for t in tensors]
         terms = [(t * w.to(t)).sum() for t, w in zip(tensors, weights)]
-        return sum({"all": terms, "output": terms[:1], "states": terms[1:]}[self.call.loss])
+        parts = {"output": terms[:1], "states": terms[1:], "last_state": terms[-1:]}
+        return sum(parts.get(self.call.loss, terms))
 
     def gradients(self, **options) -> list[Tensor | None]:
         """Of the loss, for the leaves."""

@@ -68,6 +68,7 @@ class Twins(RuleBasedStateMachine):
         self.new_optimizers()
 
     def teardown(self):
+        """A life does not depend on the ones before it."""
         torch.set_num_threads(1)
 
     def new_optimizers(self):

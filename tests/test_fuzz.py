@@ -13,14 +13,20 @@ import torch
 from fuzz_calls import Run, calls
 from fuzz_twins import Twins
 from helpers import DEVICE, TORCH_CELLS
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 SECONDS = float(os.environ.get("FASTRNN_FUZZ_SECONDS", 0))
-few = settings(max_examples=50, stateful_step_count=30, deadline=None, derandomize=True)
+few = settings(
+    max_examples=70,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),  # as for any state machine without settings
+)
 
 pytestmark = pytest.mark.skipif(
     DEVICE != "cpu", reason="cuDNN's layers refuse half of this: torch.nn's are yardsticks on a CPU"
@@ -200,7 +206,11 @@ def test_a_layers_life(cell):
 
 @pytest.mark.skipif(SECONDS == 0, reason="FASTRNN_FUZZ_SECONDS says for how long: make fuzz")
 def test_for_long():
-    """Programs at random, longer ones too, until the time is over or one fails."""
+    """Programs at random, longer ones too, until the time is over or one fails.
+
+    A relu whose float32 sum rounds to either side of 0 has another gradient: expect that to fail
+    once in some ten hours. A program that fails in float64 has found something.
+    """
     start, rounds = time.monotonic(), 0
     while (spent := time.monotonic() - start) < SECONDS:
         cell = TORCH_CELLS[rounds % len(TORCH_CELLS)]
