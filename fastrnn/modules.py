@@ -56,6 +56,10 @@ class _FastBase(HasFace, nn.RNNBase):
     def __prepare_scriptable__(self):
         checks.no_torchscript()
 
+    def __getstate__(self) -> dict:
+        # torch.nn makes these weak references anew in __setstate__; they cannot be pickled.
+        return {k: v for k, v in self.__dict__.items() if k != "_flat_weight_refs"}
+
     def flatten_parameters(self) -> None:
         """Nothing to do: fastrnn's kernels need no flat buffer. Kept for torch.nn's callers."""
 

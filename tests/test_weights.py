@@ -129,12 +129,24 @@ def test_copies(cell, backend):
     layer = fast(cell, 6, 6, num_layers=2, bidirectional=True, backend=backend)
     x = randn(5, 3, 6)
     expected = layer(x)
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+    deep, pickled = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+    for other in (deep, pickled, pickle.loads(pickle.dumps(deep)), copy.deepcopy(pickled)):
         assert type(other) is type(layer) and other.backend == backend
         assert_same(other(x), expected, 0.0)
         with torch.no_grad():
             other.weight_hh_l0.zero_()
         assert_same(layer(x), expected, 0.0)
+
+
+@each_cell(TORCH_CELLS)
+def test_an_accelerated_layer_is_pickled(cell):
+    """torch.nn's layers have weak references, which pickle refuses."""
+    theirs, x = plain(cell, 6, 6), randn(5, 3, 6)
+    expected = theirs(x)
+    pickled = pickle.loads(pickle.dumps(fastrnn.accelerate(theirs)))
+    assert_same(pickled(x), expected, 1e-5)
+    assert_same(fastrnn.restore(pickled)(x), expected, 1e-5)
+    assert_same(pickle.loads(pickle.dumps(pickled))(x), expected, 1e-5)
 
 
 @each_cell(TORCH_CELLS)
