@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import cells, graph, ops, plans, reference, signals, transforms
+from .backends import Backend
 from .plans import Plan
 
 
@@ -26,13 +27,13 @@ def recurrent_scan(
     resets: Tensor | None,  # [T, B] or [N] bool
     directions: int,
     project: bool,
-    backend: str,
+    backend: Backend,
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """One layer on a backend that `ops.choose` returned: (output, S final states)."""
+    """One layer on a backend that `backends.choose` returned: (output, S final states)."""
     compiling = torch.compiler.is_compiling()
     forward_mode, transformed, functionalized = transforms.active(compiling)
-    if backend == "reference" or forward_mode:
+    if backend.in_torch or forward_mode:
         state = reference.zeros(cell, input, weights, directions) if state is None else state
         return reference.in_its_precision(
             cell, input, weights, state, batch_sizes, resets, directions, project
@@ -45,7 +46,7 @@ def recurrent_scan(
     )
     save = ops.SAVE_ALL if wanted else ops.SAVE_NOTHING
     if wanted and recompute_gates and cells.get(cell).saved > 0:
-        save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
+        save = ops.SAVE_PARTIAL if backend.recomputes else ops.SAVE_NOTHING
     if compiling or functionalized:
         if torch.compiler.is_exporting():  # most exported programs are not trained
             save = ops.SAVE_NOTHING
@@ -53,8 +54,7 @@ def recurrent_scan(
             backend, cell, input, weights, state, batch_sizes, resets, directions, project, save
         )
     if state is None:
-        known = ops.knows_zeros(backend, input)
-        state = () if known else reference.zeros(cell, input, weights, directions)
+        state = () if backend.knows_zeros else reference.zeros(cell, input, weights, directions)
     if wanted:
         plan = Plan(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
@@ -64,7 +64,7 @@ def recurrent_scan(
             output, *final = _apply(plan, batch_sizes, resets, *tensors)
         return output, final
     try:
-        output, final, _ = ops.kernels(backend)[0](
+        output, final, _ = backend.forward(
             cell, input, weights, state, batch_sizes, resets, directions, project, save
         )
     except RuntimeError as error:
@@ -78,11 +78,11 @@ def single_step(
     input: Tensor,  # [B, I]
     weights: Sequence[Tensor],  # in torch.nn's order
     state: Sequence[Tensor] | None,  # S tensors [B, H]; None: zeros
-    backend: str,
+    backend: Backend,
 ) -> Sequence[Tensor]:
-    """One step of a cell on a backend that `ops.choose` returned: S next states [B, H]."""
+    """One step of a cell on a backend that `backends.choose` returned: S next states [B, H]."""
     compiling = torch.compiler.is_compiling()
-    if compiling or True in transforms.active(compiling) or not ops.steps(backend, input):
+    if compiling or True in transforms.active(compiling) or not backend.steps:
         state = None if state is None else [s.unsqueeze(0) for s in state]
         _, final = recurrent_scan(
             cell, input.unsqueeze(0), weights, state, None, None, reference.FORWARD, True, backend
@@ -96,7 +96,7 @@ def single_step(
     ):
         plan = Plan(cell, backend, reference.FORWARD, True, len(weights), ops.SAVE_ALL, True)
         return _apply_step(plan, input, *weights, *state)
-    return ops.kernels(backend)[0](
+    return backend.forward(
         cell, input, weights, state, None, None, reference.FORWARD, True, ops.SAVE_NOTHING
     )[1]
 
@@ -116,7 +116,7 @@ def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | Non
         grad_output = torch.zeros_like(output)
     given = [g for g in grad_final if g is not None]
     if len(given) < len(grad_final):
-        if given or twice or not ops.knows_zeros(plan.backend, input):
+        if given or twice or not plan.backend.knows_zeros:
             zeros = plans.final_zeros(plan, output, input, tensors[plan.weights :])
             given = [zeros if g is None else g for g in grad_final]
     backward = ScanGradient.apply if twice else plans.gradient

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cells, checks, ops
+from . import backends, cells, checks, ops
 from .autograd import recurrent_scan, single_step
 from .reference import BOTH, FORWARD, REVERSE
 
@@ -32,9 +32,9 @@ def recurrent(
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """L layers of D directions: (output [T, B, D*H] or [N, D*H], S final states [L*D, B, H]).
 
-    Computes in float32 where the backend has no kernel for bfloat16 or float16 (see
-    ops.compute_dtype), and returns the input's dtype, or that of torch.autocast under it. Dropout
-    acts on the output of each layer but the last, and draws its random numbers as torch.nn does.
+    Computes in float32 where the backend has no kernel for bfloat16 or float16, and returns the
+    input's dtype, or that of torch.autocast under it. Dropout acts on the output of each layer but
+    the last, and draws its random numbers as torch.nn does.
     recompute_gates: see the layers.
     """
     device = "cpu" if input.is_cpu else input.device.type
@@ -43,8 +43,8 @@ def recurrent(
         given = None  # input, hx and weights may have any dtypes here
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
-    backend, _ = ops.choose(cell, device, dtype, backend, proj)
-    compute = ops.compute_dtype(dtype, device, backend)
+    chosen, _ = backends.choose(cell, device, dtype, backend, proj)
+    compute = chosen.compute_dtype(dtype)
     if compute is not given:
         input, hx = input.to(compute), hx and [s.to(compute) for s in hx]
         layers = [[w.to(compute) for w in weights] for weights in layers]
@@ -53,7 +53,7 @@ def recurrent(
     directions = BOTH if bidirectional else FORWARD
     if len(layers) == 1:
         input, final = recurrent_scan(
-            cell, input, layers[0], hx, batch_sizes, resets, directions, True, backend,
+            cell, input, layers[0], hx, batch_sizes, resets, directions, True, chosen,
             recompute_gates,
         )  # fmt: skip
     else:
@@ -63,7 +63,7 @@ def recurrent(
                 input = F.dropout(input, dropout, training)
             state = hx and [s[index * d : (index + 1) * d] for s in hx]
             input, layer_final = recurrent_scan(
-                cell, input, weights, state, batch_sizes, resets, directions, True, backend,
+                cell, input, weights, state, batch_sizes, resets, directions, True, chosen,
                 recompute_gates,
             )  # fmt: skip
             finals.append(layer_final)
@@ -84,8 +84,8 @@ def step(
     """One time step: S next states [B, H], as `recurrent` computes them."""
     if not torch._C._is_any_autocast_enabled():
         device = "cpu" if input.is_cpu else input.device.type
-        chosen, _ = ops.choose(cell, device, input.dtype, backend, proj)
-        if ops.compute_dtype(input.dtype, device, chosen) is input.dtype:
+        chosen, _ = backends.choose(cell, device, input.dtype, backend, proj)
+        if chosen.compute_dtype(input.dtype) is input.dtype:
             return single_step(cell, input, weights, hx, chosen)
     state = hx and [s.unsqueeze(0) for s in hx]
     _, final = recurrent(cell, input.unsqueeze(0), state, [weights], proj=proj, backend=backend)
@@ -127,9 +127,8 @@ def scan(
     bare = isinstance(state, Tensor)
     states = (state,) if bare else tuple(state)
     checks.scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets)
-    device = gx.device.type
-    backend, _ = ops.choose(cell, device, gx.dtype, backend)
-    compute = ops.compute_dtype(gx.dtype, device, backend)
+    chosen, _ = backends.choose(cell, gx.device.type, gx.dtype, backend)
+    compute = chosen.compute_dtype(gx.dtype)
     weights = [weight_hh] if bias_hh is None else [weight_hh, bias_hh]
     output, final = recurrent_scan(
         cell,
@@ -140,7 +139,7 @@ def scan(
         resets,
         REVERSE if reverse else FORWARD,
         False,
-        backend,
+        chosen,
     )
     finals = tuple(s[0].to(gx.dtype) for s in final)
     return output.to(gx.dtype), finals[0] if bare else finals

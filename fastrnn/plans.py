@@ -8,13 +8,14 @@ from typing import NamedTuple
 from torch import Tensor
 
 from . import ops, reference, signals
+from .backends import Backend
 
 
 class Plan(NamedTuple):
     """What a scan does, apart from its tensors."""
 
     cell: str
-    backend: str
+    backend: Backend
     directions: int
     project: bool
     weights: int  # of the differentiable tensors (input, *weights, *state)
@@ -26,7 +27,7 @@ def forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
     """(output, S final states, saved) by the forward kernel."""
     weights, state = tensors[: plan.weights], tensors[plan.weights :]
     try:
-        return ops.kernels(plan.backend)[0](
+        return plan.backend.forward(
             plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
             plan.save,
         )  # fmt: skip
@@ -71,7 +72,7 @@ def gradient(
         again = plan._replace(save=ops.SAVE_ALL)
         _, _, saved = forward(again, batch_sizes, resets, input, (*weights, *state))
     try:
-        grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
+        grad_input, grad_weights, grad_state = plan.backend.backward(
             plan.cell, grad_output, grad_final, input, weights, state, output, saved,
             batch_sizes, resets, plan.directions, plan.project, needs,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 from fastrnn import functional, ops
+from fastrnn.backends import choose
 from fastrnn.gpu import layer as gpu_layer
 
 
@@ -86,23 +87,23 @@ def test_kernels_of_a_gpu_read_batch_sizes_without_strides():
 
 
 def test_the_environment_is_read_at_each_call(monkeypatch):
-    assert ops.choose("gru", DEVICE, torch.float32)[0] != "reference"
+    assert not choose("gru", DEVICE, torch.float32)[0].in_torch
     monkeypatch.setenv("FASTRNN_BACKEND", "reference")
-    assert ops.choose("gru", DEVICE, torch.float32)[0] == "reference"
+    assert choose("gru", DEVICE, torch.float32)[0].in_torch
     monkeypatch.delenv("FASTRNN_BACKEND")
-    assert ops.choose("gru", DEVICE, torch.float32)[0] != "reference"
+    assert not choose("gru", DEVICE, torch.float32)[0].in_torch
 
 
 PAIR = """
 import torch, warnings
 warnings.simplefilter("ignore")
-from fastrnn import cells, functional, ops, triton
+from fastrnn import backends, cells, triton
 from fastrnn.triton import cells as pairs
 spec = cells.get("gru")
 cells.register(cells.CellSpec("mine", 3, 1, 4, spec.step))
-before = ops.choose("mine", "cuda", torch.float32)[0]
+before = backends.choose("mine", "cuda", torch.float32)[0]
 triton.register("mine", pairs.TRITON_CELLS["gru"])
-print(before, ops.choose("mine", "cuda", torch.float32)[0])
+print(before.name, backends.choose("mine", "cuda", torch.float32)[0].name)
 """
 
 
