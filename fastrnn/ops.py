@@ -89,11 +89,14 @@ def fake_forward(
     h = weights[1 if project else 0].shape[1]
     d = 2 if directions == 3 else 1
     output = input.new_empty((*input.shape[:-1], d * h))
-    b = state[0].shape[1] if state else input.shape[1]
-    final = [input.new_empty((d, b, h)) for _ in range(spec.states)]
+    if input.dim() == 2 and batch_sizes is None:  # a single step
+        size = (input.shape[0], h)
+    else:
+        size = (d, state[0].shape[1] if state else input.shape[1], h)
+    final = [input.new_empty(size) for _ in range(spec.states)]
     if not save:
         return output, final, input.new_empty(0)
-    n = input.shape[0] if batch_sizes is not None else input.shape[0] * input.shape[1]
+    n = input.shape[0] if input.dim() == 2 else input.shape[0] * input.shape[1]
     values = spec.kept if save == SAVE_PARTIAL else spec.saved
     return output, final, input.new_empty((d, n, values + spec.states - 1, h))
 

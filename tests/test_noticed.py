@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import DEVICE, assert_same, backends, fast, randn, run_python
+from helpers import DEVICE, assert_same, backends, fast, flat, randn, run_python
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -92,6 +92,24 @@ def test_the_environment_is_read_at_each_call(monkeypatch):
     assert choose("gru", DEVICE, torch.float32)[0].in_torch
     monkeypatch.delenv("FASTRNN_BACKEND")
     assert not choose("gru", DEVICE, torch.float32)[0].in_torch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells_on_meta(name, dtype):
+    options = dict(device="meta", dtype=dtype)
+    ours, theirs = (
+        getattr(fastrnn, f"Fast{name}")(3, 5, **options),
+        getattr(nn, name)(3, 5, **options),
+    )
+    x = torch.empty(7, 3, requires_grad=True, **options)
+    with torch.no_grad():
+        assert [t.shape for t in flat(ours(x))] == [t.shape for t in flat(theirs(x))]
+    results = flat(ours(x))
+    assert [t.shape for t in results] == [t.shape for t in flat(theirs(x))]
+    assert all(t.dtype == dtype for t in results)
+    results[0].sum().backward()
+    assert x.grad.shape == x.shape and ours.weight_hh.grad.shape == theirs.weight_hh.shape
 
 
 PAIR = """
