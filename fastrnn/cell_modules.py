@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from . import checks, functional
+from . import checks, functional, torch_private
 from .face import HasFace
 
 __all__ = ["FastGRUCell", "FastLSTMCell", "FastRNNCell"]
@@ -34,7 +33,7 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx=None):
         """input [B, I] or [I], hx [B, H] or [H] (FastLSTMCell: (h, c); None: zeros) -> next hx."""
-        if torch._C._get_tracing_state() is not None:
+        if torch_private.tracing_state() is not None:
             checks.no_torchscript()
         weights = self._weights()
         if not isinstance(input, Tensor):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import backends, cells, checks, ops
+from . import backends, cells, checks, ops, torch_private
 from .autograd import recurrent_scan, single_step
 from .reference import BOTH, FORWARD, REVERSE
 
@@ -39,7 +39,7 @@ def recurrent(
     """
     device = "cpu" if input.is_cpu else input.device.type
     dtype = given = input.dtype
-    if torch._C._is_any_autocast_enabled() and ops.autocasts(device):
+    if torch_private.any_autocast() and ops.autocasts(device):
         given = None  # input, hx and weights may have any dtypes here
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
@@ -82,7 +82,7 @@ def step(
     backend: str = "auto",
 ) -> Sequence[Tensor]:
     """One time step: S next states [B, H], as `recurrent` computes them."""
-    if not torch._C._is_any_autocast_enabled():
+    if not torch_private.any_autocast():
         device = "cpu" if input.is_cpu else input.device.type
         chosen, _ = backends.choose(cell, device, input.dtype, backend, proj)
         if chosen.compute_dtype(input.dtype) is input.dtype:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import checks, functional, per_sample
+from . import checks, functional, per_sample, torch_private
 from .face import HasFace
 
 __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
@@ -105,7 +104,7 @@ class _FastBase(HasFace, nn.RNNBase):
 
         Raises what torch.nn raises, with the argument's name, what was expected and what was given.
         """
-        if torch._C._get_tracing_state() is not None:
+        if torch_private.tracing_state() is not None:
             checks.no_torchscript()
         layers = self._layers()
         if isinstance(input, PackedSequence):
