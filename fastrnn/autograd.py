@@ -13,9 +13,9 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from . import cells, graph, ops, plans, reference, signals, torch_private, transforms
+from . import cells, graph, ops, calls, reference, signals, torch_private, transforms
 from .backends import Backend
-from .plans import Plan
+from .calls import Call
 
 
 def recurrent_scan(
@@ -56,12 +56,12 @@ def recurrent_scan(
     if state is None:
         state = () if backend.knows_zeros else reference.zeros(cell, input, weights, directions)
     if wanted:
-        plan = Plan(cell, backend, directions, project, len(weights), save)
+        call = Call(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
         if transformed:
-            output, *final, _ = TransformableScan.apply(plan, batch_sizes, resets, *tensors)
+            output, *final, _ = TransformableScan.apply(call, batch_sizes, resets, *tensors)
         else:
-            output, *final = _apply(plan, batch_sizes, resets, *tensors)
+            output, *final = _apply(call, batch_sizes, resets, *tensors)
         return output, final
     try:
         output, final, _ = backend.forward(
@@ -94,8 +94,8 @@ def single_step(
         or any([w.requires_grad for w in weights])
         or any([s.requires_grad for s in state])
     ):
-        plan = Plan(cell, backend, reference.FORWARD, True, len(weights), ops.SAVE_ALL, True)
-        return _apply_step(plan, input, *weights, *state)
+        call = Call(cell, backend, reference.FORWARD, True, len(weights), ops.SAVE_ALL, True)
+        return _apply_step(call, input, *weights, *state)
     return backend.forward(
         cell, input, weights, state, None, None, reference.FORWARD, True, ops.SAVE_NOTHING
     )[1]
@@ -103,25 +103,25 @@ def single_step(
 
 def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | None]) -> tuple:
     """Gradients of (input, *weights, *state); None stands for zeros."""
-    plan = ctx.plan
+    call = ctx.call
     batch_sizes, resets, output, saved, input, *tensors = ctx.saved_tensors
     need_input, *need = ctx.needs_input_grad[-1 - len(tensors) :]
     watch = getattr(ctx, "watch", None)
     if watch is not None and watch._version != ctx.version:  # output was changed: a new one
-        again = plan._replace(save=plan.save or ops.SAVE_ALL)
-        output, _, saved = plans.forward(again, batch_sizes, resets, input, tensors)
+        again = call._replace(save=call.save or ops.SAVE_ALL)
+        output, _, saved = calls.forward(again, batch_sizes, resets, input, tensors)
     # Grad mode is on here only where somebody asks for derivatives of these gradients.
     twice = torch.is_grad_enabled()
     if grad_output is None and twice:
         grad_output = torch.zeros_like(output)
     given = [g for g in grad_final if g is not None]
     if len(given) < len(grad_final):
-        if given or twice or not plan.backend.knows_zeros:
-            zeros = plans.final_zeros(plan, output, input, tensors[plan.weights :])
+        if given or twice or not call.backend.knows_zeros:
+            zeros = calls.final_zeros(call, output, input, tensors[call.weights :])
             given = [zeros if g is None else g for g in grad_final]
-    backward = ScanGradient.apply if twice else plans.gradient
+    backward = ScanGradient.apply if twice else calls.gradient
     grads = backward(
-        plan, plans.needed(plan, need_input, need), len(given), batch_sizes, resets, output, saved,
+        call, calls.needed(call, need_input, need), len(given), batch_sizes, resets, output, saved,
         grad_output, *given, input, *tensors,
     )  # fmt: skip
     return tuple([g if n else None for g, n in zip_longest(grads, (need_input, *need))])
@@ -135,9 +135,9 @@ class RecurrentScan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, plan, batch_sizes, resets, input, *tensors):
-        output, final, saved = plans.forward(plan, batch_sizes, resets, input, tensors)
-        ctx.plan = plan
+    def forward(ctx, call, batch_sizes, resets, input, *tensors):
+        output, final, saved = calls.forward(call, batch_sizes, resets, input, tensors)
+        ctx.call = call
         ctx.set_materialize_grads(False)
         kept = output
         if type(output) is Tensor and not output.is_meta:
@@ -155,9 +155,9 @@ class SingleStep(torch.autograd.Function):
     """RecurrentScan of one step, which returns the next states alone."""
 
     @staticmethod
-    def forward(ctx, plan, input, *tensors):
-        output, final, saved = plans.forward(plan, None, None, input, tensors)
-        ctx.plan = plan
+    def forward(ctx, call, input, *tensors):
+        output, final, saved = calls.forward(call, None, None, input, tensors)
+        ctx.call = call
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(None, None, output, saved, input, *tensors)
         return tuple(final)
@@ -178,14 +178,14 @@ class TransformableScan(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan, batch_sizes, resets, input, *tensors):
-        output, final, saved = plans.forward(plan, batch_sizes, resets, input, tensors)
+    def forward(call, batch_sizes, resets, input, *tensors):
+        output, final, saved = calls.forward(call, batch_sizes, resets, input, tensors)
         return output, *final, saved
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
-        plan, batch_sizes, resets, *primals = inputs
-        ctx.plan = plan
+        call, batch_sizes, resets, *primals = inputs
+        ctx.call = call
         ctx.mark_non_differentiable(outputs[-1])
         ctx.save_for_backward(batch_sizes, resets, outputs[0], outputs[-1], *primals)
 
@@ -200,35 +200,35 @@ class ScanGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(plan, needs, finals, *arguments):
-        return plans.gradient(plan, needs, finals, *arguments)
+    def forward(call, needs, finals, *arguments):
+        return calls.gradient(call, needs, finals, *arguments)
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
-        plan, needs, finals, batch_sizes, resets, _, _, *differentiable = inputs
-        ctx.plan, ctx.needs, ctx.split = plan, needs, 1 + finals
+        call, needs, finals, batch_sizes, resets, _, _, *differentiable = inputs
+        ctx.call, ctx.needs, ctx.split = call, needs, 1 + finals
         ctx.save_for_backward(batch_sizes, resets, *differentiable)
 
     @staticmethod
     def backward(ctx, *grads):
-        plan, split, needs = ctx.plan, ctx.split, ctx.needs
+        call, split, needs = ctx.call, ctx.split, ctx.needs
         batch_sizes, resets, *differentiable = ctx.saved_tensors
         primals = differentiable[split:]
 
         def primal(input, *tensors):
-            weights, state = tensors[: plan.weights], tensors[plan.weights :]
-            if plan.single:
+            weights, state = tensors[: call.weights], tensors[call.weights :]
+            if call.single:
                 input, state = input.unsqueeze(0), [s.unsqueeze(0) for s in state]
-            state = state or reference.zeros(plan.cell, input, weights, plan.directions)
+            state = state or reference.zeros(call.cell, input, weights, call.directions)
             output, final = reference.in_its_precision(
-                plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project
+                call.cell, input, weights, state, batch_sizes, resets, call.directions, call.project
             )
-            return (output[0], *(f[0] for f in final)) if plan.single else (output, *final)
+            return (output[0], *(f[0] for f in final)) if call.single else (output, *final)
 
         # What the kernel did not compute has no gradient to pass on.
-        d = 2 if plan.directions == reference.BOTH else 1
-        bits = ops.weight_bits(plan.weights // d, plan.project) * d
-        bits = (ops.NEED_INPUT, *bits, *[ops.NEED_STATE] * (len(primals) - 1 - plan.weights))
+        d = 2 if call.directions == reference.BOTH else 1
+        bits = ops.weight_bits(call.weights // d, call.project) * d
+        bits = (ops.NEED_INPUT, *bits, *[ops.NEED_STATE] * (len(primals) - 1 - call.weights))
         wanted = [g if needs & bit else None for g, bit in zip_longest(grads, bits)]
         return *[None] * 7, *reference.second_derivatives(
             primal, differentiable[:split], primals, wanted

@@ -1,4 +1,4 @@
-"""A scan's plan, and the kernels called by it."""
+"""A call of a scan, apart from its tensors, and the kernels that serve it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import ops, reference, signals
 from .backends import Backend
 
 
-class Plan(NamedTuple):
+class Call(NamedTuple):
     """What a scan does, apart from its tensors."""
 
     cell: str
@@ -23,58 +23,58 @@ class Plan(NamedTuple):
     single: bool = False  # one step: input [B, I], states [B, H]
 
 
-def forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
+def forward(call: Call, batch_sizes, resets, input, tensors) -> tuple:
     """(output, S final states, saved) by the forward kernel."""
-    weights, state = tensors[: plan.weights], tensors[plan.weights :]
+    weights, state = tensors[: call.weights], tensors[call.weights :]
     try:
-        return plan.backend.forward(
-            plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-            plan.save,
+        return call.backend.forward(
+            call.cell, input, weights, state, batch_sizes, resets, call.directions, call.project,
+            call.save,
         )  # fmt: skip
     except RuntimeError as error:
         signals.raise_handlers(error)
         raise
 
 
-def needed(plan: Plan, need_input: bool, need: Sequence[bool]) -> int:
+def needed(call: Call, need_input: bool, need: Sequence[bool]) -> int:
     """The ops' bit mask; need: of (*weights, *state)."""
     needs = ops.NEED_INPUT * need_input
-    if True in need[plan.weights :]:
+    if True in need[call.weights :]:
         needs |= ops.NEED_STATE
-    if False not in need[: plan.weights]:
+    if False not in need[: call.weights]:
         return needs | ops.NEED_WEIGHTS
-    d = 2 if plan.directions == reference.BOTH else 1
-    for bit, needed in zip(ops.weight_bits(plan.weights // d, plan.project) * d, need):
+    d = 2 if call.directions == reference.BOTH else 1
+    for bit, needed in zip(ops.weight_bits(call.weights // d, call.project) * d, need):
         needs |= bit * needed
     return needs
 
 
-def final_zeros(plan: Plan, output: Tensor, input: Tensor, state: Sequence[Tensor]) -> Tensor:
+def final_zeros(call: Call, output: Tensor, input: Tensor, state: Sequence[Tensor]) -> Tensor:
     """Zeros in the shape of a final state."""
-    if plan.single:
+    if call.single:
         return output.new_zeros(output.shape)
-    d = 2 if plan.directions == reference.BOTH else 1
+    d = 2 if call.directions == reference.BOTH else 1
     b = (state[0] if state else input).shape[1]
     return output.new_zeros(d, b, output.shape[-1] // d)
 
 
 def gradient(
-    plan: Plan, needs: int, finals: int, batch_sizes, resets, output, saved, grad_output, *rest
+    call: Call, needs: int, finals: int, batch_sizes, resets, output, saved, grad_output, *rest
 ) -> tuple[Tensor, ...]:
     """Gradients of (input, *weights, *state) by the backward kernel, of what `needs` says.
 
     rest: gradients of `finals` final states, input, weights, state
     """
-    split = finals + 1 + plan.weights
+    split = finals + 1 + call.weights
     grad_final, input = rest[:finals], rest[finals]
     weights, state = rest[finals + 1 : split], rest[split:]
-    if plan.save == ops.SAVE_NOTHING:
-        again = plan._replace(save=ops.SAVE_ALL)
+    if call.save == ops.SAVE_NOTHING:
+        again = call._replace(save=ops.SAVE_ALL)
         _, _, saved = forward(again, batch_sizes, resets, input, (*weights, *state))
     try:
-        grad_input, grad_weights, grad_state = plan.backend.backward(
-            plan.cell, grad_output, grad_final, input, weights, state, output, saved,
-            batch_sizes, resets, plan.directions, plan.project, needs,
+        grad_input, grad_weights, grad_state = call.backend.backward(
+            call.cell, grad_output, grad_final, input, weights, state, output, saved,
+            batch_sizes, resets, call.directions, call.project, needs,
         )  # fmt: skip
     except RuntimeError as error:
         signals.raise_handlers(error)
