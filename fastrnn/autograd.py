@@ -13,7 +13,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from . import cells, graph, ops, calls, reference, signals, torch_private, transforms
+from . import calls, cells, graph, ops, reference, signals, torch_private, transforms
 from .backends import Backend
 from .calls import Call
 
