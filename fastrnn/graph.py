@@ -180,7 +180,7 @@ def _register(prefix: str) -> None:
         op = getattr(torch.ops.fastrnn, name).default
         torch.library.register_vmap(f"fastrnn::{name}", ops.one_by_one(op))
         flops.count_by(formula, op)
-    backward_op = getattr(torch.ops.fastrnn, backward).default
+    pair = [getattr(torch.ops.fastrnn, name).default for name in (forward, backward)]
 
     def scan_rule(
         below, cell, input, weights, state, batch_sizes, resets, directions, project, save
@@ -189,7 +189,7 @@ def _register(prefix: str) -> None:
         return _apply(
             derivatives.Scan,
             below,
-            backward_op,
+            pair,
             settings,
             batch_sizes,
             resets,

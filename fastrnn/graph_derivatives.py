@@ -18,16 +18,16 @@ def sizes_of(cell, input, weights, state, directions, project) -> tuple[int, ...
 
 
 class Scan(torch.autograd.Function):
-    """The derivative of a flat forward op; `forward` is that op below autograd."""
+    """The derivative of a flat forward op; below: that op below autograd; pair: both flat ops."""
 
     @staticmethod
-    def forward(ctx, forward, backward, settings, batch_sizes, resets, input, state, *weights):
+    def forward(ctx, below, pair, settings, batch_sizes, resets, input, state, *weights):
         cell, directions, project, save = settings
         with torch.enable_grad():  # for the next of torch.func's levels
-            output, final, saved = forward(
+            output, final, saved = below(
                 cell, input, weights, state, batch_sizes, resets, directions, project, save
             )
-        ctx.settings, ctx.ops = settings, (forward, backward)
+        ctx.settings, ctx.ops = settings, pair
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(saved)
         ctx.save_for_backward(batch_sizes, resets, output, saved, input, state, *weights)
@@ -41,7 +41,8 @@ class Scan(torch.autograd.Function):
         forward, backward = ctx.ops
         call = cell, input, weights, state, batch_sizes, resets, directions, project
         if save == ops.SAVE_NOTHING:
-            saved = forward(*call, ops.SAVE_ALL)[2]
+            with torch.no_grad():
+                saved = forward(*call, ops.SAVE_ALL)[2]
         bits = _bits(weights, directions, project)
         needs = ops.NEED_INPUT * need_input | ops.NEED_STATE * need_state
         for bit, need in zip(bits, need_weights):

@@ -22,7 +22,8 @@ int64_t block_rows(const ScanParams& s, int gates) {
   constexpr int64_t kBytes = 8 << 20, kLeast = 384, kMost = 1024;  // bytes of gate gradients
   int64_t rows = kBytes / int64_t(gates * s.H * sizeof(T));
   rows = rows < kLeast ? kLeast : rows > kMost ? kMost : rows;
-  return rows < s.T * s.B ? rows : s.T * s.B;
+  const int64_t all = s.T > 0 ? s.T * s.B : s.B;  // states pass through no steps in chunks, too
+  return rows < all ? rows : all;
 }
 
 template <class T>

@@ -58,11 +58,10 @@ def choose(
     reference is left. "native" is cpu or cuda, as the device says. A backend asked for by name that
     cannot serve raises RuntimeError; an unknown name ValueError.
     """
-    environment = _environment(_BACKEND_KEY)
     if torch.compiler.is_compiling():
-        name, reason = _choose_for_graph(cell, device, dtype, backend, proj, environment)
+        name, reason = _choose_for_graph(cell, device, dtype, backend, proj)
         return _BACKENDS[name], reason
-    return _choose_cached(cell, device, dtype, backend, proj, environment)
+    return _choose_cached(cell, device, dtype, backend, proj, _environment(_BACKEND_KEY))
 
 
 def _choose(
@@ -110,7 +109,7 @@ _choose_cached = functools.cache(_choose)
 @torch.compiler.assume_constant_result
 def _choose_for_graph(*call) -> tuple[str, str]:
     """The same by name, which torch.compile neither traces nor guards."""
-    backend, reason = _choose_cached(*call)
+    backend, reason = _choose_cached(*call, _environment(_BACKEND_KEY))
     return backend.name, reason
 
 
