@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from .problem import Problem
+from ..cases.problem import Problem
 
 # ONNX orders LSTM's gates i o f c and GRU's z r h; torch.nn has i f g o and r z n.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}

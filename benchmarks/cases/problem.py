@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from fastrnn.cells import get
 
-from .cases import Case
+from .case import Case
 
 TORCH_LAYERS = {
     "rnn_tanh": (nn.RNN, {"nonlinearity": "tanh"}),

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jax import lax
 
-from .problem import Problem
+from ..cases.problem import Problem
 
 # Compilation is never timed; keeping its results makes the next run, or thread count, start sooner.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent / "out" / "jax-cache"))
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "out" / "jax-cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

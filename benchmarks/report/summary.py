@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .peers import AGAIN, BASELINE, CONTESTANTS
+from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS
 from .tables import markdown, number, ordered
 
 OURS = "fastrnn"

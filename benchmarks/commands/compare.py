@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import cases, timing
-from .cases import Case
-from .errors import UsageError
-from .pinning import pinned
-from .records import REPOSITORY
-from .summary import geomean
-from .tables import markdown, number
+from ..cases import presets
+from ..cases.case import Case
+from ..errors import UsageError
+from ..measure import timing
+from ..measure.pinning import pinned
+from ..measure.records import REPOSITORY
+from ..report.summary import geomean
+from ..report.tables import markdown, number
 
 ROUNDS = 15
 SERVED = "fastrnn"
@@ -33,7 +34,9 @@ def serve() -> None:
     """In the child: {"case": …} is answered by gate and one call's time, {"calls": n} by a slot."""
     import torch
 
-    from . import measure, peers, problem
+    from ..cases import problem
+    from ..measure import one_case
+    from ..peers import contestants
 
     threads = int(os.environ["OMP_NUM_THREADS"])
     torch.set_num_threads(threads)
@@ -44,8 +47,8 @@ def serve() -> None:
             case = Case(**asked["case"])
             made = problem.make(case)
             torch.set_grad_enabled(made.training)
-            names = [peers.baseline_of(case), SERVED]
-            entry = measure.gate_all(names, made, threads)[1]
+            names = [contestants.baseline_of(case), SERVED]
+            entry = one_case.gate_all(names, made, threads)[1]
             call = entry.runner.call if entry.status == "ok" else None
             seconds = min(timing.cpu_slot(call, 1) for _ in range(3)) if call else 0.0
             answer = {"status": entry.status, "note": entry.note, "seconds": seconds}
@@ -63,7 +66,7 @@ class Side:
         (scratch / "fastrnn").symlink_to(tree / "fastrnn")
         (scratch / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from benchmarks import compare; compare.serve()"],
+            [sys.executable, "-c", "from benchmarks.commands import compare; compare.serve()"],
             cwd=scratch,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -132,7 +135,7 @@ def _compare_case(case: Case, sides: list[Side]) -> list[str]:
 
 def run(base: str, threads: int, only: str | None) -> int:
     """Prints the table of the quick cases; 0 whatever it says: a person decides."""
-    chosen = cases.select("quick", None, None, only)
+    chosen = presets.select("quick", None, None, only)
     rows = []
     with contextlib.ExitStack() as ends:
         trees = {"base": ends.enter_context(_worktree(base)), "here": REPOSITORY}

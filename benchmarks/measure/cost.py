@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cases import Case
-from .peers import CONTESTANTS
+from ..cases.case import Case
+from ..peers.contestants import CONTESTANTS
 
 RATE_SHARE = 0.6
 # Seconds of one dependent step of torch.nn on a CPU: (forward, forward + backward).

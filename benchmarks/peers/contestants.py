@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .cases import Case
-from .problem import TORCH_LAYERS, Problem
+from ..cases.case import Case
+from ..cases.problem import TORCH_LAYERS, Problem
 
 BASELINE, AGAIN = "torch.nn", "torch.nn again"
 
@@ -179,9 +179,9 @@ def _onnx_serves(case: Case, device: str) -> str | None:
 
 @contestant("onnxruntime", "onnxruntime", "onnx", cannot=_onnx_serves, setup=0.05)
 def onnxruntime(problem: Problem, threads: int) -> Runner:
-    from . import peer_onnx
+    from . import onnx_graph
 
-    session, feeds = peer_onnx.session(problem, threads)
+    session, feeds = onnx_graph.session(problem, threads)
 
     def read(result):
         output, *final = (torch.from_numpy(a) for a in result)
@@ -203,9 +203,9 @@ def _jax_serves(case: Case, device: str) -> str | None:
 
 @contestant("jax", "jax", cannot=_jax_serves, setup=0.4)
 def jax(problem: Problem, threads: int) -> Runner:
-    from . import peer_jax
+    from . import jax_scan
 
-    return Runner(*peer_jax.runner(problem))
+    return Runner(*jax_scan.runner(problem))
 
 
 def _flashrnn_serves(case: Case, device: str) -> str | None:
@@ -216,9 +216,9 @@ def _flashrnn_serves(case: Case, device: str) -> str | None:
 @contestant("flashrnn", "flashrnn", cannot=_flashrnn_serves, setup=60.0)
 def flashrnn(problem: Problem, threads: int) -> Runner:
     """NX-AI's fused CUDA kernel; the input projection is ours, since it takes a ready one."""
-    from . import peer_gpu
+    from . import cuda_layers
 
-    return torch_runner(problem.load(peer_gpu.FlashLSTM), problem)
+    return torch_runner(problem.load(cuda_layers.FlashLSTM), problem)
 
 
 def _haste_serves(case: Case, device: str) -> str | None:
@@ -229,9 +229,9 @@ def _haste_serves(case: Case, device: str) -> str | None:
 
 @contestant("haste", "haste_pytorch", cannot=_haste_serves)
 def haste(problem: Problem, threads: int) -> Runner:
-    from . import peer_gpu
+    from . import cuda_layers
 
-    kind = {"lstm": peer_gpu.HasteLSTM, "gru": peer_gpu.HasteGRU}[problem.case.cell]
+    kind = {"lstm": cuda_layers.HasteLSTM, "gru": cuda_layers.HasteGRU}[problem.case.cell]
     return torch_runner(problem.load(kind), problem)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import plots, records, summary, tables
-from .errors import UsageError
+from ..errors import UsageError
+from ..measure import records
+from . import plots, summary, tables
 
 REPORT, SHOWN_LINES = "report.md", 200
 

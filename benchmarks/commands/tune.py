@@ -25,8 +25,8 @@ from fastrnn.gpu import layer as layers
 from fastrnn.gpu.host import Scan
 from fastrnn.gpu.layer import Layer
 
-from .cases import MAIN
-from .gate import FLOOR, error
+from ..cases.presets import MAIN
+from ..measure.gate import FLOOR, error
 
 HIDDEN = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 BATCH = (1, 8, 16, 32, 128)
