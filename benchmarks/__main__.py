@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
     tune = commands.add_parser("tune", help="time the CUDA engines: the table that auto reads")
     tune.add_argument("--device", choices=("cuda",), default="cuda")
-    tune.add_argument("--only", metavar="TEXT", help="sizes whose name (lstm-tf32-H64-B8) has this")
+    tune.add_argument("--only", metavar="TEXT", help="sizes whose name (CELL-tf32-H64-B8) has this")
     table = Path(__file__).parents[1] / "fastrnn/gpu/table.json"
     tune.add_argument("--out", type=Path, default=table, help="file (fastrnn/gpu/table.json)")
     return top

@@ -30,7 +30,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """Readable and unique: lstm-training-B16-T100-I32-H256[-L2][-D2][-bfloat16][-ragged]."""
+        """Readable and unique: CELL-training-B16-T100-I32-H256[-L2][-D2][-bfloat16][-ragged]."""
         parts = [self.cell, self.mode]
         parts += [f"{axis}{getattr(self, axis)}" for axis in "BTIH"]
         parts += [f"L{self.layers}"] * (self.layers > 1) + ["D2"] * (self.directions > 1)

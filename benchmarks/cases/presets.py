@@ -10,12 +10,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
-from fastrnn.cells import CELLS
+from fastrnn.cells import CELLS, get
 
 from ..errors import UsageError
+from . import layers
 from .case import MODES, Case
 
-MAIN = ("rnn_tanh", "lstm", "gru")
+
+def _main() -> tuple[str, ...]:
+    """The first cell of each layer of torch.nn: the contest."""
+    found = {}
+    for cell in CELLS:
+        found.setdefault(layers.of(cell).torch, cell)
+    return tuple(cell for layer, cell in found.items() if layer)
+
+
+MAIN = _main()
+# Where a preset has room for one of these: that with the fewest weights, the most, or between.
+LEAST, *_, MIDDLE, MOST = sorted(MAIN, key=lambda cell: get(cell).gates)
 
 
 def _pairs(cells, **sizes) -> list[Case]:
@@ -46,12 +58,12 @@ def quick() -> list[Case]:
         *_pairs(MAIN, B=1, T=100, I=32, H=128),
         *_pairs(MAIN, B=16, T=50, I=256, H=256),
         *_pairs(others, B=3, T=100, I=64, H=64),
-        *_pairs(["lstm"], B=64, T=10, I=512, H=512),
-        Case("lstm", "inference", 8, 50, 64, 128, layers=2, directions=2),
-        Case("gru", "training", 8, 50, 64, 128, directions=2),
-        Case("gru", "inference", 16, 100, 64, 128, ragged=True),
-        Case("lstm", "training", 16, 100, 64, 128, ragged=True),
-        Case("lstm", "inference", 16, 20, 512, 512, dtype="bfloat16"),
+        *_pairs([MOST], B=64, T=10, I=512, H=512),
+        Case(MOST, "inference", 8, 50, 64, 128, layers=2, directions=2),
+        Case(MIDDLE, "training", 8, 50, 64, 128, directions=2),
+        Case(MIDDLE, "inference", 16, 100, 64, 128, ragged=True),
+        Case(MOST, "training", 16, 100, 64, 128, ragged=True),
+        Case(MOST, "inference", 16, 20, 512, 512, dtype="bfloat16"),
     ]
 
 
@@ -72,7 +84,7 @@ LONG_GRID_FLOPS = 5e9
 
 
 def cpu_grid() -> list[Case]:
-    """B x H x T x I of the CPU targets, for rnn, lstm and gru, forward and forward + backward."""
+    """B x H x T x I of the CPU targets, for the main cells, forward and forward + backward."""
     hidden = (32, 64, 128, 200, 256, 512, 1024)
     found = _streams(MAIN)
     for b, h, t, c in product((1, 3, 16, 32, 64), hidden, (1, 100, 500), MAIN):
@@ -84,20 +96,20 @@ def cpu_grid() -> list[Case]:
 
 def gpu() -> list[Case]:
     """What the GPU targets name: small and large H, low precision, and cuDNN's weak spots."""
-    found = _pairs(["lstm"], B=16, T=1024, I=768, H=768, dtype="float16")
+    found = _pairs([MOST], B=16, T=1024, I=768, H=768, dtype="float16")
     for hidden, batch in ((64, 1), (128, 16), (256, 1), (256, 16)):
         found += _pairs(MAIN, B=batch, T=512, I=hidden, H=hidden, dtype="bfloat16")
-    found += _pairs(["rnn_tanh"], B=16, T=512, I=1024, H=1024, dtype="bfloat16")
+    found += _pairs([LEAST], B=16, T=512, I=1024, H=1024, dtype="bfloat16")
     for dtype, hidden in product(("bfloat16", "tf32"), (384, 1024)):
-        found += _pairs(["gru", "lstm"], B=16, T=256, I=hidden, H=hidden, dtype=dtype)
+        found += _pairs([MIDDLE, MOST], B=16, T=256, I=hidden, H=hidden, dtype=dtype)
     found += _pairs(MAIN, B=32, T=256, I=256, H=256)
-    wide = Case("lstm", "training", 32, 256, 512, 512, dtype="bfloat16")
+    wide = Case(MOST, "training", 32, 256, 512, 512, dtype="bfloat16")
     found += [replace(wide, directions=2), replace(wide, layers=2), replace(wide, ragged=True)]
     return found + _streams(MAIN, (256,))
 
 
 def gpu_grid() -> list[Case]:
-    """H x B x dtype of the GPU targets, for rnn, lstm and gru, forward and forward + backward."""
+    """H x B x dtype of the GPU targets, for the main cells, forward and forward + backward."""
     found = _streams(MAIN, (128, 1024))
     for dtype in ("float32", "tf32", "bfloat16", "float16"):
         for hidden, batch in product((64, 128, 256, 512, 1024, 2048), (1, 8, 32, 128)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cases import presets
+from ..cases import layers, presets
 from ..cases.case import Case
 from ..errors import UsageError
 from ..measure import timing
@@ -27,35 +26,6 @@ from ..report.summary import geomean
 from ..report.tables import markdown, number
 
 ROUNDS = 15
-SERVED = "fastrnn"
-
-
-def serve() -> None:
-    """In the child: {"case": …} is answered by gate and one call's time, {"calls": n} by a slot."""
-    import torch
-
-    from ..cases import problem
-    from ..measure import one_case
-    from ..peers import contestants
-
-    threads = int(os.environ["OMP_NUM_THREADS"])
-    torch.set_num_threads(threads)
-    call = None
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "case" in asked:
-            case = Case(**asked["case"])
-            made = problem.make(case)
-            torch.set_grad_enabled(made.training)
-            names = [contestants.baseline_of(case), SERVED]
-            entry = one_case.gate_all(names, made, threads)[1]
-            call = entry.runner.call if entry.status == "ok" else None
-            seconds = min(timing.cpu_slot(call, 1) for _ in range(3)) if call else 0.0
-            answer = {"status": entry.status, "note": entry.note, "seconds": seconds}
-        else:
-            call()
-            answer = {"seconds": timing.cpu_slot(call, asked["calls"])}
-        print(json.dumps(answer), flush=True)
 
 
 class Side:
@@ -66,7 +36,7 @@ class Side:
         (scratch / "fastrnn").symlink_to(tree / "fastrnn")
         (scratch / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from benchmarks.commands import compare; compare.serve()"],
+            [sys.executable, "-m", "benchmarks.measure.serve"],
             cwd=scratch,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -112,7 +82,9 @@ def _worktree(revision: str):
 
 def _compare_case(case: Case, sides: list[Side]) -> list[str]:
     """A table row: both medians and the ratio base / this tree, formed within rounds."""
-    answers = [side.ask(case=asdict(case)) for side in sides]
+    # An older revision may not know which layers have a cell.
+    known = layers.of(case.cell)
+    answers = [side.ask(case=asdict(case), layers=known) for side in sides]
     bad = [(w, a) for w, a in zip(("base", "here"), answers) if a["status"] != "ok"]
     if bad:
         return [
