@@ -1,5 +1,6 @@
 """A cell has one home, its entry in fastrnn.cells: a new one needs no edit elsewhere."""
 
+import ast
 import csv
 import os
 import re
@@ -11,6 +12,7 @@ from helpers import CELLS, TORCH_CELLS, fast, plain, run_python
 from fastrnn import cells, ops
 
 ROOT = Path(__file__).resolve().parents[1]
+HOMES = {"cells.py", "modules.py", "cell_modules.py", "triton/cells.py"}
 TRANSLATORS = {"forms.py", "cuda_layers.py"}  # of benchmarks/peers: what other libraries have
 NO_KERNEL = "no kernel for the cell 'toy'" if ops.NATIVE_BUILT else "not built"
 
@@ -62,6 +64,14 @@ def test_benchmarks_and_helpers_name_no_cell():
     for path in (*files, ROOT / "tests/helpers.py"):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert not word.search(line), f"{path.relative_to(ROOT)}:{number} names a cell: {line}"
+
+
+def test_fastrnn_decides_by_no_cell_name():
+    for path in (ROOT / "fastrnn").rglob("*.py"):
+        if str(path.relative_to(ROOT / "fastrnn")) not in HOMES:
+            for node in ast.walk(ast.parse(path.read_text())):
+                value = node.value if isinstance(node, ast.Constant) else None
+                assert value not in CELLS, f"{path}:{node.lineno} names the cell {value}"
 
 
 @pytest.mark.parametrize("cell", CELLS)

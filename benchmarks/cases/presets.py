@@ -10,22 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
-from fastrnn.cells import CELLS, get
+from fastrnn.cells import CELLS, get, measured_as
 
 from ..errors import UsageError
 from . import layers
 from .case import MODES, Case
 
-
-def _main() -> tuple[str, ...]:
-    """The first cell of each layer of torch.nn: the contest."""
-    found = {}
-    for cell in CELLS:
-        found.setdefault(layers.of(cell).torch, cell)
-    return tuple(cell for layer, cell in found.items() if layer)
-
-
-MAIN = _main()
+# One cell for each layer of torch.nn: the contest.
+MAIN = tuple(dict.fromkeys(measured_as(cell) for cell in CELLS if layers.of(cell).torch))
 # Where a preset has room for one of these: that with the fewest weights, the most, or between.
 LEAST, *_, MIDDLE, MOST = sorted(MAIN, key=lambda cell: get(cell).gates)
 
