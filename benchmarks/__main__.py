@@ -7,9 +7,9 @@ import datetime
 import sys
 from pathlib import Path
 
-from . import cases
+from .cases import presets
 from .errors import UsageError
-from .peers import CONTESTANTS
+from .peers.contestants import CONTESTANTS
 
 COMMANDS = ("run", "report", "compare", "tune")
 
@@ -34,12 +34,12 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", metavar="run | report | compare | tune")
     run = commands.add_parser("run", help="measure (the default)", allow_abbrev=False)
-    run.add_argument("--preset", choices=cases.PRESETS, default="full")
+    run.add_argument("--preset", choices=presets.PRESETS, default="full")
     run.add_argument("--quick", dest="preset", action="store_const", const="quick")
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     run.add_argument("--threads", default="1,all", help="counts or 'all', by commas (1,all)")
-    run.add_argument("--cells", type=_names, help=f"of {', '.join(cases.CELLS)}, by commas")
-    run.add_argument("--modes", type=_names, help=f"of {', '.join(cases.MODES)}, by commas")
+    run.add_argument("--cells", type=_names, help=f"of {', '.join(presets.CELLS)}, by commas")
+    run.add_argument("--modes", type=_names, help=f"of {', '.join(presets.MODES)}, by commas")
     run.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
     run.add_argument("--peers", help=f"of {', '.join(CONTESTANTS)}, by commas")
     run.add_argument("--budget", type=_minutes, metavar="MINUTES", help="bound the whole run")
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
     tune = commands.add_parser("tune", help="time the CUDA engines: the table that auto reads")
     tune.add_argument("--device", choices=("cuda",), default="cuda")
-    tune.add_argument("--only", metavar="TEXT", help="sizes whose name (lstm-tf32-H64-B8) has this")
+    tune.add_argument("--only", metavar="TEXT", help="sizes whose name (CELL-tf32-H64-B8) has this")
     table = Path(__file__).parents[1] / "fastrnn/gpu/table.json"
     tune.add_argument("--out", type=Path, default=table, help="file (fastrnn/gpu/table.json)")
     return top
@@ -73,23 +73,25 @@ def main(arguments: list[str]) -> int:
     options = top.parse_args(arguments)
     try:
         if options.command == "report":
-            from . import records, report
+            from .measure import records
+            from .report import document
 
-            print(report.write(records.read(options.file), options.out or options.file.parent))
+            print(document.write(records.read(options.file), options.out or options.file.parent))
             return 0
         if options.command == "compare":
-            from . import compare
+            from .commands import compare
 
             return compare.run(options.base, options.threads, options.only)
         if options.device == "cuda":
             _need_cuda()
         if options.command == "tune":
-            from . import tune
+            from .commands import tune
 
             return tune.run(options.out, options.only)
-        from . import runner
 
-        return runner.run(options)
+        from .commands import run
+
+        return run.run(options)
     except UsageError as problem:
         top.exit(2, f"benchmarks: {problem}\n")
     except KeyboardInterrupt:

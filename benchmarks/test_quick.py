@@ -7,9 +7,11 @@ what a CI can track. The gate comes first here too: what is wrong fails and is n
 import pytest
 import torch
 
-from benchmarks import cases, measure, peers, problem
+from benchmarks.cases import presets, problem
+from benchmarks.measure import one_case
+from benchmarks.peers import contestants
 
-CASES = [c for c in cases.quick() if peers.baseline_of(c) == peers.BASELINE]
+CASES = [c for c in presets.quick() if contestants.baseline_of(c) == contestants.BASELINE]
 
 
 @pytest.fixture(autouse=True)
@@ -20,16 +22,16 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", [peers.BASELINE, "fastrnn"])
+@pytest.mark.parametrize("name", [contestants.BASELINE, "fastrnn"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_quick(benchmark, case, name):
-    refusal = peers.CONTESTANTS[name].cannot(case, "cpu")
+    refusal = contestants.CONTESTANTS[name].cannot(case, "cpu")
     if refusal:
         pytest.skip(refusal)
     made = problem.make(case)
     benchmark.group = case.id
     with torch.set_grad_enabled(made.training):
-        names = list(dict.fromkeys([peers.BASELINE, name]))
-        entry = measure.gate_all(names, made, threads=1)[-1]
+        names = list(dict.fromkeys([contestants.BASELINE, name]))
+        entry = one_case.gate_all(names, made, threads=1)[-1]
         assert entry.status == "ok", entry.note
         benchmark(entry.runner.call)

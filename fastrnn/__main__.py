@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import backends, ops
+from . import backends, cells, ops
 from .version import __version__
 
 
@@ -50,9 +50,9 @@ def native() -> list[tuple[str, str]]:
 
 
 def backend(name: str, device: str) -> str:
-    """Says yes, or why the backend cannot serve an LSTM in float32 on this kind of device."""
+    """Says yes, or why the backend cannot serve cells in float32 on this kind of device."""
     try:
-        backends.choose("lstm", device, torch.float32, name)
+        backends.choose(next(iter(cells.CELLS)), device, torch.float32, name)
     except RuntimeError as error:
         return f"no: {str(error).partition(': ')[2]}"
     if device == "cuda" and not torch.cuda.is_available():

@@ -12,8 +12,8 @@ that of `torch.nn`: i f g o for LSTM, r z n for GRU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,12 +23,14 @@ States = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class CellSpec:
-    """Counts and maths of one cell.
+    """Counts and maths of one cell, and which layers have it.
 
     gates G, states S (carried from step to step; the first is the output h), saved K (values that a
     kernel keeps per unit and step for backward, besides the states), kept (how many of them it
     keeps where gates are to be recomputed: 1 for a C++ policy with a kKeptGate).
     step: (x [.., G, H], r [.., G, H], S states [.., H]) -> S next states [.., H]
+    layer, torch_layer: the classes of fastrnn and of torch.nn that have this cell, "" for none;
+    arguments: what their constructors take to choose it.
     """
 
     name: str
@@ -37,6 +39,9 @@ class CellSpec:
     saved: int
     step: Callable[[Tensor, Tensor, States], States]
     kept: int = 0
+    layer: str = ""
+    torch_layer: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def _elman(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, States], States]:
@@ -68,14 +73,21 @@ def _gru(x: Tensor, r: Tensor, state: States) -> States:
     return (n + z * (state[0] - n),)
 
 
+def _rnn(nonlinearity: str, activation: Callable[[Tensor], Tensor], torch_layer: str) -> CellSpec:
+    return CellSpec(
+        f"rnn_{nonlinearity}", gates=1, states=1, saved=0, step=_elman(activation),
+        layer="FastRNN", torch_layer=torch_layer, arguments={"nonlinearity": nonlinearity},
+    )  # fmt: skip
+
+
 CELLS: dict[str, CellSpec] = {
     spec.name: spec
     for spec in (
-        CellSpec("rnn_tanh", gates=1, states=1, saved=0, step=_elman(torch.tanh)),
-        CellSpec("rnn_relu", gates=1, states=1, saved=0, step=_elman(torch.relu)),
-        CellSpec("rnn_identity", gates=1, states=1, saved=0, step=_elman(_identity)),
-        CellSpec("lstm", gates=4, states=2, saved=4, step=_lstm, kept=1),
-        CellSpec("gru", gates=3, states=1, saved=4, step=_gru, kept=1),
+        _rnn("tanh", torch.tanh, "RNN"),
+        _rnn("relu", torch.relu, "RNN"),
+        _rnn("identity", _identity, ""),
+        CellSpec("lstm", 4, 2, 4, _lstm, kept=1, layer="FastLSTM", torch_layer="LSTM"),
+        CellSpec("gru", 3, 1, 4, _gru, kept=1, layer="FastGRU", torch_layer="GRU"),
     )
 }
 
@@ -86,6 +98,12 @@ def get(name: str) -> CellSpec:
     if spec is None:
         raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {name!r}")
     return spec
+
+
+def measured_as(name: str) -> str:
+    """The first cell of the same layer class: it does the same work, and alone is timed."""
+    layer = get(name).layer
+    return next((other.name for other in CELLS.values() if layer and other.layer == layer), name)
 
 
 on_register: list[Callable[[], None]] = []  # called where something known of cells may have changed

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 import fastrnn
 from fastrnn import cells, reference
+from fastrnn.any_cell import CellLayer
 from fastrnn.backends import Backend, choose
 
 DEVICE = os.environ.get("FASTRNN_TEST_DEVICE", "cpu")
 CELLS = tuple(cells.CELLS)
-TORCH_CELLS = tuple(cell for cell in CELLS if cell != "rnn_identity")  # those torch.nn has too
-LAYERS = ("rnn", "lstm", "gru")
+TORCH_CELLS = tuple(c for c in CELLS if cells.get(c).torch_layer)  # those torch.nn has too
+LAYERS = tuple(dict.fromkeys(cells.get(c).torch_layer.lower() for c in TORCH_CELLS))
 
 
-def backend_of(word: str, dtype: torch.dtype = torch.float32) -> Backend:
+def backend_of(word: str, dtype: torch.dtype = torch.float32, cell: str = CELLS[0]) -> Backend:
     """The backend that serves if a user says `word`; RuntimeError if it cannot."""
-    return choose(CELLS[0], DEVICE, dtype, word)[0]
+    return choose(cell, DEVICE, dtype, word)[0]
 
 
 def kernels(word: str) -> tuple[Callable, Callable]:
@@ -31,10 +32,10 @@ def kernels(word: str) -> tuple[Callable, Callable]:
     return backend.forward, backend.backward
 
 
-def _refusal(backend: str, dtype: torch.dtype) -> str | None:
-    """Why a backend cannot run here, or None."""
+def _refusal(backend: str, dtype: torch.dtype, cell: str = CELLS[0]) -> str | None:
+    """Why a backend cannot run the cell here, or None."""
     try:
-        backend_of(backend, dtype)
+        backend_of(backend, dtype, cell)
     except RuntimeError as refusal:
         return str(refusal)
     return None
@@ -66,17 +67,22 @@ def each_cell(names=CELLS):
 def fast(cell: str, *args, **kwargs) -> nn.Module:
     """The fastrnn layer of a cell, on the device under test."""
     kwargs.setdefault("device", DEVICE)
-    if cell.startswith("rnn"):
-        return fastrnn.FastRNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
-    return {"lstm": fastrnn.FastLSTM, "gru": fastrnn.FastGRU}[cell](*args, **kwargs)
+    spec = cells.get(cell)
+    if spec.layer:
+        return getattr(fastrnn, spec.layer)(*args, **spec.arguments, **kwargs)
+    # Only a cell without a layer class may lack kernels: for those that have one it is an error.
+    layer = CellLayer(cell, *args, **kwargs)
+    refusal = _refusal(layer.backend, layer.weight_hh_l0.dtype, cell)
+    return pytest.skip(refusal) if refusal else layer
 
 
 def plain(cell: str, *args, **kwargs) -> nn.Module:
     """The torch.nn layer of a cell, on the device under test."""
     kwargs.setdefault("device", DEVICE)
-    if cell.startswith("rnn"):
-        return nn.RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
-    return {"lstm": nn.LSTM, "gru": nn.GRU}[cell](*args, **kwargs)
+    spec = cells.get(cell)
+    if not spec.torch_layer:
+        raise ValueError(f"torch.nn has no layer of the cell {cell!r}")
+    return getattr(nn, spec.torch_layer)(*args, **spec.arguments, **kwargs)
 
 
 def twins(cell: str, *args, backend: str = "auto", **kwargs) -> tuple[nn.Module, nn.Module]:

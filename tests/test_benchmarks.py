@@ -1,6 +1,8 @@
 """The benchmark suite's own parts: the gate, rounds and ratios, contestants, estimates, reports."""
 
+import ast
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,15 @@ pytest.importorskip("pandas")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from benchmarks import cases, cost, measure, memory, peers, problem, records, report, timing, worker
-from benchmarks.cases import Case
-from benchmarks.peers import AGAIN, BASELINE
+from benchmarks.cases import presets, problem
+from benchmarks.cases.case import MODES, Case
+from benchmarks.measure import cost, memory, one_case, records, timing, worker
+from benchmarks.peers import contestants
+from benchmarks.peers.contestants import AGAIN, BASELINE
+from benchmarks.report import document
 from fastrnn.cells import CELLS
 
+SUITE = Path(__file__).parents[1] / "benchmarks"
 MACHINE = records.Machine("2026-01-01T00:00Z", "abc", "cpu", "a machine", 2, "2.11")
 SMALL = Case("gru", "training", B=2, T=5, I=3, H=4)
 
@@ -28,13 +34,13 @@ class FixedRate:
 
 @pytest.fixture
 def setting():
-    return measure.Setting(1, MACHINE, FixedRate(), allowance=0.0, least=3)
+    return one_case.Setting(1, MACHINE, FixedRate(), allowance=0.0, least=3)
 
 
 def contestant(monkeypatch, name, build, *needs):
     """Registers a contestant for one test."""
-    entry = peers.Contestant(name, build, needs or ("torch",), lambda case, device: None)
-    monkeypatch.setitem(peers.CONTESTANTS, name, entry)
+    entry = contestants.Contestant(name, build, needs or ("torch",), lambda case, device: None)
+    monkeypatch.setitem(contestants.CONTESTANTS, name, entry)
 
 
 def with_weight_error(name, factor):
@@ -42,7 +48,7 @@ def with_weight_error(name, factor):
 
     def build(made, threads):
         weights = made.weights | {name: made.weights[name] * factor}
-        return peers.torch_nn(replace(made, weights=weights), threads)
+        return contestants.torch_nn(replace(made, weights=weights), threads)
 
     return build
 
@@ -59,7 +65,7 @@ def test_wrong_contestant_is_shown_as_wrong_and_not_timed(monkeypatch, setting):
         return replace(runner, call=lambda: calls.append(1) or runner.call())
 
     contestant(monkeypatch, "liar", build)
-    found = by_name(measure.run_case(SMALL, [BASELINE, "liar"], setting))
+    found = by_name(one_case.run_case(SMALL, [BASELINE, "liar"], setting))
     assert (found["liar"].status, found["liar"].p50, found["liar"].ratio) == ("WRONG", None, None)
     assert found["liar"].error > found["liar"].baseline_error
     assert len(calls) == 1, "called by the gate alone"
@@ -69,7 +75,7 @@ def test_wrong_contestant_is_shown_as_wrong_and_not_timed(monkeypatch, setting):
 @pytest.mark.parametrize("name", ["grad x", "grad weight_hh_l0", "grad bias_hh_l0", "h_n"])
 def test_gate_judges_every_tensor(monkeypatch, setting, name):
     def build(made, threads):
-        runner = peers.torch_nn(made, threads)
+        runner = contestants.torch_nn(made, threads)
 
         def read(result):
             got = runner.read(result)
@@ -78,12 +84,12 @@ def test_gate_judges_every_tensor(monkeypatch, setting, name):
         return replace(runner, read=read)
 
     contestant(monkeypatch, "liar", build)
-    found = by_name(measure.run_case(SMALL, [BASELINE, "liar"], setting))
+    found = by_name(one_case.run_case(SMALL, [BASELINE, "liar"], setting))
     assert found["liar"].status == "WRONG" and found["liar"].note.startswith(name)
 
 
 def test_not_a_number_a_missing_tensor_and_another_shape_are_wrong():
-    from benchmarks.gate import judge
+    from benchmarks.measure.gate import judge
 
     good = {"output": torch.ones(2), "h_n": torch.ones(1)}
     nan = good | {"output": torch.tensor([1.0, float("nan")])}
@@ -97,14 +103,14 @@ def test_a_contestant_that_breaks_does_not_end_the_run(monkeypatch, setting):
         raise TypeError("no such kernel\nsecond line")
 
     contestant(monkeypatch, "broken", build)
-    found = by_name(measure.run_case(SMALL, [BASELINE, "broken"], setting))
+    found = by_name(one_case.run_case(SMALL, [BASELINE, "broken"], setting))
     assert found["broken"].status == "failed"
     assert found["broken"].note == "TypeError: no such kernel"
     assert found[BASELINE].status == "ok"
 
 
 def test_missing_contestants_are_named(monkeypatch):
-    contestant(monkeypatch, "absent", peers.torch_nn, "no_such_module")
+    contestant(monkeypatch, "absent", contestants.torch_nn, "no_such_module")
     names, missing = worker.present([BASELINE, "absent"])
     assert names == [BASELINE]
     assert missing == {"absent": "not installed: no_such_module"}
@@ -123,7 +129,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("name", PEERS)
 def test_contestants_pass_the_gate(name):
-    entry = peers.CONTESTANTS[name]
+    entry = contestants.CONTESTANTS[name]
     if entry.missing():
         pytest.skip(entry.missing())
     served = [c for c in SHAPES if entry.cannot(c, "cpu") is None]
@@ -131,15 +137,15 @@ def test_contestants_pass_the_gate(name):
         pytest.skip(entry.cannot(SHAPES[0], "cpu"))
     for case in served:
         made = problem.make(case)
-        names = list(dict.fromkeys([peers.baseline_of(case), name]))
+        names = list(dict.fromkeys([contestants.baseline_of(case), name]))
         with torch.set_grad_enabled(made.training):
-            judged = measure.gate_all(names, made, threads=1)[-1]
+            judged = one_case.gate_all(names, made, threads=1)[-1]
         assert judged.status == "ok", f"{case.id}: {judged.note}"
 
 
 def test_ratios_are_formed_within_a_round():
     baseline, other = np.array([1.0, 10.0, 2.0]), np.array([1.0, 5.0, 4.0])
-    assert measure._ratios(baseline, other)["ratio"] == 1.0  # of 1, 2, 0.5; of the medians: 0.5
+    assert one_case._ratios(baseline, other)["ratio"] == 1.0  # of 1, 2, 0.5; of the medians: 0.5
 
 
 def test_rounds_interleave_the_contestants_and_rotate_their_order():
@@ -160,13 +166,13 @@ def test_rounds_interleave_the_contestants_and_rotate_their_order():
 
 def test_large_cases_are_gated_over_their_first_steps():
     large = Case("lstm", "training", 64, 500, 1024, 1024)
-    cut = measure.gate_case(large, gflops=100)
+    cut = one_case.gate_case(large, gflops=100)
     assert 32 <= cut.T < 500 and replace(cut, T=500) == large
-    assert measure.gate_case(SMALL, gflops=100) == SMALL
+    assert one_case.gate_case(SMALL, gflops=100) == SMALL
 
 
 def test_budget_bounds_the_run_and_follows_its_pace():
-    grid = cases.shuffled(cases.cpu_grid())
+    grid = presets.shuffled(presets.cpu_grid())
     names = [[BASELINE]] * len(grid)
     limit = cost.Budget(grid, names, 100, allowance=1.0, least=3).minimum * 1.5
     budget = cost.Budget(grid, names, 100, allowance=10.0, least=3, limit=limit)
@@ -180,12 +186,12 @@ def test_budget_bounds_the_run_and_follows_its_pace():
 
 
 def test_presets_cover_every_cell_and_mode_once():
-    for name, preset in cases.PRESETS.items():
+    for name, preset in presets.PRESETS.items():
         found = preset.cases()
         assert len({c.id for c in found}) == len(found), name
-        assert {c.mode for c in found} == set(cases.MODES), name
-    assert {c.cell for c in cases.quick()} == {c.cell for c in cases.full()} == set(CELLS)
-    assert set(peers.CONTESTANTS) >= set(cases.QUICK_PEERS)
+        assert {c.mode for c in found} == set(MODES), name
+    assert {c.cell for c in presets.quick()} == {c.cell for c in presets.full()} == set(CELLS)
+    assert set(contestants.CONTESTANTS) >= set(presets.QUICK_PEERS)
 
 
 def test_flops_count_every_layer_direction_and_valid_row():
@@ -227,7 +233,7 @@ def test_report_shows_losses_wrongs_and_the_same_twice(tmp_path):
     sink.write(synthetic({BASELINE: 1.0, "fastrnn": 2.0, "jax": None}, won))
     unknown_to_torch = {"reference": 1.0, "fastrnn": 90.0}
     sink.write(synthetic(unknown_to_torch, replace(SMALL, cell="rnn_identity"), "reference"))
-    shown = report.write(records.read(path), tmp_path)
+    shown = document.write(records.read(path), tmp_path)
     assert "| fastrnn, training, 1 thread(s) | 2 | 2.00x |" in shown
     lost = shown.split("### Cases that fastrnn loses")[1].split("###")[0]
     assert SMALL.id in lost and "0.50x" in lost and won.id not in lost
@@ -244,3 +250,16 @@ def test_json_and_csv_hold_the_same_records(tmp_path):
     again = records.read(tmp_path / "r.json")
     assert records.measured(again) == records.measured(found) == {(SMALL, 1, "time")}
     assert again["ratio"].tolist() == [1.0, 3.0]
+
+
+def test_rooms_import_one_way():
+    """From the command line down to the cases, as the tree in benchmarks/README.md says."""
+    rooms = ["cases", "peers", "measure", "report", "commands"]
+    folders = {path.parent.name for path in SUITE.glob("*/__init__.py")}
+    assert folders == set(rooms)
+    for room in rooms:
+        for path in (SUITE / room).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module != "errors":
+                    used = (node.module or "").split(".")[0]
+                    assert rooms.index(used) < rooms.index(room), f"{path}: imports {used}"

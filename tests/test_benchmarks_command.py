@@ -13,8 +13,8 @@ pytest.importorskip("pandas")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-from benchmarks import records
 from benchmarks.__main__ import main
+from benchmarks.measure import records
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--quick", "--threads", "1", "--peers", "torch.nn", "--no-memory", "--only", "stream"]

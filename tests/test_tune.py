@@ -8,8 +8,8 @@ import torch
 from test_gpu_host import PlainScan
 
 from benchmarks import __main__ as command
-from benchmarks import tune
-from benchmarks.tune import Point
+from benchmarks.commands import tune
+from benchmarks.commands.tune import Point
 from fastrnn.gpu import engines
 from fastrnn.gpu.engines import Limits, Need
 

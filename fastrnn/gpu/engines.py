@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import torch
 
+from .. import cells
+
 ENGINES = ("auto", "stepwise", "block", "cluster", "grid")
 TABLE = Path(__file__).with_name("table.json")
-# Cells that do the same work as another one, which alone is measured.
-ALIKE = {"rnn_relu": "rnn_tanh", "rnn_identity": "rnn_tanh"}
 
 
 class Limits(NamedTuple):
@@ -118,7 +118,7 @@ def measured(table: dict, need: Need, limits: Limits) -> tuple[str | None, str]:
     if entry is None:
         return None, "estimated, not measured on this class of device"
     pass_ = "backward" if need.backward else "forward"
-    kind = [ALIKE.get(need.cell, need.cell), need.multiply, pass_]
+    kind = [cells.measured_as(need.cell), need.multiply, pass_]
     rows = need.B * need.D
     sizes = [r for r in entry["fastest"] if r[:3] == kind and r[3] >= need.H and r[4] >= rows]
     if not sizes:

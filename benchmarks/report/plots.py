@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from fastrnn.cells import CELLS
 
-from .peers import AGAIN
-from .records import MEMORY
+from ..measure.records import MEMORY
+from ..peers.contestants import AGAIN
 from .summary import geomean, timed
 from .tables import case_of, ordered
 

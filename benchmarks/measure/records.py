@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .cases import AXES, Case
-from .errors import UsageError
+from ..cases.case import AXES, Case
+from ..errors import UsageError
 
 SCHEMA = 1
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 CODE = ("csrc", "fastrnn", "benchmarks")  # what a measurement depends on
 
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cases import Case
-from .peers import CONTESTANTS
+from ..cases.case import Case
+from ..peers.contestants import CONTESTANTS, step_seconds
 
 RATE_SHARE = 0.6
-# Seconds of one dependent step of torch.nn on a CPU: (forward, forward + backward).
-STEP_SECONDS = {"lstm": (3e-6, 14e-6), "gru": (20e-6, 150e-6)}
-ELMAN_STEP_SECONDS = (9e-6, 40e-6)
 CALL_SECONDS = 60e-6
 FP64_SHARE = 0.35  # of the sgemm rate, that torch.nn reaches in float64
 # A float64 reference that would take longer is computed over a case's first steps only.
@@ -23,8 +20,8 @@ LONGEST_ALLOWANCE = 10.0
 
 
 def call_seconds(case: Case, gflops: float) -> float:
-    """What one call of torch.nn is expected to take."""
-    step = STEP_SECONDS.get(case.cell, ELMAN_STEP_SECONDS)[case.mode == "training"]
+    """What one call of torch.nn is expected to take, or the reference scan."""
+    step = step_seconds(case.cell)[case.mode == "training"]
     return CALL_SECONDS + case.steps * step + case.flops / (gflops * 1e9 * RATE_SHARE)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,42 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from . import cases, timing
-from .cases import Case
-from .errors import UsageError
-from .pinning import pinned
-from .records import REPOSITORY
-from .summary import geomean
-from .tables import markdown, number
+from ..cases import layers, presets
+from ..cases.case import Case
+from ..errors import UsageError
+from ..measure import timing
+from ..measure.pinning import pinned
+from ..measure.records import REPOSITORY
+from ..report.summary import geomean
+from ..report.tables import markdown, number
 
 ROUNDS = 15
-SERVED = "fastrnn"
-
-
-def serve() -> None:
-    """In the child: {"case": …} is answered by gate and one call's time, {"calls": n} by a slot."""
-    import torch
-
-    from . import measure, peers, problem
-
-    threads = int(os.environ["OMP_NUM_THREADS"])
-    torch.set_num_threads(threads)
-    call = None
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "case" in asked:
-            case = Case(**asked["case"])
-            made = problem.make(case)
-            torch.set_grad_enabled(made.training)
-            names = [peers.baseline_of(case), SERVED]
-            entry = measure.gate_all(names, made, threads)[1]
-            call = entry.runner.call if entry.status == "ok" else None
-            seconds = min(timing.cpu_slot(call, 1) for _ in range(3)) if call else 0.0
-            answer = {"status": entry.status, "note": entry.note, "seconds": seconds}
-        else:
-            call()
-            answer = {"seconds": timing.cpu_slot(call, asked["calls"])}
-        print(json.dumps(answer), flush=True)
 
 
 class Side:
@@ -63,7 +36,7 @@ class Side:
         (scratch / "fastrnn").symlink_to(tree / "fastrnn")
         (scratch / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from benchmarks import compare; compare.serve()"],
+            [sys.executable, "-m", "benchmarks.measure.serve"],
             cwd=scratch,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -109,7 +82,9 @@ def _worktree(revision: str):
 
 def _compare_case(case: Case, sides: list[Side]) -> list[str]:
     """A table row: both medians and the ratio base / this tree, formed within rounds."""
-    answers = [side.ask(case=asdict(case)) for side in sides]
+    # An older revision may not know which layers have a cell.
+    known = layers.of(case.cell)
+    answers = [side.ask(case=asdict(case), layers=known) for side in sides]
     bad = [(w, a) for w, a in zip(("base", "here"), answers) if a["status"] != "ok"]
     if bad:
         return [
@@ -132,7 +107,7 @@ def _compare_case(case: Case, sides: list[Side]) -> list[str]:
 
 def run(base: str, threads: int, only: str | None) -> int:
     """Prints the table of the quick cases; 0 whatever it says: a person decides."""
-    chosen = cases.select("quick", None, None, only)
+    chosen = presets.select("quick", None, None, only)
     rows = []
     with contextlib.ExitStack() as ends:
         trees = {"base": ends.enter_context(_worktree(base)), "here": REPOSITORY}

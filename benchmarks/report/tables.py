@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .cases import AXES, Case
-from .peers import AGAIN, CONTESTANTS
-from .records import MEMORY, TIME
+from ..cases.case import AXES, Case
+from ..measure.records import MEMORY, TIME
+from ..peers.contestants import AGAIN, CONTESTANTS
 
 ROW_LIMIT = 120
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import cost, gate, memory, peers, problem, timing
-from .cases import Case
-from .peers import CONTESTANTS
+from ..cases import problem
+from ..cases.case import Case
+from ..peers import contestants
+from ..peers.contestants import CONTESTANTS
+from . import cost, gate, memory, timing
 from .records import MEMORY, TIME, Machine, Record
 
 GATE_STEPS = 32  # the gate looks at no fewer, however long they take
@@ -90,8 +92,8 @@ class Entry:
 def gate_all(names: list[str], made: problem.Problem, threads: int) -> list[Entry]:
     """Runs every contestant once and judges it; `names` holds the baseline of the case."""
     entries = {name: Entry(name) for name in names}
-    reference, exact = entries[peers.baseline_of(made.case)], {}
-    reference.attempt(lambda entry: exact.update(peers.exact(made)))
+    reference, exact = entries[contestants.baseline_of(made.case)], {}
+    reference.attempt(lambda entry: exact.update(contestants.exact(made)))
     for entry in entries.values():
         entry.attempt(Entry.solve, made, threads)
     expected = reference.results
@@ -155,8 +157,8 @@ def _timed_record(
         found |= dict(zip(("p20", "p50", "p80"), timing.spread(seconds * 1e6))) | {"unit": "us"}
         found |= {"rounds": len(seconds), "calls": timed.calls[entry.name]}
         found |= {"sgemm_gflops": setting.sgemm.rate()}
-        found |= _ratios(timed.seconds.get(peers.baseline_of(case)), seconds)
-        found |= {"baseline": peers.baseline_of(case)}
+        found |= _ratios(timed.seconds.get(contestants.baseline_of(case)), seconds)
+        found |= {"baseline": contestants.baseline_of(case)}
     return record(case, entry.name, setting, **found)
 
 

@@ -13,39 +13,41 @@ import numpy as np
 import torch
 from jax import lax
 
-from .problem import Problem
+from fastrnn.cells import get
+
+from ..cases.problem import Problem
+from .forms import JAX
 
 # Compilation is never timed; keeping its results makes the next run, or thread count, start sooner.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent / "out" / "jax-cache"))
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "out" / "jax-cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _elman(activation):
-    return lambda gx, r, state: (activation(gx + r),)
+def tanh_step(gx, r, state):
+    return (jnp.tanh(gx + r),)
 
 
-def _lstm(gx, r, state):
+def relu_step(gx, r, state):
+    return (jax.nn.relu(gx + r),)
+
+
+def identity_step(gx, r, state):
+    return (gx + r,)
+
+
+def lstm_step(gx, r, state):
     i, f, g, o = jnp.split(gx + r, 4, axis=-1)
     c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-def _gru(gx, r, state):
+def gru_step(gx, r, state):
     x_r, x_z, x_n = jnp.split(gx, 3, axis=-1)
     r_r, r_z, r_n = jnp.split(r, 3, axis=-1)
     z = jax.nn.sigmoid(x_z + r_z)
     n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + r_r) * r_n)
     return (n + z * (state[0] - n),)
-
-
-STEPS = {
-    "rnn_tanh": _elman(jnp.tanh),
-    "rnn_relu": _elman(jax.nn.relu),
-    "rnn_identity": _elman(lambda a: a),
-    "lstm": _lstm,
-    "gru": _gru,
-}
 
 
 def _array(t: torch.Tensor):
@@ -75,12 +77,12 @@ def _scan(step, weights, suffix, x, state, reverse):
 
 def _layers(case, weights, x, state):
     """The whole stack: x [T, B, I], state S arrays [L*D, B, H] -> (y [T, B, D*H], finals)."""
-    finals = []
+    finals, step = [], globals()[JAX[case.cell]]
     for layer in range(case.layers):
         outputs = []
         for d, mark in enumerate(("", "_reverse")[: case.directions]):
             start = tuple(s[layer * case.directions + d] for s in state)
-            y, end = _scan(STEPS[case.cell], weights, f"l{layer}{mark}", x, start, reverse=d == 1)
+            y, end = _scan(step, weights, f"l{layer}{mark}", x, start, reverse=d == 1)
             outputs.append(y)
             finals.append(end)
         x = jnp.concatenate(outputs, axis=-1) if case.directions == 2 else outputs[0]
@@ -93,7 +95,7 @@ def runner(problem: Problem):
     weights = {name: _array(w) for name, w in problem.weights.items()}
     x, grad = _array(problem.x), _array(problem.grad)
     rows = (case.layers * case.directions, case.B, case.H)
-    count = 2 if case.cell == "lstm" else 1
+    count = get(case.cell).states
     zeros = tuple(jnp.zeros(rows, x.dtype) for _ in range(count))
     state = zeros if problem.state is None else tuple(_array(s) for s in problem.state)
 

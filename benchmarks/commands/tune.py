@@ -25,8 +25,8 @@ from fastrnn.gpu import layer as layers
 from fastrnn.gpu.host import Scan
 from fastrnn.gpu.layer import Layer
 
-from .cases import MAIN
-from .gate import FLOOR, error
+from ..cases.presets import MAIN
+from ..measure.gate import FLOOR, error
 
 HIDDEN = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048)
 BATCH = (1, 8, 16, 32, 128)
@@ -68,7 +68,7 @@ def event_clock(call: Callable[[], object]) -> float:
 
 def native_scans(library) -> dict[str, Scan]:
     """One scan for each engine of the native library."""
-    from fastrnn.gpu.native import CudaScan
+    from fastrnn.gpu.scan import CudaScan
 
     return {name: CudaScan(library, name) for name in engines.ENGINES if name != "auto"}
 

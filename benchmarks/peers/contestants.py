@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .cases import Case
-from .problem import TORCH_LAYERS, Problem
+from ..cases import layers
+from ..cases.case import Case
+from ..cases.problem import Problem
+from . import forms
 
 BASELINE, AGAIN = "torch.nn", "torch.nn again"
 
@@ -108,15 +110,18 @@ def torch_runner(layer: nn.Module, problem: Problem, forward=None) -> Runner:
 
 
 def _torch_serves(case: Case, device: str) -> str | None:
-    return None if case.cell in TORCH_LAYERS else f"torch.nn has no {case.cell}"
+    return None if layers.of(case.cell).torch else f"torch.nn has no {case.cell}"
 
 
 def _fastrnn_serves(backend: str):
     def cannot(case: Case, device: str) -> str | None:
-        from fastrnn import ops
+        try:
+            from fastrnn import backends
+        except ImportError:  # `compare` with a revision where the choice was in ops
+            from fastrnn import ops as backends
 
         try:
-            ops.choose(case.cell, device, getattr(torch, case.tensor_dtype), backend)
+            backends.choose(case.cell, device, getattr(torch, case.tensor_dtype), backend)
         except (RuntimeError, ImportError) as refusal:
             return str(refusal).split(": ", 1)[-1]
         return None
@@ -125,18 +130,12 @@ def _fastrnn_serves(backend: str):
 
 
 def fastrnn_layer(problem: Problem, backend: str) -> nn.Module:
-    import fastrnn
-
-    cell = problem.case.cell
-    if cell.startswith("rnn_"):
-        nonlinearity = cell.removeprefix("rnn_")
-        return problem.load(fastrnn.FastRNN, nonlinearity=nonlinearity, backend=backend)
-    return problem.load({"lstm": fastrnn.FastLSTM, "gru": fastrnn.FastGRU}[cell], backend=backend)
+    return problem.load(layers.fast(problem.case.cell), backend=backend)
 
 
 @contestant(BASELINE, "torch", cannot=_torch_serves)
 def torch_nn(problem: Problem, threads: int) -> Runner:
-    """cuDNN on a GPU; on a CPU oneDNN for LSTM, ATen operations a step for the others."""
+    """cuDNN on a GPU; on a CPU oneDNN where it has the cell, else ATen operations a step."""
     return torch_runner(problem.torch_layer(), problem)
 
 
@@ -169,19 +168,23 @@ def fastrnn_reference(problem: Problem, threads: int) -> Runner:
     return torch_runner(fastrnn_layer(problem, "reference"), problem)
 
 
+def _knows(library: str, table: dict, case: Case) -> str | None:
+    return None if case.cell in table else f"{library} has no {case.cell}"
+
+
 def _onnx_serves(case: Case, device: str) -> str | None:
     if case.mode == "training":
         return "inference only"
     if device != "cpu" or case.dtype != "float32":
         return "its recurrent kernels are for float32 on a CPU"
-    return None
+    return _knows("ONNX", forms.ONNX, case)
 
 
 @contestant("onnxruntime", "onnxruntime", "onnx", cannot=_onnx_serves, setup=0.05)
 def onnxruntime(problem: Problem, threads: int) -> Runner:
-    from . import peer_onnx
+    from . import onnx_graph
 
-    session, feeds = peer_onnx.session(problem, threads)
+    session, feeds = onnx_graph.session(problem, threads)
 
     def read(result):
         output, *final = (torch.from_numpy(a) for a in result)
@@ -198,52 +201,64 @@ def _jax_serves(case: Case, device: str) -> str | None:
             return "this jax has no GPU support"
     if case.ragged:
         return "lax.scan has no ragged form"
-    return "float64 is off by default" if case.dtype == "float64" else None
+    if case.dtype == "float64":
+        return "float64 is off by default"
+    return _knows("the jax contestant", forms.JAX, case)
 
 
 @contestant("jax", "jax", cannot=_jax_serves, setup=0.4)
 def jax(problem: Problem, threads: int) -> Runner:
-    from . import peer_jax
+    from . import jax_scan
 
-    return Runner(*peer_jax.runner(problem))
+    return Runner(*jax_scan.runner(problem))
 
 
 def _flashrnn_serves(case: Case, device: str) -> str | None:
     plain = (case.layers, case.directions, case.ragged) == (1, 1, False)
-    return None if device == "cuda" and plain and case.cell == "lstm" else "one LSTM layer on CUDA"
+    if device != "cuda" or not plain:
+        return "one layer on CUDA"
+    return _knows("flashrnn", forms.FLASHRNN, case)
 
 
 @contestant("flashrnn", "flashrnn", cannot=_flashrnn_serves, setup=60.0)
 def flashrnn(problem: Problem, threads: int) -> Runner:
     """NX-AI's fused CUDA kernel; the input projection is ours, since it takes a ready one."""
-    from . import peer_gpu
+    from . import cuda_layers
 
-    return torch_runner(problem.load(peer_gpu.FlashLSTM), problem)
+    return torch_runner(
+        problem.load(getattr(cuda_layers, forms.FLASHRNN[problem.case.cell])), problem
+    )
 
 
 def _haste_serves(case: Case, device: str) -> str | None:
     plain = (case.layers, case.directions, case.ragged) == (1, 1, False)
-    served = plain and case.cell in ("lstm", "gru") and case.dtype in ("float32", "float64")
-    return None if device == "cuda" and served else "one LSTM or GRU layer in float32 on CUDA"
+    if device != "cuda" or not plain or case.dtype not in ("float32", "float64"):
+        return "one layer in float32 on CUDA"
+    return _knows("haste", forms.HASTE, case)
 
 
 @contestant("haste", "haste_pytorch", cannot=_haste_serves)
 def haste(problem: Problem, threads: int) -> Runner:
-    from . import peer_gpu
+    from . import cuda_layers
 
-    kind = {"lstm": peer_gpu.HasteLSTM, "gru": peer_gpu.HasteGRU}[problem.case.cell]
+    kind = getattr(cuda_layers, forms.HASTE[problem.case.cell])
     return torch_runner(problem.load(kind), problem)
 
 
 def baseline_of(case: Case) -> str:
     """Whom ratios refer to: torch.nn, or the reference scan for a cell that torch.nn lacks."""
-    return BASELINE if case.cell in TORCH_LAYERS else "reference"
+    return BASELINE if layers.of(case.cell).torch else "reference"
+
+
+def step_seconds(cell: str) -> tuple[float, float]:
+    """Rough seconds of one step of the baseline on a CPU: (forward, forward + backward)."""
+    return forms.TORCH_STEP_SECONDS.get(layers.of(cell).torch, forms.OTHER_STEP_SECONDS)
 
 
 def exact(problem: Problem) -> dict[str, Tensor]:
     """The float64 result: of torch.nn, or of the reference scan for a cell that torch.nn lacks."""
     wide = problem.to(torch.float64)
-    known = problem.case.cell in TORCH_LAYERS
+    known = layers.of(problem.case.cell).torch
     layer = wide.torch_layer() if known else fastrnn_layer(wide, "reference")
     runner = torch_runner(layer, wide)
     with torch.set_grad_enabled(problem.training):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import plots, records, summary, tables
-from .errors import UsageError
+from ..errors import UsageError
+from ..measure import records
+from . import plots, summary, tables, targets
 
 REPORT, SHOWN_LINES = "report.md", 200
 
@@ -66,7 +67,7 @@ def text(found: pd.DataFrame, pictures: list[Path] = ()) -> str:
         summary.against_baseline(rows),
     ]
     if summary.OURS in set(summary.timed(rows)["contestant"]):
-        parts += ["### Targets of the CPU kernels", summary.targets(rows)]
+        parts += ["### Targets of the CPU kernels", targets.table(rows)]
         parts += ["### fastrnn by region", summary.regions(rows)]
         parts += ["### Cases that fastrnn loses", summary.losing(rows)]
     parts += ["### Wrong or failed", summary.mistakes(rows)]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 
-from .cases import Case
+from ..cases.case import Case
 
 
 def _status(field: str) -> float:
@@ -48,10 +48,11 @@ def _measure(case: Case, name: str, device: str) -> tuple[float, float]:
     """
     import torch
 
-    from . import peers, problem
+    from ..cases import problem
+    from ..peers import contestants
 
     torch.set_num_threads(1)
-    build = peers.CONTESTANTS[name].build
+    build = contestants.CONTESTANTS[name].build
     build(problem.make(replace(case, B=1, T=3), device), 1).call()
     step = build(problem.make(case, device), 1).call
     return _host_growth(step) if device == "cpu" else _device_growth(step)
@@ -61,7 +62,7 @@ def peak_mib(case: Case, name: str, device: str = "cpu") -> tuple[float, float]:
     """(peak of the process, growth during the step) in MiB, measured in a process of its own."""
     request = json.dumps({"case": asdict(case), "name": name, "device": device})
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", request], capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.measure.memory", request], capture_output=True, text=True
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import cases, records, report, worker
-from .cost import LONGEST_ALLOWANCE, spoken
-from .errors import UsageError
-from .measure import check_writable
-from .peers import CONTESTANTS
-from .pinning import pinned
-from .records import Record
+from ..cases import presets
+from ..cases.case import Case
+from ..errors import UsageError
+from ..measure import records, worker
+from ..measure.cost import LONGEST_ALLOWANCE, spoken
+from ..measure.one_case import check_writable
+from ..measure.pinning import pinned
+from ..measure.records import Record
+from ..peers.contestants import CONTESTANTS
+from ..report import document
 
 RESULTS = "results.csv"
 
@@ -36,7 +39,7 @@ def thread_counts(text: str) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def peer_names(text: str | None, preset: cases.Preset) -> list[str]:
+def peer_names(text: str | None, preset: presets.Preset) -> list[str]:
     """Contestants asked for, or the preset's own."""
     if not text:
         return list(preset.peers) or list(CONTESTANTS)
@@ -69,7 +72,7 @@ def _results_file(options: Namespace, machine: records.Machine) -> tuple[Path, s
 
 def _missing_rows(missing: dict[str, str], machine: records.Machine) -> list[Record]:
     """One row for each contestant that is not installed, so that reports can name it."""
-    nowhere = asdict(cases.Case("", "", 0, 0, 0, 0)) | asdict(machine)
+    nowhere = asdict(Case("", "", 0, 0, 0, 0)) | asdict(machine)
     return [
         Record(
             **nowhere, threads=0, contestant=n, version="", metric="", status="missing", note=why
@@ -80,8 +83,8 @@ def _missing_rows(missing: dict[str, str], machine: records.Machine) -> list[Rec
 
 def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
     """One plan for each thread count, without what the result file holds already."""
-    preset = cases.PRESETS[options.preset]
-    chosen = cases.select(options.preset, options.cells, options.modes, options.only)
+    preset = presets.PRESETS[options.preset]
+    chosen = presets.select(options.preset, options.cells, options.modes, options.only)
     counts = thread_counts(options.threads)
     minutes = options.budget or preset.minutes
     plans = []
@@ -91,7 +94,7 @@ def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
         memory = [c for c in wanted if (c, count, records.MEMORY) not in done]
         plans.append(
             worker.Plan(
-                cases=tuple(cases.shuffled(left) if options.budget else left),
+                cases=tuple(presets.shuffled(left) if options.budget else left),
                 memory=tuple(memory),
                 names=tuple(names),
                 threads=count,
@@ -110,7 +113,7 @@ def _announce(plans: list[worker.Plan], missing: dict[str, str]) -> None:
     """Says beforehand what will run, who is missing and how long it will take."""
     import torch
 
-    from .timing import Sgemm
+    from ..measure.timing import Sgemm
 
     for name, why in missing.items():
         print(f"missing: {name} ({why})")
@@ -157,10 +160,10 @@ def _child(plan: worker.Plan) -> bool:
 
 def run(options: Namespace) -> int:
     """Measures and reports; the exit status."""
-    preset = cases.PRESETS[options.preset]
+    preset = presets.PRESETS[options.preset]
     machine = records.machine(options.device)
     names, missing = worker.present(peer_names(options.peers, preset))
-    cases.select(options.preset, options.cells, options.modes, options.only)
+    presets.select(options.preset, options.cells, options.modes, options.only)
     if options.dry_run:
         plans = _plans(options, machine, names, options.out / RESULTS, set())
         _announce(plans, missing)
@@ -176,7 +179,7 @@ def run(options: Namespace) -> int:
         complete = complete and _child(plan)
     found = records.read(path)
     records.write_json(found, path.with_suffix(".json"))
-    print(report.write(found, options.out), file=sys.stdout)
+    print(document.write(found, options.out), file=sys.stdout)
     left = _left(options, names, found)
     if left:
         print(f"{left} cases are left: the same command with --resume goes on")
@@ -185,6 +188,6 @@ def run(options: Namespace) -> int:
 
 def _left(options: Namespace, names: list[str], found: pd.DataFrame) -> int:
     done = records.measured(found)
-    chosen = cases.select(options.preset, options.cells, options.modes, options.only)
+    chosen = presets.select(options.preset, options.cells, options.modes, options.only)
     counts = thread_counts(options.threads)
     return sum((c, n, records.TIME) not in done for c in chosen for n in counts)

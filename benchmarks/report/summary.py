@@ -1,14 +1,11 @@
-"""What a result file says in a few lines: ratios, targets, lost cases, the A/A check."""
+"""What a result file says in a few lines: ratios, lost cases, the A/A check."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .peers import AGAIN, BASELINE, CONTESTANTS
+from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS
 from .tables import markdown, number, ordered
 
 OURS = "fastrnn"
@@ -111,88 +108,6 @@ def losing(rows: pd.DataFrame, limit: int = 60) -> str:
     header = ["case", "threads", "fastrnn µs", "fastest", "against it", "against torch.nn"]
     more = f"\n\nand {len(lost) - limit} more, in the result file" if len(lost) > limit else ""
     return markdown(header, lines) + more
-
-
-@dataclass(frozen=True)
-class Target:
-    """A goal of the CPU kernels: which of fastrnn's rows, what of them, and at least how much."""
-
-    text: str
-    rows: Callable[[pd.DataFrame], pd.Series]
-    value: Callable[[pd.DataFrame], float]
-    least: float
-
-
-def _mode(*modes: str):
-    return lambda r: r["mode"].isin(modes)
-
-
-def _small_rnn_gru(mode: str):
-    return lambda r: (
-        (r["mode"] == mode) & (r["B"] <= 16) & (r["H"] <= 256) & r["cell"].isin(("rnn_tanh", "gru"))
-    )
-
-
-def _large(r: pd.DataFrame) -> pd.Series:
-    return (r["B"] == 64) & (r["H"] >= 512) & (r["mode"] != "stream")
-
-
-def _geo(column: str):
-    return lambda r: geomean(r[column])
-
-
-def _low(column: str):
-    return lambda r: r[column].min()
-
-
-def _sgemm_share(r: pd.DataFrame) -> float:
-    flops = np.array([case.flops for case in r["case"]])
-    return float((flops / (r["p50"] * 1e3) / r["sgemm_gflops"]).min())
-
-
-FORWARD, TRAIN, ANY = (
-    _mode("inference"),
-    _mode("training"),
-    _mode("inference", "training", "stream"),
-)
-SMALL_FORWARD, SMALL_TRAIN = _small_rnn_gru("inference"), _small_rnn_gru("training")
-TARGETS = (
-    Target("torch.nn, forward, geomean", FORWARD, _geo("ratio"), 3.0),
-    Target("torch.nn, forward, worst", FORWARD, _low("ratio"), 1.0),
-    Target("torch.nn, forward, rnn/gru B<=16 H<=256, geomean", SMALL_FORWARD, _geo("ratio"), 4.0),
-    Target("torch.nn, forward, rnn/gru B<=16 H<=256, worst", SMALL_FORWARD, _low("ratio"), 4.0),
-    Target("torch.nn, training, geomean", TRAIN, _geo("ratio"), 4.5),
-    Target("torch.nn, training, worst", TRAIN, _low("ratio"), 1.15),
-    Target("torch.nn, training, rnn/gru B<=16 H<=256, geomean", SMALL_TRAIN, _geo("ratio"), 8.0),
-    Target("torch.nn, training, rnn/gru B<=16 H<=256, worst", SMALL_TRAIN, _low("ratio"), 8.0),
-    Target("best contestant, forward, geomean", FORWARD, _geo("best_ratio"), 1.5),
-    Target("best contestant, training, geomean", TRAIN, _geo("best_ratio"), 2.0),
-    Target("best contestant, every mode, worst", ANY, _low("best_ratio"), 1.0),
-    Target("share of sgemm, B=64 H>=512, worst", _large, _sgemm_share, 0.85),
-)
-STREAM_MICROSECONDS = {"rnn_tanh": 13.0, "lstm": 15.0, "gru": 15.0}
-
-
-def targets(rows: pd.DataFrame) -> str:
-    """The goals of the CPU kernels against what was measured, float32, for each thread count."""
-    ours = against_best(to_torch(rows[rows["dtype"] == "float32"]))
-    lines = []
-    for threads, group in ours.groupby("threads"):
-        for target in TARGETS:
-            chosen = group[target.rows(group)]
-            if len(chosen):
-                value = target.value(chosen)
-                met = "yes" if value >= target.least else "**no**"
-                measured = [f"{value:.2f}", f">= {target.least:g}", met, str(len(chosen))]
-                lines.append([f"{target.text}, {threads} thread(s)", *measured])
-        steps = group[(group["mode"] == "stream") & (group["H"] == 48)]
-        for row in steps.itertuples():
-            limit = STREAM_MICROSECONDS.get(row.cell)
-            if limit:
-                met = "yes" if row.p50 <= limit else "**no**"
-                text = f"one step, {row.cell} H=48, µs, {threads} thread(s)"
-                lines.append([text, f"{row.p50:.1f}", f"<= {limit:g}", met, "1"])
-    return markdown(["target", "measured", "goal", "met", "cases"], lines)
 
 
 def same_twice(rows: pd.DataFrame) -> str:

@@ -1,80 +1,25 @@
-"""The cases: what is measured, in one table.
+"""Which cases are measured: the presets, in one table.
 
-A case is one layer call: a cell, a mode and sizes. Presets choose cases; every cell of
-`fastrnn.cells.CELLS` is in the quick and the full preset without being named here.
+Every cell of `fastrnn.cells.CELLS` is in the quick and the full preset without being named here.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
-from fastrnn.cells import CELLS, get
+from fastrnn.cells import CELLS, get, measured_as
 
-from .errors import UsageError
+from ..errors import UsageError
+from . import layers
+from .case import MODES, Case
 
-MODES = ("inference", "training", "stream")
-MAIN = ("rnn_tanh", "lstm", "gru")
-
-
-@dataclass(frozen=True, order=True)
-class Case:
-    """mode: inference (forward, no grad), training (forward + backward), stream (T = B = 1).
-
-    dtype: that of the tensors; "tf32" is float32 with TensorFloat-32 products allowed, which in
-    "float32" they are not, in cuDNN neither.
-    """
-
-    cell: str
-    mode: str
-    B: int
-    T: int
-    I: int  # noqa: E741
-    H: int
-    layers: int = 1
-    directions: int = 1
-    dtype: str = "float32"
-    ragged: bool = False
-
-    @property
-    def id(self) -> str:
-        """Readable and unique: lstm-training-B16-T100-I32-H256[-L2][-D2][-bfloat16][-ragged]."""
-        parts = [self.cell, self.mode]
-        parts += [f"{axis}{getattr(self, axis)}" for axis in "BTIH"]
-        parts += [f"L{self.layers}"] * (self.layers > 1) + ["D2"] * (self.directions > 1)
-        parts += [self.dtype] * (self.dtype != "float32") + ["ragged"] * self.ragged
-        return "-".join(parts)
-
-    @property
-    def tensor_dtype(self) -> str:
-        return "float32" if self.dtype == "tf32" else self.dtype
-
-    @property
-    def lengths(self) -> list[int]:
-        """Valid steps of each row [B], falling: all T, or spread evenly from T down to T/4."""
-        if not self.ragged:
-            return [self.T] * self.B
-        return [max(1, round(self.T * (1 - 0.75 * b / max(1, self.B - 1)))) for b in range(self.B)]
-
-    @property
-    def flops(self) -> float:
-        """Multiply-adds of the matrix products, counted twice: forward, or three times that."""
-        wide = self.directions * self.H
-        inputs = [self.I] + [wide] * (self.layers - 1)
-        per_row = sum(
-            2 * self.directions * get(self.cell).gates * self.H * (i + self.H) for i in inputs
-        )
-        return float(per_row * sum(self.lengths)) * (3 if self.mode == "training" else 1)
-
-    @property
-    def steps(self) -> int:
-        """Dependent steps of one pass: T of each layer and direction."""
-        return self.T * self.layers * self.directions
-
-
-AXES = tuple(f.name for f in fields(Case))
+# One cell for each layer of torch.nn: the contest.
+MAIN = tuple(dict.fromkeys(measured_as(cell) for cell in CELLS if layers.of(cell).torch))
+# Where a preset has room for one of these: that with the fewest weights, the most, or between.
+LEAST, *_, MIDDLE, MOST = sorted(MAIN, key=lambda cell: get(cell).gates)
 
 
 def _pairs(cells, **sizes) -> list[Case]:
@@ -105,12 +50,12 @@ def quick() -> list[Case]:
         *_pairs(MAIN, B=1, T=100, I=32, H=128),
         *_pairs(MAIN, B=16, T=50, I=256, H=256),
         *_pairs(others, B=3, T=100, I=64, H=64),
-        *_pairs(["lstm"], B=64, T=10, I=512, H=512),
-        Case("lstm", "inference", 8, 50, 64, 128, layers=2, directions=2),
-        Case("gru", "training", 8, 50, 64, 128, directions=2),
-        Case("gru", "inference", 16, 100, 64, 128, ragged=True),
-        Case("lstm", "training", 16, 100, 64, 128, ragged=True),
-        Case("lstm", "inference", 16, 20, 512, 512, dtype="bfloat16"),
+        *_pairs([MOST], B=64, T=10, I=512, H=512),
+        Case(MOST, "inference", 8, 50, 64, 128, layers=2, directions=2),
+        Case(MIDDLE, "training", 8, 50, 64, 128, directions=2),
+        Case(MIDDLE, "inference", 16, 100, 64, 128, ragged=True),
+        Case(MOST, "training", 16, 100, 64, 128, ragged=True),
+        Case(MOST, "inference", 16, 20, 512, 512, dtype="bfloat16"),
     ]
 
 
@@ -131,7 +76,7 @@ LONG_GRID_FLOPS = 5e9
 
 
 def cpu_grid() -> list[Case]:
-    """B x H x T x I of the CPU targets, for rnn, lstm and gru, forward and forward + backward."""
+    """B x H x T x I of the CPU targets, for the main cells, forward and forward + backward."""
     hidden = (32, 64, 128, 200, 256, 512, 1024)
     found = _streams(MAIN)
     for b, h, t, c in product((1, 3, 16, 32, 64), hidden, (1, 100, 500), MAIN):
@@ -143,20 +88,20 @@ def cpu_grid() -> list[Case]:
 
 def gpu() -> list[Case]:
     """What the GPU targets name: small and large H, low precision, and cuDNN's weak spots."""
-    found = _pairs(["lstm"], B=16, T=1024, I=768, H=768, dtype="float16")
+    found = _pairs([MOST], B=16, T=1024, I=768, H=768, dtype="float16")
     for hidden, batch in ((64, 1), (128, 16), (256, 1), (256, 16)):
         found += _pairs(MAIN, B=batch, T=512, I=hidden, H=hidden, dtype="bfloat16")
-    found += _pairs(["rnn_tanh"], B=16, T=512, I=1024, H=1024, dtype="bfloat16")
+    found += _pairs([LEAST], B=16, T=512, I=1024, H=1024, dtype="bfloat16")
     for dtype, hidden in product(("bfloat16", "tf32"), (384, 1024)):
-        found += _pairs(["gru", "lstm"], B=16, T=256, I=hidden, H=hidden, dtype=dtype)
+        found += _pairs([MIDDLE, MOST], B=16, T=256, I=hidden, H=hidden, dtype=dtype)
     found += _pairs(MAIN, B=32, T=256, I=256, H=256)
-    wide = Case("lstm", "training", 32, 256, 512, 512, dtype="bfloat16")
+    wide = Case(MOST, "training", 32, 256, 512, 512, dtype="bfloat16")
     found += [replace(wide, directions=2), replace(wide, layers=2), replace(wide, ragged=True)]
     return found + _streams(MAIN, (256,))
 
 
 def gpu_grid() -> list[Case]:
-    """H x B x dtype of the GPU targets, for rnn, lstm and gru, forward and forward + backward."""
+    """H x B x dtype of the GPU targets, for the main cells, forward and forward + backward."""
     found = _streams(MAIN, (128, 1024))
     for dtype in ("float32", "tf32", "bfloat16", "float16"):
         for hidden, batch in product((64, 128, 256, 512, 1024, 2048), (1, 8, 32, 128)):

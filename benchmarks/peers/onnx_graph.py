@@ -1,4 +1,4 @@
-"""ONNX Runtime: the case as a graph of RNN / LSTM / GRU nodes, and a session with N threads."""
+"""ONNX Runtime: the case as a graph of ONNX's recurrent nodes, and a session with N threads."""
 
 from __future__ import annotations
 
@@ -6,53 +6,44 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from .problem import Problem
+from ..cases.problem import Problem
+from .forms import ONNX
 
-# ONNX orders LSTM's gates i o f c and GRU's z r h; torch.nn has i f g o and r z n.
-GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
-ELMAN = {"rnn_tanh": "Tanh", "rnn_relu": "Relu", "rnn_identity": "Affine"}
 OPSET = 14
 
 
-def _reorder(cell: str, rows: np.ndarray) -> np.ndarray:
+def _reorder(order: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
     """[G*H, ...] from torch.nn's order of gates to ONNX's."""
-    if cell not in GATES:
+    if not order:
         return rows
-    parts = np.split(rows, len(GATES[cell]))
-    return np.concatenate([parts[g] for g in GATES[cell]])
+    parts = np.split(rows, len(order))
+    return np.concatenate([parts[g] for g in order])
 
 
 def _weights(problem: Problem, layer: int) -> dict[str, np.ndarray]:
     """W [D, G*H, I], R [D, G*H, H], B [D, 2*G*H] of a layer."""
-    case, suffixes = problem.case, ("", "_reverse")[: problem.case.directions]
+    order, suffixes = ONNX[problem.case.cell].order, ("", "_reverse")[: problem.case.directions]
 
     def stacked(name: str) -> np.ndarray:
         keys = [f"{name}_l{layer}{suffix}" for suffix in suffixes]
-        return np.stack([_reorder(case.cell, problem.weights[k].numpy()) for k in keys])
+        return np.stack([_reorder(order, problem.weights[k].numpy()) for k in keys])
 
     bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
     return {"W": stacked("weight_ih"), "R": stacked("weight_hh"), "B": bias}
 
 
 def _attributes(case) -> dict:
-    found = {"hidden_size": case.H}
+    node = ONNX[case.cell]
+    found = {"hidden_size": case.H, **node.attributes}
     if case.directions == 2:
         found["direction"] = "bidirectional"
-    if case.cell == "gru":
-        found["linear_before_reset"] = 1
-    if case.cell in ELMAN:
-        found["activations"] = [ELMAN[case.cell]] * case.directions
-    if case.cell == "rnn_identity":
-        found |= {"activation_alpha": [1.0] * case.directions}
-        found |= {"activation_beta": [0.0] * case.directions}
-    return found
+    return found | {name: [v] * case.directions for name, v in node.each_direction.items()}
 
 
 def model(problem: Problem):
     """The case's layers as an ONNX model: X [T, B, I] -> Y [T, B, D*H], h_n, c_n [L*D, B, H]."""
     case = problem.case
-    kind = {"lstm": "LSTM", "gru": "GRU"}.get(case.cell, "RNN")
-    states = ("h", "c") if case.cell == "lstm" else ("h",)
+    kind, states = ONNX[case.cell].operator, ONNX[case.cell].states
     nodes, constants, current = [], {"flat": np.array([0, 0, -1], np.int64)}, "X"
     for layer in range(case.layers):
         names = {}

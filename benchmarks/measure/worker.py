@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .cases import Case
+from ..cases.case import Case
+from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS, baseline_of
 from .cost import Budget
-from .peers import AGAIN, BASELINE, CONTESTANTS, baseline_of
 from .records import Machine, Sink
 
 
@@ -52,7 +52,7 @@ def run(plan: Plan, current) -> None:
     import torch
 
     torch.set_num_threads(plan.threads)
-    from . import measure, timing
+    from . import one_case, timing
 
     sgemm, sink = timing.Sgemm(plan.machine.device), Sink(plan.results)
     slot = timing.cpu_slot if plan.machine.device == "cpu" else timing.cuda_slot()
@@ -65,17 +65,17 @@ def run(plan: Plan, current) -> None:
                 break
             _show(bar, current, f"{case.id} x{plan.threads}")
             allowance, start = budget.allowance(), time.perf_counter()
-            setting = measure.Setting(
+            setting = one_case.Setting(
                 plan.threads, plan.machine, sgemm, allowance, plan.least, slot
             )
-            sink.write(measure.run_case(case, plan.contestants(number), setting))
+            sink.write(one_case.run_case(case, plan.contestants(number), setting))
             budget.done(time.perf_counter() - start, allowance)
             bar.update()
-        setting = measure.Setting(plan.threads, plan.machine, sgemm, 0.0, plan.least)
+        setting = one_case.Setting(plan.threads, plan.machine, sgemm, 0.0, plan.least)
         compared = [n for n in (BASELINE, "fastrnn") if n in plan.names or n == BASELINE]
         for case in plan.memory:
             _show(bar, current, f"memory {case.id}")
-            sink.write(measure.run_memory(case, compared, setting))
+            sink.write(one_case.run_memory(case, compared, setting))
             bar.update()
     except KeyboardInterrupt:
         bar.write("interrupted: what was measured is kept")

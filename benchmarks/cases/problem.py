@@ -12,14 +12,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from fastrnn.cells import get
 
-from .cases import Case
-
-TORCH_LAYERS = {
-    "rnn_tanh": (nn.RNN, {"nonlinearity": "tanh"}),
-    "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru": (nn.GRU, {}),
-}
+from . import layers
+from .case import Case
 
 
 def weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
@@ -59,7 +53,7 @@ class Problem:
 
     @cached_property
     def hx(self):
-        """The state as torch.nn takes it: a tensor, or a pair for LSTM."""
+        """The state as torch.nn takes it: a tensor, or a pair."""
         if self.state is None or len(self.state) > 1:
             return self.state
         return self.state[0]
@@ -77,8 +71,7 @@ class Problem:
 
     def torch_layer(self) -> nn.RNNBase:
         """torch.nn's layer with these weights, on this device, in this dtype."""
-        kind, extra = TORCH_LAYERS[self.case.cell]
-        return self.load(kind, **extra)
+        return self.load(layers.plain(self.case.cell))
 
     def load(self, kind, **extra) -> nn.Module:
         """A layer with torch.nn's constructor and state_dict, given these weights."""

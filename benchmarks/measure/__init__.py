@@ -1,0 +1,1 @@
+"""How one case becomes records: gate, clock, memory, budget, and the process that does it."""

@@ -1,0 +1,1 @@
+"""Who takes part: every contestant's own form of a problem."""

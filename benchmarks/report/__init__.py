@@ -1,0 +1,1 @@
+"""What a result file says: tables, summaries, pictures, one Markdown document."""
