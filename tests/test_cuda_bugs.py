@@ -16,6 +16,7 @@ import pytest
 from buildtools import simulator
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow  # half a minute of compiling a bug
 
 # name -> (file below csrc/cuda, what stands there, what stands there instead, engine that shows it)
 BUGS = {

@@ -24,6 +24,7 @@ needs_nvcc = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_nvcc
 @pytest.mark.parametrize("arch", LAYERS)
 def test_kernels_do_not_spill_and_use_their_unit(arch, capsys):
