@@ -1,13 +1,16 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test fuzz lint format bench bench-compare sanitize gpu cuda-check clean
+.PHONY: build test test-slow fuzz lint format bench bench-compare sanitize gpu cuda-check clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
 
 test: build
 	$(PYTHON) -m pytest
+
+test-slow: build  ## the tests that `make test` leaves out
+	$(PYTHON) -m pytest --slow -m slow
 
 fuzz: build  ## random lives of layers beside torch.nn's, an hour or FASTRNN_FUZZ_SECONDS long
 	FASTRNN_FUZZ_SECONDS=$${FASTRNN_FUZZ_SECONDS:-3600} $(PYTHON) -m pytest -s tests/test_fuzz.py

@@ -11,6 +11,18 @@ if os.environ.get("FASTRNN_TEST_DEVICE", "cpu") == "cpu":
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test marked slow shows among the skipped ones, with what runs it."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same numbers, alone or among others."""

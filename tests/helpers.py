@@ -60,6 +60,11 @@ def backends(
     return pytest.mark.parametrize("backend", marked)
 
 
+def slow_but(quick, every):
+    """Values for parametrize, of which the quick run takes some and --slow all."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in every]
+
+
 def each_cell(names=CELLS):
     return pytest.mark.parametrize("cell", names)
 

@@ -2,7 +2,7 @@
 
 The kinds of mistake that a GPU punishes at random: a barrier less, a buffer used once instead of in
 turns, an index into a fragment, a count of bytes. Each copy is compiled for one cell and two dtypes
-and run in a process of its own. A few by default; FASTRNN_TEST_ALL_KERNELS=1 takes all.
+and run in a process of its own. A few with --slow; with FASTRNN_TEST_ALL_KERNELS=1 besides, all.
 """
 
 import os
@@ -16,6 +16,7 @@ import pytest
 from buildtools import simulator
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow  # half a minute of compiling a bug
 
 # name -> (file below csrc/cuda, what stands there, what stands there instead, engine that shows it)
 BUGS = {

@@ -1,7 +1,7 @@
 """CUDA kernels compiled for sm_80 and sm_90, with no GPU: what they take, no spills, right unit.
 
-A few layers, together every kind of numbers, pass, engine and cell; `make cuda-check` compiles all
-(some minutes) and prints the same table.
+With --slow a few layers, together every kind of numbers, pass, engine and cell; `make cuda-check`
+compiles all (some minutes) and prints the same table.
 """
 
 from dataclasses import replace
@@ -24,6 +24,7 @@ needs_nvcc = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_nvcc
 @pytest.mark.parametrize("arch", LAYERS)
 def test_kernels_do_not_spill_and_use_their_unit(arch, capsys):

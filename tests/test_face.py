@@ -38,22 +38,36 @@ def test_hooks_that_hold_the_module_go_on_working():
     assert [m is layer for m in seen] == [True, True, True] and model[0] is layer
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_copies(kind, tmp_path):
-    layer = fastrnn.accelerate(kind(3, 4))
+def accelerated(kind):
+    """(A layer on the CPU, an input for it)."""
     x = randn(2, 3) if issubclass(kind, nn.RNNCellBase) else randn(5, 2, 3)
-    layer, x = layer.cpu(), x.cpu()
+    return fastrnn.accelerate(kind(3, 4)).cpu(), x.cpu()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies(kind):
+    layer, x = accelerated(kind)
     for other in (copy.deepcopy(layer), copy.copy(layer), pickle.loads(pickle.dumps(layer))):
         assert type(other) is type(layer) and isinstance(other, kind)
         assert_same(other(x), layer(x), 0.0)
-    torch.save({"layer": layer, "x": x, "y": layer(x)}, tmp_path / "saved.pt")
-    load = "import torch; s = torch.load('saved.pt', weights_only=False); y = s['layer'](s['x'])"
-    check = "first = lambda y: y if torch.is_tensor(y) else first(y[0])"
-    run = run_python(
-        "-c", f"{load}\n{check}\nassert torch.equal(first(y), first(s['y']))\nprint('same')",
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert run.stdout.strip() == "same", run.stderr
+
+
+LOAD = """
+import torch
+first = lambda y: y if torch.is_tensor(y) else first(y[0])
+for saved in torch.load("saved.pt", weights_only=False):
+    assert torch.equal(first(saved["layer"](saved["x"])), first(saved["y"]))
+    print(type(saved["layer"]).__name__)
+"""
+
+
+def test_whole_layers_load_in_a_fresh_process(tmp_path):
+    """All kinds in one file: the start of a process is most of the time."""
+    pairs = [accelerated(kind) for kind in KINDS]
+    saved = [{"layer": layer, "x": x, "y": layer(x)} for layer, x in pairs]
+    torch.save(saved, tmp_path / "saved.pt")
+    run = run_python("-c", LOAD, cwd=tmp_path)
+    assert run.stdout.split() == [f"Fast{kind.__name__}" for kind in KINDS], run.stderr
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import DEVICE, backends, each_cell, fast, flat, hx, plain, randn, run_python
+from helpers import DEVICE, backends, each_cell, fast, flat, hx, plain, randn, run_python, slow_but
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -53,9 +53,9 @@ def frozen(layer):
 
 @backends(kernels=True)
 @each_cell()
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bidirectional", slow_but([True], [False, True]))
 @pytest.mark.parametrize("input_grad", [False, True], ids=["data", "input_grad"])
-@pytest.mark.parametrize("state", ["none", "constant", "leaf"])
+@pytest.mark.parametrize("state", slow_but(["none", "leaf"], ["none", "constant", "leaf"]))
 @pytest.mark.parametrize("freeze", [False, True], ids=["all", "frozen"])
 def test_as_the_plain_loop(cell, backend, bidirectional, input_grad, state, freeze):
     x, rows = randn(STEPS, B, SIZE, grad=input_grad), 4 if bidirectional else 2

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 SECONDS = float(os.environ.get("FASTRNN_FUZZ_SECONDS", 0))
 few = settings(
-    max_examples=70,
+    max_examples=15,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
@@ -199,9 +199,10 @@ def life_of(cell: str) -> type:
 
 
 @pytest.mark.skipif(SECONDS > 0, reason="make fuzz draws other programs")
+@pytest.mark.parametrize("programs", [few.max_examples, pytest.param(70, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cell", TORCH_CELLS)
-def test_a_layers_life(cell):
-    run_state_machine_as_test(life_of(cell), settings=few)
+def test_a_layers_life(cell, programs):
+    run_state_machine_as_test(life_of(cell), settings=settings(few, max_examples=programs))
 
 
 @pytest.mark.skipif(SECONDS == 0, reason="FASTRNN_FUZZ_SECONDS says for how long: make fuzz")

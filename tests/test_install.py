@@ -1,4 +1,7 @@
-"""What pip does with this source tree, offline: wheels, editable installs, clear errors."""
+"""What pip does with this source tree, offline: wheels, editable installs, clear errors.
+
+The quick run builds one wheel.
+"""
 
 import os
 import re
@@ -64,6 +67,7 @@ def isolated(directory: Path) -> str:
     return str(overlay)
 
 
+@pytest.mark.slow
 def test_isolated_build_uses_the_torch_that_is_here(tree, tmp_path):
     path = isolated(tmp_path)
     code = "import setuptools, importlib.util as u; print(u.find_spec('torch'))"
@@ -93,6 +97,7 @@ def test_wheel(tree, tmp_path):
     assert needed == ["torch>=2.11"]
 
 
+@pytest.mark.slow
 def test_pure_python_wheel_works(tree, tmp_path):
     """FASTRNN_NATIVE=0: no compiler is needed, nothing native is in it, and it computes."""
     source_tree.write(tree / "fastrnn/_C.abi3.so", "left by an earlier build")
@@ -116,6 +121,7 @@ print(fastrnn.__file__, fastrnn.explain(ours, x))
     assert str(tmp_path / "site") in done.stdout and "without its native library" in done.stdout
 
 
+@pytest.mark.slow
 def test_editable(tree, tmp_path):
     directory = tmp_path / "wheel"
     directory.mkdir()
@@ -127,6 +133,7 @@ def test_editable(tree, tmp_path):
     assert done.returncode == 0 and not library.exists(), done.stdout
 
 
+@pytest.mark.slow
 def test_sdist_has_all_sources(tree, tmp_path):
     done = hook(tree, "build_sdist", str(tmp_path))
     assert done.returncode == 0, done.stdout

@@ -161,7 +161,9 @@ def test_huge_inputs_saturate(backend):
 
 @backends()
 @each_cell()
-@pytest.mark.parametrize("mode", ["plain", "vmap", "jvp", "compile"])
+@pytest.mark.parametrize(
+    "mode", ["plain", "vmap", "jvp", pytest.param("compile", marks=pytest.mark.slow)]
+)
 def test_no_hx_is_zeros_without_gradients(cell, backend, mode):
     """Outside of training the kernels may know of zero states by themselves."""
     torch._dynamo.reset()

@@ -81,6 +81,7 @@ PACKED = {
 }
 
 
+@pytest.mark.slow  # as is the next: both compile the largest source once more
 @pytest.mark.parametrize("cell", PACKED)
 def test_cell_loops_are_vectorised(cell, compiled):
     """The forward cell loop of a cell has packed arithmetic on 256-bit registers and no calls to
@@ -101,6 +102,7 @@ def test_cell_loops_are_vectorised(cell, compiled):
     assert not re.search(r"call.*(exp|tanh)", bodies[0])
 
 
+@pytest.mark.slow
 def test_instruction_sets_cannot_merge_at_link_time(compiled):
     """Every symbol that the linker may merge is in the instruction set's own namespace."""
     symbols = subprocess.run(["nm", "-C", compiled], capture_output=True, text=True, check=True)

@@ -5,7 +5,18 @@ Expected values come from the reference scan, which is given the zeros.
 
 import pytest
 import torch
-from helpers import DEVICE, assert_same, backends, each_cell, fast, flat, gradients, hx, randn
+from helpers import (
+    DEVICE,
+    assert_same,
+    backends,
+    each_cell,
+    fast,
+    flat,
+    gradients,
+    hx,
+    randn,
+    slow_but,
+)
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,8 +65,8 @@ def calls(t, b):
 @backends(F64)
 @each_cell()
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one_way", "both_ways"])
-@pytest.mark.parametrize("t", [1, 2, 7])
-@pytest.mark.parametrize("recompute", [False, True], ids=["saved", "recomputed"])
+@pytest.mark.parametrize("t", slow_but([1, 7], [1, 2, 7]))
+@pytest.mark.parametrize("recompute", slow_but([False], [False, True]), ids=["saved", "recomputed"])
 def test_gradients(cell, backend, bidirectional, t, recompute, poisoned):
     options = dict(dtype=F64, bidirectional=bidirectional)
     layer = fast(cell, 3, 5, backend=backend, recompute_gates=recompute, **options)

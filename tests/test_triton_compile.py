@@ -1,7 +1,7 @@
 """Every Triton kernel compiled for sm_80 and sm_90, with no GPU: what it takes, and no spills.
 
-A few layers by default; FASTRNN_TEST_ALL_KERNELS=1 compiles every configuration that the tuner may
-pick over a grid of sizes (about ten minutes).
+One layer, with --slow a few; FASTRNN_TEST_ALL_KERNELS=1 then compiles every configuration that the
+tuner may pick over a grid of sizes (about ten minutes).
 """
 
 import json
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import CELLS
+from helpers import CELLS, slow_but
 
 pytest.importorskip("triton")
 
@@ -28,18 +28,20 @@ else:
     LAYERS = [f"{cell}:bfloat16:64" for cell in CELLS]
     LAYERS += ["lstm:bfloat16:512", "gru:float16:128", "lstm:ieee:64", "rnn_tanh:ieee:256"]
     LAYERS += ["gru:tf32:64", "lstm:bfloat16:1024:64", "rnn_identity:ieee:1024"]
+QUICK = ["lstm:bfloat16:64"]
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def compiled(tmp_path_factory, request):
     """{(architecture, layer): records}: a process each architecture, without the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     script = Path(__file__).with_name("triton_compile.py")
     only = [] if ALL else ["--only", "1"]
+    layers = LAYERS if request.config.getoption("--slow") else QUICK
 
     def run(arch: int) -> str:
-        command = [sys.executable, script, "--arch", str(arch), *only, *LAYERS]
+        command = [sys.executable, script, "--arch", str(arch), *only, *layers]
         return subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, text=True, check=True
         ).stdout
@@ -63,7 +65,7 @@ def told(record: dict) -> str:
     )
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", slow_but(QUICK, LAYERS))
 @pytest.mark.parametrize("arch", SHARED)
 def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
     records = compiled[arch, layer]
@@ -79,6 +81,7 @@ def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
         assert record["dots"] == DOTS[layer.split(":")[1]], told(record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", SHARED)
 def test_sums_are_moved_once(arch, compiled):
     """Else each tile that is loaded or stored passes shared memory, with two barriers."""
@@ -94,6 +97,7 @@ def test_sums_are_moved_once(arch, compiled):
                 assert record["syncs"] <= most, told(record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", SHARED)
 def test_streamed_kernels_have_their_barriers(arch, compiled):
     """The interpreter runs a program's threads as one, so no other test misses a barrier."""

@@ -80,6 +80,7 @@ def built_with_it(tmp_path_factory):
     return tree
 
 
+@pytest.mark.slow  # compiles the native library once more
 def test_native_kernels(built_with_it):
     """The tests of this file, in a process whose native library has the cell."""
     command = [
