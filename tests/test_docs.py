@@ -1,10 +1,11 @@
-"""The table of docs/what_works_where.md names tests that exist."""
+"""Tables in docs/ are true: named tests exist, environment variables are those of the sources."""
 
 import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = (HERE.parent / "docs" / "what_works_where.md").read_text()
+ROOT = HERE.parent
+PAGE = (ROOT / "docs" / "what_works_where.md").read_text()
 
 
 def rows() -> list[str]:
@@ -25,3 +26,25 @@ def test_the_named_tests_exist():
             if file:
                 source = (HERE / file).read_text()
             assert not test or f"def {test}(" in source, f"{name} does not exist"
+
+
+def sources(*patterns: str) -> str:
+    return "\n".join(path.read_text() for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def test_the_table_of_environment_variables_is_that_of_the_sources():
+    page = (ROOT / "docs" / "environment.md").read_text()
+    names = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    told = set(re.findall(r"`(\w+)`", " ".join(names)))
+    python = sources("setup.py", "*/*.py", "fastrnn/*/*.py", "tests/*/*.py", "examples/*/*.py")
+    native = sources("csrc/**/*.cpp", "csrc/**/*.h", "csrc/**/*.cu*")
+    scripts = sources("Makefile", ".ci/*")
+    read = set(re.findall(r"""["'](FASTRNN_[A-Z_]+)["']""", python))
+    read |= set(re.findall(r'getenv\("(\w+)"\)', native))
+    read |= set(re.findall(r"\bFASTRNN_[A-Z_]+", scripts))
+    used = sources("fastrnn/**/*.py", "buildtools/*.py", "setup.py")
+    read |= set(re.findall(r"""environ(?:\.get\(|\[)["'](\w+)["']""", used))
+    assert len(read) > 10
+    assert not read - told, "not in docs/environment.md"
+    stale = [name for name in told if not re.search(rf"\b{name}\b", python + native + scripts)]
+    assert not stale, "in docs/environment.md, and nowhere else"
