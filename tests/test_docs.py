@@ -1,7 +1,13 @@
 """Tables in docs/ are true: named tests exist, environment variables are those of the sources."""
 
+import inspect
 import re
 from pathlib import Path
+
+import pytest
+import torch
+
+import fastrnn
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -48,3 +54,36 @@ def test_the_table_of_environment_variables_is_that_of_the_sources():
     assert not read - told, "not in docs/environment.md"
     stale = [name for name in told if not re.search(rf"\b{name}\b", python + native + scripts)]
     assert not stale, "in docs/environment.md, and nowhere else"
+
+
+PUBLIC = [
+    *(
+        getattr(fastrnn, name)
+        for name in fastrnn.__all__
+        if name not in ("__version__", "functional")
+    ),
+    *(getattr(fastrnn.functional, name) for name in fastrnn.functional.__all__),
+]
+NO_TENSORS = (fastrnn.accelerate, fastrnn.restore)
+
+
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_docstrings_name_shapes_arguments_and_errors(public):
+    """As the house rules ask; `make docs` renders them."""
+    is_layer = isinstance(public, type) and issubclass(public, torch.nn.Module)
+    called = [public, public.forward] if is_layer else [public]
+    text = "\n".join(inspect.getdoc(each) for each in called)
+    assert re.search(r"\bRaises\b", text)
+    assert public in NO_TENSORS or re.search(r"`\[([BNT]|L\*D), ", text), "no shape in backticks"
+    arguments = inspect.signature(public).parameters
+    if is_layer:  # the others are torch.nn's, and documented there
+        theirs = {*inspect.signature(public.stands_for).parameters}
+        theirs |= {*inspect.signature(torch.nn.RNNBase).parameters}
+        arguments = [name for name in arguments if name not in theirs]
+        arguments += [
+            name for name in inspect.signature(public.forward).parameters if name != "self"
+        ]
+        assert "torch.nn" in text
+    elif public is fastrnn.functional.Packing:
+        arguments = []  # pack_lengths makes it
+    assert [name for name in arguments if not re.search(rf"\b{name}\b", text)] == []
