@@ -1,4 +1,4 @@
-"""explain: which engine serves a module, why, and what would make it another."""
+"""explain: which backend serves a module, why, and what would make it another."""
 
 from __future__ import annotations
 

@@ -87,3 +87,18 @@ def test_docstrings_name_shapes_arguments_and_errors(public):
     elif public is fastrnn.functional.Packing:
         arguments = []  # pack_lengths makes it
     assert [name for name in arguments if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_index_names_every_page_and_links_lead_somewhere():
+    pages = {page.name: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+    linked = {
+        name: set(re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text)) for name, text in pages.items()
+    }
+    assert pages.keys() - linked["README.md"] == {"README.md"}
+    broken = [
+        (name, link)
+        for name, links in linked.items()
+        for link in links
+        if not (ROOT / "docs" / link).exists()
+    ]
+    assert not broken
