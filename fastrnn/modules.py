@@ -23,8 +23,8 @@ class _FastBase(HasFace, nn.RNNBase):
     """What the three layers share; a layer adds its constructor and the name of its cell.
 
     recompute_gates: of the values that LSTM and GRU keep for backward, keep fewer (on the CPU 2 of
-    5 and 1 of 4) and recompute the rest a block of steps at a time: a fifth to a quarter more time
-    in training. Triton kernels keep none and run the forward scan again: about a third more.
+    5 and 1 of 4) and recompute the rest a block of steps at a time: an eighth to a quarter more
+    time in training. Triton kernels keep none and run the forward scan again: about a third more.
     FastRNN has nothing to leave out; the reference backend ignores it.
     """
 
