@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import ops
+from . import backends, ops
 from .version import __version__
 
 
@@ -52,7 +52,7 @@ def native() -> list[tuple[str, str]]:
 def backend(name: str, device: str) -> str:
     """Says yes, or why the backend cannot serve an LSTM in float32 on this kind of device."""
     try:
-        ops.choose("lstm", device, torch.float32, name)
+        backends.choose("lstm", device, torch.float32, name)
     except RuntimeError as error:
         return f"no: {str(error).partition(': ')[2]}"
     if device == "cuda" and not torch.cuda.is_available():
@@ -64,8 +64,8 @@ def report() -> str:
     """The whole answer, one fact a line."""
     lines = versions() + native()
     for device in ("cpu", "cuda"):
-        for name in ops.BACKENDS[1:]:
-            lines.append((f"{name} on {device}", backend(name, device)))
+        for found in backends.serving(device):
+            lines.append((f"{found.name} on {device}", backend(found.name, device)))
     width = max(len(name) for name, _ in lines) + 2
     return "\n".join(f"{name:<{width}}{fact}" for name, fact in lines)
 

@@ -9,24 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import cells, graph, ops, reference, signals, transforms
-
-
-class Plan(NamedTuple):
-    """What a scan does, apart from its tensors."""
-
-    cell: str
-    backend: str
-    directions: int
-    project: bool
-    weights: int  # of the differentiable tensors (input, *weights, *state)
-    save: int  # what forward saves; SAVE_NOTHING: backward runs it again
-    single: bool = False  # one step: input [B, I], states [B, H]
+from . import cells, graph, ops, plans, reference, signals, transforms
+from .backends import Backend
+from .plans import Plan
 
 
 def recurrent_scan(
@@ -38,13 +27,13 @@ def recurrent_scan(
     resets: Tensor | None,  # [T, B] or [N] bool
     directions: int,
     project: bool,
-    backend: str,
+    backend: Backend,
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """One layer on a backend that `ops.choose` returned: (output, S final states)."""
+    """One layer on a backend that `backends.choose` returned: (output, S final states)."""
     compiling = torch.compiler.is_compiling()
     forward_mode, transformed, functionalized = transforms.active(compiling)
-    if backend == "reference" or forward_mode:
+    if backend.in_torch or forward_mode:
         state = reference.zeros(cell, input, weights, directions) if state is None else state
         return reference.in_its_precision(
             cell, input, weights, state, batch_sizes, resets, directions, project
@@ -57,7 +46,7 @@ def recurrent_scan(
     )
     save = ops.SAVE_ALL if wanted else ops.SAVE_NOTHING
     if wanted and recompute_gates and cells.get(cell).saved > 0:
-        save = ops.SAVE_PARTIAL if ops.recomputes(backend, input) else ops.SAVE_NOTHING
+        save = ops.SAVE_PARTIAL if backend.recomputes else ops.SAVE_NOTHING
     if compiling or functionalized:
         if torch.compiler.is_exporting():  # most exported programs are not trained
             save = ops.SAVE_NOTHING
@@ -65,8 +54,7 @@ def recurrent_scan(
             backend, cell, input, weights, state, batch_sizes, resets, directions, project, save
         )
     if state is None:
-        known = ops.knows_zeros(backend, input)
-        state = () if known else reference.zeros(cell, input, weights, directions)
+        state = () if backend.knows_zeros else reference.zeros(cell, input, weights, directions)
     if wanted:
         plan = Plan(cell, backend, directions, project, len(weights), save)
         tensors = (input, *weights, *state)
@@ -76,7 +64,7 @@ def recurrent_scan(
             output, *final = _apply(plan, batch_sizes, resets, *tensors)
         return output, final
     try:
-        output, final, _ = ops.kernels(backend)[0](
+        output, final, _ = backend.forward(
             cell, input, weights, state, batch_sizes, resets, directions, project, save
         )
     except RuntimeError as error:
@@ -90,11 +78,11 @@ def single_step(
     input: Tensor,  # [B, I]
     weights: Sequence[Tensor],  # in torch.nn's order
     state: Sequence[Tensor] | None,  # S tensors [B, H]; None: zeros
-    backend: str,
+    backend: Backend,
 ) -> Sequence[Tensor]:
-    """One step of a cell on a backend that `ops.choose` returned: S next states [B, H]."""
+    """One step of a cell on a backend that `backends.choose` returned: S next states [B, H]."""
     compiling = torch.compiler.is_compiling()
-    if compiling or True in transforms.active(compiling) or not ops.steps(backend, input):
+    if compiling or True in transforms.active(compiling) or not backend.steps:
         state = None if state is None else [s.unsqueeze(0) for s in state]
         _, final = recurrent_scan(
             cell, input.unsqueeze(0), weights, state, None, None, reference.FORWARD, True, backend
@@ -108,22 +96,9 @@ def single_step(
     ):
         plan = Plan(cell, backend, reference.FORWARD, True, len(weights), ops.SAVE_ALL, True)
         return _apply_step(plan, input, *weights, *state)
-    return ops.kernels(backend)[0](
+    return backend.forward(
         cell, input, weights, state, None, None, reference.FORWARD, True, ops.SAVE_NOTHING
     )[1]
-
-
-def _forward(plan: Plan, batch_sizes, resets, input, tensors) -> tuple:
-    """(output, S final states, saved) by the forward kernel."""
-    weights, state = tensors[: plan.weights], tensors[plan.weights :]
-    try:
-        return ops.kernels(plan.backend)[0](
-            plan.cell, input, weights, state, batch_sizes, resets, plan.directions, plan.project,
-            plan.save,
-        )  # fmt: skip
-    except RuntimeError as error:
-        signals.raise_handlers(error)
-        raise
 
 
 def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | None]) -> tuple:
@@ -134,68 +109,22 @@ def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | Non
     watch = getattr(ctx, "watch", None)
     if watch is not None and watch._version != ctx.version:  # output was changed: a new one
         again = plan._replace(save=plan.save or ops.SAVE_ALL)
-        output, _, saved = _forward(again, batch_sizes, resets, input, tensors)
+        output, _, saved = plans.forward(again, batch_sizes, resets, input, tensors)
     # Grad mode is on here only where somebody asks for derivatives of these gradients.
     twice = torch.is_grad_enabled()
     if grad_output is None and twice:
         grad_output = torch.zeros_like(output)
     given = [g for g in grad_final if g is not None]
     if len(given) < len(grad_final):
-        if given or twice or not ops.knows_zeros(plan.backend, input):
-            zeros = _final_zeros(plan, output, input, tensors[plan.weights :])
+        if given or twice or not plan.backend.knows_zeros:
+            zeros = plans.final_zeros(plan, output, input, tensors[plan.weights :])
             given = [zeros if g is None else g for g in grad_final]
-    gradient = ScanGradient.apply if twice else _kernel_gradient
-    grads = gradient(
-        plan, _needs(plan, need_input, need), len(given), batch_sizes, resets, output, saved,
+    backward = ScanGradient.apply if twice else plans.gradient
+    grads = backward(
+        plan, plans.needed(plan, need_input, need), len(given), batch_sizes, resets, output, saved,
         grad_output, *given, input, *tensors,
     )  # fmt: skip
     return tuple([g if n else None for g, n in zip_longest(grads, (need_input, *need))])
-
-
-def _needs(plan: Plan, need_input: bool, need: Sequence[bool]) -> int:
-    """The ops' bit mask; need: of (*weights, *state)."""
-    needs = ops.NEED_INPUT * need_input
-    if True in need[plan.weights :]:
-        needs |= ops.NEED_STATE
-    if False not in need[: plan.weights]:
-        return needs | ops.NEED_WEIGHTS
-    d = 2 if plan.directions == reference.BOTH else 1
-    for bit, needed in zip(ops.weight_bits(plan.weights // d, plan.project) * d, need):
-        needs |= bit * needed
-    return needs
-
-
-def _final_zeros(plan: Plan, output: Tensor, input: Tensor, state: Sequence[Tensor]) -> Tensor:
-    """Zeros in the shape of a final state."""
-    if plan.single:
-        return output.new_zeros(output.shape)
-    d = 2 if plan.directions == reference.BOTH else 1
-    b = (state[0] if state else input).shape[1]
-    return output.new_zeros(d, b, output.shape[-1] // d)
-
-
-def _kernel_gradient(
-    plan: Plan, needs: int, finals: int, batch_sizes, resets, output, saved, grad_output, *rest
-) -> tuple[Tensor, ...]:
-    """Gradients of (input, *weights, *state) by the backward kernel, of what `needs` says.
-
-    rest: gradients of `finals` final states, input, weights, state
-    """
-    split = finals + 1 + plan.weights
-    grad_final, input = rest[:finals], rest[finals]
-    weights, state = rest[finals + 1 : split], rest[split:]
-    if plan.save == ops.SAVE_NOTHING:
-        again = plan._replace(save=ops.SAVE_ALL)
-        _, _, saved = _forward(again, batch_sizes, resets, input, (*weights, *state))
-    try:
-        grad_input, grad_weights, grad_state = ops.kernels(plan.backend)[1](
-            plan.cell, grad_output, grad_final, input, weights, state, output, saved,
-            batch_sizes, resets, plan.directions, plan.project, needs,
-        )  # fmt: skip
-    except RuntimeError as error:
-        signals.raise_handlers(error)
-        raise
-    return grad_input, *grad_weights, *grad_state
 
 
 class RecurrentScan(torch.autograd.Function):
@@ -207,7 +136,7 @@ class RecurrentScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, batch_sizes, resets, input, *tensors):
-        output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
+        output, final, saved = plans.forward(plan, batch_sizes, resets, input, tensors)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         kept = output
@@ -227,7 +156,7 @@ class SingleStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, plan, input, *tensors):
-        output, final, saved = _forward(plan, None, None, input, tensors)
+        output, final, saved = plans.forward(plan, None, None, input, tensors)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(None, None, output, saved, input, *tensors)
@@ -251,7 +180,7 @@ class TransformableScan(torch.autograd.Function):
 
     @staticmethod
     def forward(plan, batch_sizes, resets, input, *tensors):
-        output, final, saved = _forward(plan, batch_sizes, resets, input, tensors)
+        output, final, saved = plans.forward(plan, batch_sizes, resets, input, tensors)
         return output, *final, saved
 
     @staticmethod
@@ -273,7 +202,7 @@ class ScanGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(plan, needs, finals, *arguments):
-        return _kernel_gradient(plan, needs, finals, *arguments)
+        return plans.gradient(plan, needs, finals, *arguments)
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):

@@ -9,12 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import ops
+from . import backends
 
 
 def backend(name: str) -> str:
-    if name not in ops.BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(ops.BACKENDS)}, got {name!r}")
+    backends.check_word(name)
     return name
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from torch import nn
 from torch.jit import ScriptModule
 
-from . import ops
+from . import backends
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
 from .face import change_class
 from .modules import FastGRU, FastLSTM, FastRNN
@@ -108,8 +108,8 @@ def _why_slower(module: nn.Module) -> str | None:
     cell = getattr(PAIRS[type(module)], "cell", None) or f"rnn_{module.nonlinearity}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        backend, reason = ops.choose(cell, weight.device.type, weight.dtype, "auto", proj)
-    return f"it would be slower: {reason}" if backend == "reference" else None
+        backend, reason = backends.choose(cell, weight.device.type, weight.dtype, "auto", proj)
+    return f"it would be slower: {reason}" if backend.in_torch else None
 
 
 def _to_fast(module: nn.Module) -> None:

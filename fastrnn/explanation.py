@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import ops
+from . import backends, ops
 
 
 def explain(module: nn.Module, input: Tensor | PackedSequence) -> str:
@@ -46,27 +46,16 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     device, dtype = data.device.type, data.dtype
     if ops.autocasts(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
-    backend, reason = ops.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
-    lines = [f"{prefix}{layer} on {device} in {dtype}", f"  backend: {backend} ({reason})"]
-    info = ops.BUILD_INFO if backend == "native" else {}
-    if device == "cpu" and "isa" in info:
-        threads = torch.get_num_threads()
-        lines.append(f"  instruction set: {info['isa']} (FASTRNN_ISA chooses), {threads} threads")
-    d = 2 if getattr(layer, "bidirectional", False) else 1
-    size = layer.cell, rows, layer.hidden_size, d, dtype, data.device
-    if device == "cuda" and backend == "native":
-        from .gpu import native
-
-        lines += [f"  engine, {engine}" for engine in native.explain(*size)]
-        lines.append("  FASTRNN_CUDA_ENGINE asks for another engine")
-    if device == "cuda" and backend == "triton":
-        from .triton import choice
-
-        lines += [f"  kernel, {kernel}" for kernel in choice.explain(*size)]
-    compute = ops.compute_dtype(dtype, device, backend)
+    backend, reason = backends.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
+    directions = 2 if getattr(layer, "bidirectional", False) else 1
+    size = backends.Size(layer.cell, rows, layer.hidden_size, directions, dtype, data.device)
+    lines = [
+        f"{prefix}{layer} on {device} in {dtype}",
+        f"  backend: {backend.name} ({reason})",
+        *backend.explain(size),
+    ]
+    compute = backend.compute_dtype(dtype)
     if compute != dtype:
         lines.append(f"  computes in {compute}, weights too, and returns {dtype}")
-    if backend == "reference" and layer.backend == "auto":
-        lines.append("  slow: plain torch operations, one time step at a time")
     lines.append("  second derivatives and forward mode: the reference scan")
     return "\n".join(lines)

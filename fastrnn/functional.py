@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cells, checks, ops
+from . import backends, cells, checks, ops
 from .autograd import recurrent_scan, single_step
 from .reference import BOTH, FORWARD, REVERSE
 
@@ -43,7 +43,7 @@ def recurrent(
         proj: the weights have torch.nn's weight_hr (LSTM)
         dropout: acts on the output of each layer but the last, with torch.nn's random numbers
         training: whether dropout acts
-        backend: "auto", "native", "triton" or "reference"
+        backend: "auto", "native" (cpu or cuda), "triton" or "reference"
         recompute_gates: keep less for backward, as the layers say
 
     Returns output `[T, B, D*H]` or `[N, D*H]` and S final states `[L*D, B, H]`, in the input's
@@ -58,8 +58,8 @@ def recurrent(
         given = None  # input, hx and weights may have any dtypes here
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
-    backend, _ = ops.choose(cell, device, dtype, backend, proj)
-    compute = ops.compute_dtype(dtype, device, backend)
+    chosen, _ = backends.choose(cell, device, dtype, backend, proj)
+    compute = chosen.compute_dtype(dtype)
     if compute is not given:
         input, hx = input.to(compute), hx and [s.to(compute) for s in hx]
         layers = [[w.to(compute) for w in weights] for weights in layers]
@@ -68,7 +68,7 @@ def recurrent(
     directions = BOTH if bidirectional else FORWARD
     if len(layers) == 1:
         input, final = recurrent_scan(
-            cell, input, layers[0], hx, batch_sizes, resets, directions, True, backend,
+            cell, input, layers[0], hx, batch_sizes, resets, directions, True, chosen,
             recompute_gates,
         )  # fmt: skip
     else:
@@ -78,7 +78,7 @@ def recurrent(
                 input = F.dropout(input, dropout, training)
             state = hx and [s[index * d : (index + 1) * d] for s in hx]
             input, layer_final = recurrent_scan(
-                cell, input, weights, state, batch_sizes, resets, directions, True, backend,
+                cell, input, weights, state, batch_sizes, resets, directions, True, chosen,
                 recompute_gates,
             )  # fmt: skip
             finals.append(layer_final)
@@ -110,8 +110,8 @@ def step(
     """
     if not torch._C._is_any_autocast_enabled():
         device = "cpu" if input.is_cpu else input.device.type
-        chosen, _ = ops.choose(cell, device, input.dtype, backend, proj)
-        if ops.compute_dtype(input.dtype, device, chosen) is input.dtype:
+        chosen, _ = backends.choose(cell, device, input.dtype, backend, proj)
+        if chosen.compute_dtype(input.dtype) is input.dtype:
             return single_step(cell, input, weights, hx, chosen)
     state = hx and [s.unsqueeze(0) for s in hx]
     _, final = recurrent(cell, input.unsqueeze(0), state, [weights], proj=proj, backend=backend)
@@ -141,7 +141,7 @@ def scan(
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None for a dense gx
         resets: `[T, B]`, or packed `[N]`; bool; true: the row enters that step with zero state
         reverse: from the last step to the first
-        backend: "auto", "native", "triton" or "reference"
+        backend: "auto", "native" (cpu or cuda), "triton" or "reference"
 
     Returns output `[T, B, H]` or `[N, H]`, and the final state in the form that state has.
 
@@ -152,9 +152,8 @@ def scan(
     bare = isinstance(state, Tensor)
     states = (state,) if bare else tuple(state)
     checks.scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets)
-    device = gx.device.type
-    backend, _ = ops.choose(cell, device, gx.dtype, backend)
-    compute = ops.compute_dtype(gx.dtype, device, backend)
+    chosen, _ = backends.choose(cell, gx.device.type, gx.dtype, backend)
+    compute = chosen.compute_dtype(gx.dtype)
     weights = [weight_hh] if bias_hh is None else [weight_hh, bias_hh]
     output, final = recurrent_scan(
         cell,
@@ -165,7 +164,7 @@ def scan(
         resets,
         REVERSE if reverse else FORWARD,
         False,
-        backend,
+        chosen,
     )
     finals = tuple(s[0].to(gx.dtype) for s in final)
     return output.to(gx.dtype), finals[0] if bare else finals

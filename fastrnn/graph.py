@@ -14,8 +14,8 @@
 state, final and their gradients are [S, D, B, H], the weights' gradients [D, ..] by kind; None is
 zeros, and [0] is what nobody wanted. Inductor's C++ code takes neither empty lists nor lists of
 results. The derivative belongs to the op itself, so that an exported program can be trained; where
-forward has saved nothing, it is run again. `triton_forward_flat` and `triton_backward_flat` have
-the same schemas.
+forward has saved nothing, it is run again. A backend with a `prefix` has ops of its own, of the
+same schemas: `triton_forward_flat` and `triton_backward_flat`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch._functorch.autograd_function import enable_single_level_autograd_func
 
 from . import flops, ops, reference, transforms
 from . import graph_derivatives as derivatives
+from .backends.base import Backend
 from .graph_derivatives import sizes_of
 
 _BEFORE = "Tensor input, Tensor[] weights, Tensor? state, "
@@ -40,11 +41,10 @@ BACKWARD_SCHEMA = (
     f"{_AFTER}int needs) -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, "
     "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_state)"
 )
-PREFIXES = {"native": "", "triton": "triton_"}
 
 
 def scan(
-    backend: str,
+    backend: Backend,
     cell: str,
     input: Tensor,
     weights: Sequence[Tensor],
@@ -56,9 +56,7 @@ def scan(
     save: int,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer as one op of a graph: (output, S final states)."""
-    if backend == "triton":
-        define_triton()
-    op = getattr(torch.ops.fastrnn, f"{PREFIXES[backend]}forward_flat").default
+    op = getattr(torch.ops.fastrnn, f"{backend.prefix}forward_flat").default
     output, final, _ = op(
         cell, input, weights, torch.stack(tuple(state)) if state else None, batch_sizes, resets,
         directions, project, save,
@@ -223,19 +221,12 @@ def _implement(prefix: str, devices: Sequence[str], forward: Callable, backward:
         _LIBRARY.impl(f"{prefix}backward_flat", _backward_by_lists(backward), device)
 
 
-@torch.compiler.assume_constant_result
-def define_triton() -> bool:
-    """The flat ops of the Triton backend, which is imported only where it is asked for."""
-    if hasattr(torch.ops.fastrnn, "triton_forward_flat"):
-        return True
-    from . import triton  # noqa: F401  defines triton_forward and triton_backward
-
-    _LIBRARY.define("triton_forward_flat" + FORWARD_SCHEMA)
-    _LIBRARY.define("triton_backward_flat" + BACKWARD_SCHEMA)
-    pair = torch.ops.fastrnn.triton_forward, torch.ops.fastrnn.triton_backward
-    _implement("triton_", ("CPU", "CUDA"), *pair)
-    _register("triton_")
-    return True
+def define(prefix: str, devices: Sequence[str], forward: Callable, backward: Callable) -> None:
+    """Defines the flat ops of a backend that has the two ops with lists; devices: "CPU", "CUDA"."""
+    _LIBRARY.define(f"{prefix}forward_flat" + FORWARD_SCHEMA)
+    _LIBRARY.define(f"{prefix}backward_flat" + BACKWARD_SCHEMA)
+    _implement(prefix, devices, forward, backward)
+    _register(prefix)
 
 
 if ops.NATIVE_BUILT:

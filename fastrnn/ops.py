@@ -1,4 +1,4 @@
-"""The private ops `torch.ops.fastrnn.*`: native library, fakes, which backend serves what.
+"""The private ops `torch.ops.fastrnn.*`: the native library, fakes and rules.
 
     fastrnn::forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes,
                      Tensor? resets, int directions, bool project, int save)
@@ -10,12 +10,12 @@
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
 them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
-[D, N, K+S-1, H]. Where `knows_zeros` says so, grad_final and, for a dense input, state may be
+[D, N, K+S-1, H]. Where a backend `knows_zeros`, grad_final and, for a dense input, state may be
 empty: zeros; grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
 NEED_INPUT, NEED_STATE and `weight_bits`; a gradient of input or a weight that is not is [0], and
 grad_state is empty then, and for an empty state. Directions is a bit mask: 1 forward, 2 reverse.
-save: SAVE_NOTHING (saved is [0]), SAVE_ALL, or, where `recomputes` says so, SAVE_PARTIAL: what
-backward needs to recompute the rest [D, N, kept+S-1, H]. Where `steps` says so, a single step's
+save: SAVE_NOTHING (saved is [0]), SAVE_ALL, or, where it `recomputes`, SAVE_PARTIAL: what backward
+ needs to recompute the rest [D, N, kept+S-1, H]. Where `steps` says so, a single step's
 input may be [B, I], its states, output and their gradients [B, H]. `triton_forward` and
 `triton_backward` have the same two schemas; `graph.py` has those for compiled graphs.
 
@@ -28,8 +28,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,8 +36,6 @@ from torch import Tensor
 
 from . import cells, flops, per_sample
 
-BACKENDS = ("auto", "native", "triton", "reference")
-LOW_PRECISION = (torch.bfloat16, torch.float16)
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
 NEED_WEIGHTS = sum(WEIGHT_BITS)
@@ -93,11 +89,14 @@ def fake_forward(
     h = weights[1 if project else 0].shape[1]
     d = 2 if directions == 3 else 1
     output = input.new_empty((*input.shape[:-1], d * h))
-    b = state[0].shape[1] if state else input.shape[1]
-    final = [input.new_empty((d, b, h)) for _ in range(spec.states)]
+    if input.dim() == 2 and batch_sizes is None:  # a single step
+        size = (input.shape[0], h)
+    else:
+        size = (d, state[0].shape[1] if state else input.shape[1], h)
+    final = [input.new_empty(size) for _ in range(spec.states)]
     if not save:
         return output, final, input.new_empty(0)
-    n = input.shape[0] if batch_sizes is not None else input.shape[0] * input.shape[1]
+    n = input.shape[0] if input.dim() == 2 else input.shape[0] * input.shape[1]
     values = spec.kept if save == SAVE_PARTIAL else spec.saved
     return output, final, input.new_empty((d, n, values + spec.states - 1, h))
 
@@ -157,140 +156,10 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
     return pair[0], pair[1]
 
 
-def kernels(backend: str) -> tuple[Callable, Callable]:
-    """The (forward, backward) ops of a backend that `choose` has returned."""
-    return _KERNELS[backend]
-
-
-def knows_zeros(backend: str, input: Tensor) -> bool:
-    """Whether the kernels take an empty `grad_final` and, for a dense input, an empty `state`."""
-    return backend == "native" and input.is_cpu
-
-
 def autocasts(device: str) -> bool:
     """Whether torch.autocast is on for that type of device; "meta" has none."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def steps(backend: str, input: Tensor) -> bool:
-    """Whether the kernels take a single step's input [B, I] as it is."""
-    return backend == "native" and input.is_cpu
-
-
-def recomputes(backend: str, input: Tensor) -> bool:
-    """Whether the backward kernel takes what SAVE_PARTIAL saves."""
-    return backend == "native" and input.device.type in ("cpu", "meta")
-
-
-def _no_native(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
-    """Why the native kernels cannot serve this, or None if they can."""
-    if not NATIVE_BUILT:
-        return "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
-    if cell not in NATIVE_CELLS:
-        return f"the native library has no kernel for the cell {cell!r}"
-    if proj:
-        return "the native kernels have no proj_size"
-    if device == "cuda" and not BUILD_INFO["cuda_archs"]:
-        return "the native library was built without CUDA"
-    if device not in ("cpu", "cuda", "meta"):
-        return f"the native kernels run on cpu and cuda, not on {device}"
-    if not dtype.is_floating_point:
-        return f"the native kernels compute in floating point, not in {dtype}"
-    return None
-
-
-def _no_triton(cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
-    """Why the Triton kernels cannot serve this, or None if they can."""
-    if proj:
-        return "the Triton kernels have no proj_size"
-    if importlib.util.find_spec("triton") is None:
-        return "the triton package is not installed"
-    if importlib.util.find_spec("fastrnn.triton") is None:
-        return "this fastrnn has no Triton kernels"
-    from . import triton
-
-    if "triton" not in _KERNELS:
-        _KERNELS["triton"] = register_rules("fastrnn::triton_forward", "fastrnn::triton_backward")
-    return triton.unavailable(cell, device, dtype)
-
-
-def choose(
-    cell: str, device: str, dtype: torch.dtype, backend: str = "auto", proj: bool = False
-) -> tuple[str, str]:
-    """(backend, reason): which backend serves tensors of that device type and dtype.
-
-    "auto" is $FASTRNN_BACKEND if set, else the first of native, triton, reference that can; it
-    warns once where only the slow reference is left. A backend asked for by name that cannot serve
-    raises RuntimeError; an unknown name ValueError.
-    """
-    # torch.compile traces this once a graph, and would warn about a cache.
-    decide = _choose if torch.compiler.is_compiling() else _choose_cached
-    return decide(cell, device, dtype, backend, proj, _environment(_BACKEND_KEY))
-
-
-def _choose(
-    cell: str,
-    device: str,
-    dtype: torch.dtype,
-    backend: str,
-    proj: bool,
-    environment: bytes | str | None,
-) -> tuple[str, str]:
-    asked = f"backend={backend!r}"
-    if backend == "auto" and environment not in (None, b"", "", b"auto", "auto"):
-        backend = os.fsdecode(environment)
-        asked = f"FASTRNN_BACKEND={backend}"
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    cells.get(cell)
-    if backend == "reference":
-        return "reference", f"{asked} was asked for"
-    checks = {"native": _no_native, "triton": _no_triton}
-    if backend != "auto":
-        refusal = checks[backend](cell, device, dtype, proj)
-        if refusal:
-            raise RuntimeError(f"{asked} cannot serve {cell} on {device} in {dtype}: {refusal}")
-        return backend, f"{asked} was asked for"
-    # Triton's interpreter is a debugging aid on CPU tensors: only on request.
-    candidates = ["native"] if device in ("cpu", "meta") else ["native", "triton"]
-    refusals = []
-    for candidate in candidates:
-        refusal = checks[candidate](cell, device, dtype, proj)
-        if refusal is None:
-            return candidate, "; ".join(
-                [*refusals, f"{candidate} kernels serve {cell} on {device}"]
-            )
-        refusals.append(f"not {candidate}: {refusal}")
-    reason = "; ".join(refusals)
-    if not torch.compiler.is_compiling():  # which cannot trace a warning
-        warnings.warn(f"fastrnn runs {cell} on its slow reference backend: {reason}", stacklevel=2)
-    return "reference", reason
-
-
-_choose_cached = functools.cache(_choose)
-cells.on_register.append(_choose_cached.cache_clear)
-# os.environ takes 1 us to say that it has no such key; the dictionary behind it does not.
-_environment = getattr(os.environ, "_data", os.environ).get
-_BACKEND_KEY = getattr(os.environ, "encodekey", str)("FASTRNN_BACKEND")
-
-
-def compute_dtype(dtype: torch.dtype, device: str, backend: str) -> torch.dtype:
-    """The dtype of a backend's tensors: float32 where it has no kernel for a lower precision.
-
-    The reference has none, the CPU kernels have bfloat16 (with float32 sums, cells and carried
-    states).
-    """
-    upcasts = backend == "reference" and dtype in LOW_PRECISION
-    if backend == "native" and device == "cpu":
-        upcasts = dtype == torch.float16
-    return torch.float32 if upcasts else dtype
-
-
-# The ops of each backend that can run; Triton's join when it is first asked about.
-_KERNELS: dict[str, tuple[Callable, Callable]] = {}
 if NATIVE_BUILT:
-    _KERNELS["native"] = register_rules("fastrnn::forward", "fastrnn::backward")
-    if BUILD_INFO["cuda_archs"]:
-        from .gpu import native
-
-        native.register()
+    FORWARD, BACKWARD = register_rules("fastrnn::forward", "fastrnn::backward")

@@ -14,7 +14,7 @@ from helpers import assert_as_exact, oracle, problem
 
 from fastrnn import ops
 from fastrnn.gpu import host
-from fastrnn.gpu.native import CudaScan
+from fastrnn.gpu.scan import CudaScan
 
 ENGINES = ("stepwise", "block", "cluster", "grid")
 # kind of numbers -> dtype of the tensors

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import fastrnn
-from fastrnn import cells, ops, reference
+from fastrnn import cells, reference
+from fastrnn.backends import Backend, choose
 
 DEVICE = os.environ.get("FASTRNN_TEST_DEVICE", "cpu")
 CELLS = tuple(cells.CELLS)
@@ -18,10 +20,21 @@ TORCH_CELLS = tuple(cell for cell in CELLS if cell != "rnn_identity")  # those t
 LAYERS = ("rnn", "lstm", "gru")
 
 
+def backend_of(word: str, dtype: torch.dtype = torch.float32) -> Backend:
+    """The backend that serves if a user says `word`; RuntimeError if it cannot."""
+    return choose(CELLS[0], DEVICE, dtype, word)[0]
+
+
+def kernels(word: str) -> tuple[Callable, Callable]:
+    """The (forward, backward) ops of that backend."""
+    backend = backend_of(word)
+    return backend.forward, backend.backward
+
+
 def _refusal(backend: str, dtype: torch.dtype) -> str | None:
     """Why a backend cannot run here, or None."""
     try:
-        ops.choose("lstm", DEVICE, dtype, backend)
+        backend_of(backend, dtype)
     except RuntimeError as refusal:
         return str(refusal)
     return None

@@ -3,7 +3,7 @@
 import itertools
 
 import torch
-from helpers import CELLS, flat, gradients, oracle, problem
+from helpers import CELLS, backend_of, flat, gradients, oracle, problem
 
 from fastrnn import ops
 from fastrnn.autograd import recurrent_scan
@@ -24,7 +24,8 @@ def relative_error(ours, exact) -> float:
 def error(cell: str, size: tuple[int, ...], directions: int, dtype: torch.dtype) -> float:
     """The largest relative error of values and gradients."""
     input, weights, state = problem(cell, *size, directions, True, True, dtype)
-    ours = recurrent_scan(cell, input, weights, state, None, None, directions, True, "native")
+    native = backend_of("native")
+    ours = recurrent_scan(cell, input, weights, state, None, None, directions, True, native)
     doubles = leaf(input), [leaf(w) for w in weights], [leaf(s) for s in state]
     exact = oracle(cell, *doubles, directions=directions)
     grads = gradients(ours, [input, *weights, *state])
@@ -37,7 +38,7 @@ def denormal_product() -> float:
     one = torch.ones(1, 1, dtype=torch.bfloat16)
     input, state = one[None] * 1e-39, torch.zeros_like(one)[None]
     output, _ = recurrent_scan(
-        "rnn_identity", input, [one, one], [state], None, None, 1, True, "native"
+        "rnn_identity", input, [one, one], [state], None, None, 1, True, backend_of("native")
     )
     return output.item()
 
@@ -45,7 +46,7 @@ def denormal_product() -> float:
 def outputs(input, weights, state, rows: slice) -> torch.Tensor:
     """The LSTM's outputs [T, rows, H] where only some batch rows are there."""
     states = [s[:, rows] for s in state]
-    arguments = (input[:, rows], weights, states, None, None, 1, True, "native")
+    arguments = (input[:, rows], weights, states, None, None, 1, True, backend_of("native"))
     return recurrent_scan("lstm", *arguments)[0].detach()
 
 

@@ -12,6 +12,7 @@ from helpers import (
     CELLS,
     DEVICE,
     TORCH_CELLS,
+    backend_of,
     each_cell,
     fast,
     flat,
@@ -146,7 +147,7 @@ def test_kinds_against_plain_torch(cell, kind, directions):
         rest = batch_sizes, resets, directions, project
         leaves, exact = [input, *weights, *state], double([input, *weights, *state])
         n = 1 + len(weights)
-        output, final = recurrent_scan(cell, input, weights, state, *rest, "native")
+        output, final = recurrent_scan(cell, input, weights, state, *rest, backend_of("native"))
         ours, theirs = [output, *final], oracle(cell, input, weights, state, *rest)
         right = oracle(cell, exact[0], exact[1:n], exact[n:], *rest)
         return (
@@ -167,7 +168,8 @@ def test_gradients_over_blocks_of_rows(cell, rows):
     if cell == "rnn_identity":
         with torch.no_grad():
             [w.mul_(0.3) for w in weights]  # a linear state may grow without bound
-    output, final = recurrent_scan(cell, input, weights, state, None, None, 3, True, "native")
+    native = backend_of("native")
+    output, final = recurrent_scan(cell, input, weights, state, None, None, 3, True, native)
     exact = double([input]), double(weights), double(state)
     expected = oracle(cell, exact[0][0], exact[1], exact[2], directions=3)
     ours = gradients([output, *final], weights)
@@ -202,7 +204,8 @@ def test_a_slow_state_is_carried_in_float32():
     state = [torch.full((1, 1, h), 0.5)]
     weights = [torch.zeros(3 * h, h)]
     low = [[t.to(BF16) for t in ts] for ts in ([gx], weights, state)]
-    _, (final,) = recurrent_scan("gru", low[0][0], *low[1:], None, None, 1, False, "native")
+    native = backend_of("native")
+    _, (final,) = recurrent_scan("gru", low[0][0], *low[1:], None, None, 1, False, native)
     expected = oracle("gru", gx, weights, state, project=False)[1]
     assert (expected - 0.5).abs().min() > 8e-3  # each step less than half a bfloat16 unit
     assert (final.float() - expected).abs().max() < 2e-3
@@ -290,9 +293,9 @@ def test_second_derivatives_and_forward_mode(cell):
 def test_bfloat16_needs_no_conversion():
     """Which engine runs: no float32 copy of weights or results is made on the way."""
     layer = fastrnn.FastLSTM(8, 16, dtype=BF16)
-    assert ops.compute_dtype(BF16, "cpu", "native") == BF16
-    assert ops.compute_dtype(torch.float16, "cpu", "native") == torch.float32
-    assert ops.compute_dtype(BF16, "cpu", "reference") == torch.float32
+    assert backend_of("native").compute_dtype(BF16) == BF16
+    assert backend_of("native").compute_dtype(torch.float16) == torch.float32
+    assert backend_of("reference").compute_dtype(BF16) == torch.float32
     text = fastrnn.explain(layer, torch.zeros(2, 3, 8, dtype=BF16))
     assert "native" in text and "computes in" not in text
     with torch.no_grad(), torch.profiler.profile() as profile:

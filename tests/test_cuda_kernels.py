@@ -22,7 +22,7 @@ from cuda_simulation import (
 from helpers import CELLS, each_cell, worst
 
 from fastrnn.gpu import host
-from fastrnn.gpu.native import CudaScan
+from fastrnn.gpu.scan import CudaScan
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 

@@ -7,8 +7,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastrnn
-from fastrnn import ops
-from fastrnn.gpu import engines, native
+from fastrnn import backends
+from fastrnn.backends.native import Cuda
+from fastrnn.gpu import engines, scan
 from fastrnn.gpu.engines import Limits, Need
 
 
@@ -100,8 +101,8 @@ def test_an_engine_asked_for_by_name_is_never_replaced(table, monkeypatch):
 
 def test_explain_names_both_engines(table, monkeypatch):
     monkeypatch.setattr(engines, "limits", lambda device: H100)
-    monkeypatch.setattr(native.torch.ops, "fastrnn", Library(), raising=False)
-    forward, backward = native.explain("lstm", 8, 256, 1, torch.bfloat16, torch.device("cuda"))
+    monkeypatch.setattr(scan.torch.ops, "fastrnn", Library(), raising=False)
+    forward, backward = scan.explain("lstm", 8, 256, 1, torch.bfloat16, torch.device("cuda"))
     assert forward.startswith("forward: block (measured at H=256, B=8, 2026-11-22: block 0.4")
     assert "triton 0.7 us a step; bfloat16" in forward
     assert "2 blocks of 256 threads own 64 units each of 8 batch rows, 1000 bytes" in forward
@@ -111,8 +112,8 @@ def test_explain_names_both_engines(table, monkeypatch):
 def test_explain_of_a_layer_on_a_gpu(table, monkeypatch):
     """With a tensor that only says that it is on one."""
     monkeypatch.setattr(engines, "limits", lambda device: H100)
-    monkeypatch.setattr(native.torch.ops, "fastrnn", Library(), raising=False)
-    monkeypatch.setattr(ops, "choose", lambda *args: ("native", "as it is asked for"))
+    monkeypatch.setattr(scan.torch.ops, "fastrnn", Library(), raising=False)
+    monkeypatch.setattr(backends, "choose", lambda *args: (Cuda(), "as it is asked for"))
     module = fastrnn.FastLSTM(4, 200, bidirectional=True)
     with FakeTensorMode():
         x = torch.empty(5, 3, 4, device="cuda", dtype=torch.bfloat16)

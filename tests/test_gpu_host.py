@@ -7,7 +7,7 @@ import torch
 from helpers import CELLS, assert_same, each_cell, oracle, problem
 
 from fastrnn import ops
-from fastrnn.gpu import host, layer, native
+from fastrnn.gpu import host, layer, scan
 from fastrnn.reference import FORWARD, REVERSE
 
 NEED_ALL = ops.NEED_ALL
@@ -194,7 +194,7 @@ def test_autocast_changes_nothing():
 
 @pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
 def test_the_ops_get_a_kernel_for_cuda_tensors():
-    native.register()
+    scan.register()
     for op in ("fastrnn::forward", "fastrnn::backward"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(op, "CUDA")
 
@@ -207,5 +207,5 @@ def test_an_empty_dr_is_dx(split):
         device=torch.device("cpu"), cell="gru", w_hh=None, state=[], batch_sizes=None,
         offsets=None, lengths=None, resets=None, directions=FORWARD | REVERSE, multiply="ieee",
     )  # fmt: skip
-    found = native.CudaScan(library, "auto").backward(plain, dx, [], dx, dx)
+    found = scan.CudaScan(library, "auto").backward(plain, dx, [], dx, dx)
     assert found[0] is dx and found[1] is (dr if split else dx)

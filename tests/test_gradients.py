@@ -6,7 +6,7 @@ and all initial states.
 
 import pytest
 import torch
-from helpers import DEVICE, backends, each_cell, problem
+from helpers import DEVICE, backend_of, backends, each_cell, problem
 from torch.autograd import gradcheck, gradgradcheck
 
 from fastrnn.autograd import recurrent_scan
@@ -43,7 +43,15 @@ def scan_of(cell, backend, batch_sizes=None, resets=False, directions=1, project
     def scan(input, *tensors):
         weights, state = tensors[: -len(state_)], tensors[-len(state_) :]
         output, final = recurrent_scan(
-            cell, input, weights, state, batch_sizes, mask, directions, project, backend
+            cell,
+            input,
+            weights,
+            state,
+            batch_sizes,
+            mask,
+            directions,
+            project,
+            backend_of(backend, input.dtype),
         )
         return output, *final
 

@@ -10,6 +10,7 @@ import torch
 from helpers import (
     TORCH_CELLS,
     assert_same,
+    backend_of,
     each_cell,
     fast,
     flat,
@@ -133,7 +134,7 @@ def test_gradients_of_large_weights(cell, threads):
     case = problem(cell, 5, 3, 1100, 512, directions=3, dtype=torch.float32)
     exact = [leaf.detach().double().requires_grad_() for leaf in flat(case)]
     weights = len(case[1])
-    ours = recurrent_scan(cell, *case, None, None, 3, True, "native")
+    ours = recurrent_scan(cell, *case, None, None, 3, True, backend_of("native"))
     theirs = oracle(cell, exact[0], exact[1 : 1 + weights], exact[1 + weights :], directions=3)
     for a, b in zip(gradients(ours, flat(case)), gradients(theirs, exact)):
         assert (a.double() - b).abs().max() < 3e-6 * b.abs().max()

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from helpers import DEVICE, assert_same, backends, fast, randn, run_python
+from helpers import DEVICE, assert_same, backends, fast, flat, randn, run_python
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 from fastrnn import functional, ops
+from fastrnn.backends import choose
 from fastrnn.gpu import layer as gpu_layer
 
 
@@ -86,23 +87,41 @@ def test_kernels_of_a_gpu_read_batch_sizes_without_strides():
 
 
 def test_the_environment_is_read_at_each_call(monkeypatch):
-    assert ops.choose("gru", DEVICE, torch.float32)[0] != "reference"
+    assert not choose("gru", DEVICE, torch.float32)[0].in_torch
     monkeypatch.setenv("FASTRNN_BACKEND", "reference")
-    assert ops.choose("gru", DEVICE, torch.float32)[0] == "reference"
+    assert choose("gru", DEVICE, torch.float32)[0].in_torch
     monkeypatch.delenv("FASTRNN_BACKEND")
-    assert ops.choose("gru", DEVICE, torch.float32)[0] != "reference"
+    assert not choose("gru", DEVICE, torch.float32)[0].in_torch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_cells_on_meta(name, dtype):
+    options = dict(device="meta", dtype=dtype)
+    ours, theirs = (
+        getattr(fastrnn, f"Fast{name}")(3, 5, **options),
+        getattr(nn, name)(3, 5, **options),
+    )
+    x = torch.empty(7, 3, requires_grad=True, **options)
+    with torch.no_grad():
+        assert [t.shape for t in flat(ours(x))] == [t.shape for t in flat(theirs(x))]
+    results = flat(ours(x))
+    assert [t.shape for t in results] == [t.shape for t in flat(theirs(x))]
+    assert all(t.dtype == dtype for t in results)
+    results[0].sum().backward()
+    assert x.grad.shape == x.shape and ours.weight_hh.grad.shape == theirs.weight_hh.shape
 
 
 PAIR = """
 import torch, warnings
 warnings.simplefilter("ignore")
-from fastrnn import cells, functional, ops, triton
+from fastrnn import backends, cells, triton
 from fastrnn.triton import cells as pairs
 spec = cells.get("gru")
 cells.register(cells.CellSpec("mine", 3, 1, 4, spec.step))
-before = ops.choose("mine", "cuda", torch.float32)[0]
+before = backends.choose("mine", "cuda", torch.float32)[0]
 triton.register("mine", pairs.TRITON_CELLS["gru"])
-print(before, ops.choose("mine", "cuda", torch.float32)[0])
+print(before.name, backends.choose("mine", "cuda", torch.float32)[0].name)
 """
 
 

@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from helpers import CELLS, DEVICE, assert_same, backends, each_cell, flat, oracle, problem, randn
+from helpers import (
+    CELLS,
+    DEVICE,
+    assert_same,
+    backend_of,
+    backends,
+    each_cell,
+    flat,
+    kernels,
+    oracle,
+    problem,
+    randn,
+)
 
 from fastrnn import cells, ops
 
@@ -36,11 +48,11 @@ def arguments(
     [(cell, "dense") for cell in CELLS if cell != "lstm"] + [("lstm", kind) for kind in KINDS],
 )
 def test_opcheck(cell, kind, backend):
-    forward, backward = ops.kernels(backend)
+    forward, backward = kernels(backend)
     args = arguments(cell, **KINDS[kind])
     _, input, weights, state, batch_sizes, resets, directions, project = args
     saves = [ops.SAVE_NOTHING, ops.SAVE_ALL]
-    if ops.recomputes(backend, input):
+    if backend_of(backend).recomputes:
         saves.append(ops.SAVE_PARTIAL)
     for save in saves:
         torch.library.opcheck(forward, (*args, save))
@@ -58,7 +70,7 @@ def test_opcheck(cell, kind, backend):
 def test_saved_values(cell, backend):
     """saved is [D, N, K+S-1, H]: the cell's values, then the carried states after the step."""
     spec = cells.get(cell)
-    forward, _ = ops.kernels(backend)
+    forward, _ = kernels(backend)
     args = arguments(cell, directions=3)
     output, final, saved = forward(*args, ops.SAVE_ALL)
     assert saved.shape == (2, 12, spec.saved + spec.states - 1, 6)
@@ -82,12 +94,12 @@ SIZES = {  # T, B, I, H: of one step; several blocks of rows; a long sum and a p
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_partial_saving(cell, kind, threads, backend):
     """What backward recomputes is what forward would have saved, to the last bit."""
-    spec, (forward, backward) = cells.get(cell), ops.kernels(backend)
+    spec, (forward, backward) = cells.get(cell), kernels(backend)
     options = dict(KINDS.get(kind, dict(resets=True, directions=3)), size=SIZES.get(kind))
     for dtype in (torch.float32, torch.float64):
         args = arguments(cell, **options, dtype=dtype)
         _, input, weights, state, batch_sizes, resets, directions, project = args
-        if not ops.recomputes(backend, input):
+        if not backend_of(backend).recomputes:
             pytest.skip(f"{backend} recomputes by another forward pass")
         torch.set_num_threads(threads)
         output, final, saved = forward(*args, ops.SAVE_ALL)
@@ -107,7 +119,7 @@ def test_partial_saving(cell, kind, threads, backend):
 def test_results_are_fresh(cell, backend):
     """No result shares memory with an argument, so callers may change it in place."""
     args = arguments(cell)
-    output, final, _ = ops.kernels(backend)[0](*args, ops.SAVE_NOTHING)
+    output, final, _ = kernels(backend)[0](*args, ops.SAVE_NOTHING)
     given = {t.untyped_storage().data_ptr() for t in (args[1], *args[2], *args[3])}
     for tensor in (output, *final):
         assert tensor.is_contiguous()
@@ -117,7 +129,7 @@ def test_results_are_fresh(cell, backend):
 @backends(kernels=True, interpreted=True)
 @each_cell()
 def test_backward_changes_nothing_it_reads(cell, backend):
-    forward, backward = ops.kernels(backend)
+    forward, backward = kernels(backend)
     args = arguments(cell, resets=True)
     _, input, weights, state, batch_sizes, resets, directions, project = args
     output, final, saved = forward(*args, ops.SAVE_ALL)
@@ -139,7 +151,7 @@ def test_backward_changes_nothing_it_reads(cell, backend):
 @each_cell()
 def test_any_strides(cell, backend):
     """Nothing is required to be contiguous, not even the gradient that comes in."""
-    forward, backward = ops.kernels(backend)
+    forward, backward = kernels(backend)
     _, input, weights, state, _, _, _, _ = arguments(cell)
 
     def strided(t):
@@ -167,7 +179,7 @@ def test_few_rows_or_steps(cell, backend, t):
     batch_sizes = torch.tensor([1] * t, dtype=torch.int64)
     args = arguments(cell, batch_sizes, directions=3, dtype=torch.float64)
     exact = oracle(*args)
-    output, final, _ = ops.kernels(backend)[0](*args, ops.SAVE_NOTHING)
+    output, final, _ = kernels(backend)[0](*args, ops.SAVE_NOTHING)
     assert_same([output, *final], exact, 1e-12)
     for final, initial in zip(exact[1:], args[3]):
         assert torch.equal(final[:, t:], initial[:, t:])

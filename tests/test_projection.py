@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
-from fastrnn import ops
+from fastrnn import backends
 
 CONFIGURATIONS = {
     "plain": {},
@@ -79,6 +79,6 @@ def test_derivatives():
 def test_explain_says_who_serves():
     layer = fastrnn.FastLSTM(4, 9, proj_size=3, device=DEVICE)
     with pytest.warns(UserWarning, match="slow reference backend"):
-        ops._choose_cached.cache_clear()
+        backends._choose_cached.cache_clear()
         text = fastrnn.explain(layer, randn(5, 2, 4))
     assert "backend: reference" in text and "proj_size" in text

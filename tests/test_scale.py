@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from helpers import assert_same, backends, each_cell, fast, flat, gradients, oracle, problem, randn
+from helpers import (
+    assert_same,
+    backends,
+    each_cell,
+    fast,
+    flat,
+    gradients,
+    kernels,
+    oracle,
+    problem,
+    randn,
+)
 
 from fastrnn import ops
 
@@ -47,7 +58,7 @@ def test_four_thousand_units(cell, backend):
     input, weights, state = problem(cell, t=2, b=1, i=3, h=4096, dtype=torch.float32)
     with torch.no_grad():
         exact = oracle(cell, input, weights, state)
-        output, final, _ = ops.kernels(backend)[0](
+        output, final, _ = kernels(backend)[0](
             cell, input, weights, state, None, None, 1, True, False
         )
     assert_same([output, *final], exact, 1e-4)
@@ -61,7 +72,7 @@ def test_shapes_beyond_two_to_the_31_elements(t, b, h):
     state = [torch.empty(1, b, h, device="meta") for _ in range(2)]
     if not ops.NATIVE_BUILT:
         pytest.skip("the native ops are not built")
-    output, final, saved = ops.kernels("native")[0](
+    output, final, saved = kernels("native")[0](
         "lstm", input, weights, state, None, None, 1, True, True
     )
     assert output.shape == (t, b, h) and output.numel() == t * b * h

@@ -10,7 +10,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastrnn
-from fastrnn import cells, ops
+from fastrnn import backends, cells
+from fastrnn.backends.triton import Triton
 
 pytest.importorskip("triton")
 
@@ -115,7 +116,7 @@ def test_a_kernel_that_does_not_fit_is_never_picked():
 
 
 def test_explain_says_how_r_is_held_and_why(gpu, monkeypatch):
-    monkeypatch.setattr(ops, "choose", lambda *args: ("triton", "as it is asked for"))
+    monkeypatch.setattr(backends, "choose", lambda *args: (Triton(), "as it is asked for"))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: HUNDRED)
     module = fastrnn.FastLSTM(4, 200, bidirectional=True)
     with FakeTensorMode():

@@ -32,20 +32,11 @@ class Backward {
       barrier.wait(size);
       for (int64_t i = 0; i < chunks; ++i) {
         const Range rows = part(s_.B, i, chunks);
-        Worker w{*this,
-                 d,
-                 rank,
-                 size,
-                 barrier,
-                 rows,
-                 share(rows, rank, size),
-                 {0, panels_.count()},
-                 scratch_[rank],
-                 share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size)};
-        if (w.by_units) {
-          w.mine = rows;
-          w.units = part(panels_.count(), rank, size);
-        }
+        const bool units =
+            share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size);
+        const Range mine = units ? rows : share(rows, rank, size);
+        const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
+        Worker w{s_.dir[d], d, rank, size, barrier, rows, mine, panels, scratch_[rank], units};
         if (!walk(w)) return;
       }
     }
@@ -63,14 +54,13 @@ class Backward {
   };
   struct Worker {  // one thread's share of one direction of a chunk of batch rows: the most that a
                    // step of a block has
-    Backward& engine;
+    const Direction& dir;
     int d, rank, size;
     Barrier& barrier;
     Range rows, mine;  // the chunk's batch rows; this thread's
     Range units;       // this thread's panels
     Scratch& scratch;
     bool by_units;
-    const Direction& dir() const { return engine.s_.dir[d]; }
   };
 
   Backward(const ScanParams& s, void* memory)
@@ -160,7 +150,7 @@ class Backward {
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
-        const void* given = w.dir().d_state_n[k];
+        const void* given = w.dir.d_state_n[k];
         copy(given ? rows_.state(given, b) : zeros_, carry(w, k, b), u);
       }
     }
@@ -244,13 +234,13 @@ class Backward {
 
   // The initial states' gradients.
   void finish(Worker& w) {
-    if (!w.dir().d_state0[0]) return;
+    if (!w.dir.d_state0[0]) return;
     const Range u = columns(w);
     const bool one = w_hh_.streams(w.mine.end - w.mine.begin);
     one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       for (int k = 1; k < S; ++k) {
-        copy(carry(w, k, b), rows_.state(w.dir().d_state0[k], b), u);
+        copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], b), u);
       }
     }
   }
@@ -266,14 +256,14 @@ class Backward {
             const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
             const Vec<A> sum = Vec<A>::load(carry(w, 0, b + i) + j, left) +
                                Vec<A>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
-            write(sum, rows_.state(w.dir().d_state0[0], b + i) + j, left);
+            write(sum, rows_.state(w.dir.d_state0[0], b + i) + j, left);
           }
         }
       }
     }
   }
   void finish_row(Worker& w, int64_t b, Range u) {
-    T* to = rows_.state(w.dir().d_state0[0], b);
+    T* to = rows_.state(w.dir.d_state0[0], b);
     w_hh_.stream(w.scratch.next[b - w.rows.begin], to, u);
     for (int64_t j = u.begin; j < u.end; j += W) {
       const int64_t left = u.end - j;
@@ -285,9 +275,10 @@ class Backward {
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
   Arena arena_;
-  const int64_t block_rows_, ld_;  // rows of a block, at most; from one row of gate gradients to the next
-  const bool several_;             // may a direction have more blocks than one?
-  const bool lent_;  // is W_hh packed where its gradient, written after its last use, will be?
+  const int64_t block_rows_,
+      ld_;              // rows of a block, at most; from one row of gate gradients to the next
+  const bool several_;  // may a direction have more blocks than one?
+  const bool lent_;     // is W_hh packed where its gradient, written after its last use, will be?
   Matrix<T> w_hh_;
   const Panels<A>& panels_;  // of units: the columns of W_hh
   BlockGrad<T> block_grad_;

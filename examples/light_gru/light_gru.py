@@ -18,7 +18,7 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
-from fastrnn import cells, functional, ops
+from fastrnn import backends, cells, functional
 
 NAME = "light_gru"
 
@@ -94,13 +94,13 @@ def remember(steps: int, backend: str, device: str) -> tuple[float, float]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--backend", choices=ops.BACKENDS, default="auto")
+    parser.add_argument("--backend", choices=backends.words(), default="auto")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
-    name, reason = ops.choose(
+    backend, reason = backends.choose(
         NAME, torch.device(options.device).type, torch.float32, options.backend
     )
-    print(f"{NAME} runs on the {name} backend: {reason}")
+    print(f"{NAME} runs on the {backend.name} backend: {reason}")
     first, last = remember(options.steps, options.backend, options.device)
     print(f"mean squared error: {first:.3f} at first, {last:.3f} after {options.steps} steps")
 

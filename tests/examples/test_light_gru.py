@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import PROGRAMS
 
-from fastrnn import cells, functional, ops
+from fastrnn import backends, cells, functional
 
 ROOT = PROGRAMS.parent
 HARNESS = """
@@ -103,7 +103,7 @@ def test_native_kernels(built_with_it):
 @pytest.mark.parametrize("form", ["plain", "ragged_reverse_resets"])
 def test_kernels_agree_with_the_reference(example, backend, form):
     try:
-        ops.choose("light_gru", "cpu", torch.float32, backend)
+        backends.choose("light_gru", "cpu", torch.float32, backend)
     except RuntimeError as refusal:
         pytest.skip(str(refusal))
     ours = arguments(torch.float32)
@@ -151,10 +151,10 @@ def test_without_a_kernel_the_error_says_so(example, monkeypatch):
     spec = cells.CellSpec("no_kernel", gates=2, states=1, saved=2, step=example.step)
     monkeypatch.setitem(cells.CELLS, "no_kernel", spec)
     with pytest.raises(RuntimeError, match="native library has no kernel for the cell 'no_kernel'"):
-        ops.choose("no_kernel", "cpu", torch.float32, "native")
+        backends.choose("no_kernel", "cpu", torch.float32, "native")
     pytest.importorskip("triton")
     with pytest.raises(RuntimeError, match="cell 'no_kernel' has no Triton functions"):
-        ops.choose("no_kernel", "cuda", torch.float32, "triton")
+        backends.choose("no_kernel", "cuda", torch.float32, "triton")
 
 
 def test_it_learns(example, capsys):

@@ -1,0 +1,77 @@
+"""The two backends of the native library: C++ kernels for a CPU, CUDA kernels for a GPU."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import ops
+from .base import Backend, Size
+
+
+class _Native(Backend):
+    words = ("native",)
+    prefix = ""
+
+    def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
+        if not ops.NATIVE_BUILT:
+            return "fastrnn has no native library here (FASTRNN_NATIVE=0, or not built)"
+        if cell not in ops.NATIVE_CELLS:
+            return f"the native library has no kernel for the cell {cell!r}"
+        if proj:
+            return f"{self.title} have no proj_size"
+        if device not in self.devices:
+            return f"{self.title} run on {self.devices[0]}, not on {device}"
+        if not dtype.is_floating_point:
+            return f"{self.title} compute in floating point, not in {dtype}"
+        return None
+
+
+class Cpu(_Native):
+    name = "cpu"
+    title = "the native CPU kernels"
+    devices = ("cpu", "meta")
+    knows_zeros = True
+    steps = True
+    recomputes = True
+
+    def __init__(self) -> None:
+        if ops.NATIVE_BUILT:
+            self.forward, self.backward = ops.FORWARD, ops.BACKWARD
+
+    def automatic(self, device: str) -> bool:
+        return device != "cuda"
+
+    def compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """bfloat16 has kernels, with float32 sums, cells and carried states; float16 has none."""
+        return torch.float32 if dtype == torch.float16 else dtype
+
+    def explain(self, size: Size) -> list[str]:
+        isa, threads = ops.BUILD_INFO["isa"], torch.get_num_threads()
+        return [f"  instruction set: {isa} (FASTRNN_ISA chooses), {threads} threads"]
+
+
+class Cuda(_Native):
+    name = "cuda"
+    title = "the native CUDA kernels"
+    devices = ("cuda",)
+
+    def __init__(self) -> None:
+        if ops.BUILD_INFO.get("cuda_archs"):
+            from ..gpu import scan
+
+            scan.register()
+            self.forward, self.backward = ops.FORWARD, ops.BACKWARD
+
+    def automatic(self, device: str) -> bool:
+        return device not in ("cpu", "meta")
+
+    def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
+        if ops.NATIVE_BUILT and device == "cuda" and not ops.BUILD_INFO["cuda_archs"]:
+            return "the native library was built without CUDA"
+        return super().refusal(cell, device, dtype, proj)
+
+    def explain(self, size: Size) -> list[str]:
+        from ..gpu import scan
+
+        lines = [f"  engine, {engine}" for engine in scan.explain(*size)]
+        return [*lines, "  FASTRNN_CUDA_ENGINE asks for another engine"]

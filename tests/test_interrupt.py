@@ -1,0 +1,123 @@
+"""Ctrl-C, and other signals whose handlers raise, during one long call on a CPU."""
+
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from helpers import assert_same, randn
+
+import fastrnn
+from fastrnn import ops
+
+pytestmark = [
+    pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built"),
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that sends a signal"),
+]
+AFTER, AT_MOST = 0.15, 1.0  # s: the signal; the call, which takes longer than that undisturbed
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm():
+    """alarm(handler): calls it AFTER seconds from now."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def start(handler):
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, AFTER)
+
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def raise_enough(*_):
+    raise Enough("of this")
+
+
+# Steps enough for seconds; rows, or units of one row, shared by threads; both directions.
+CASES = {
+    "rows": (dict(hidden_size=96), (60_000, 6)),
+    "units": (dict(hidden_size=512), (20_000, 1)),
+    "directions": (dict(hidden_size=96, bidirectional=True), (30_000, 7)),
+}
+
+
+def long_call(case):
+    options, (T, B) = CASES[case]
+    return fastrnn.FastLSTM(1, **options), torch.zeros(T, B, 1, requires_grad=True)
+
+
+def seconds(call, error):
+    began = time.monotonic()
+    with pytest.raises(error) as raised:
+        call()
+    return time.monotonic() - began, raised.value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forward_is_interrupted(case, alarm, threads):
+    layer, x = long_call(case)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            alarm(raise_enough)
+            took, error = seconds(lambda: layer(x), Enough)
+        assert AFTER <= took < AT_MOST and error.args == ("of this",)
+    few = randn(5, 2, 1)
+    assert_same(layer(few)[0], fastrnn.restore(layer)(few)[0], 1e-5)  # nothing is left behind
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_backward_is_interrupted(case, alarm, threads):
+    layer, x = long_call(case)
+    loss = layer(x)[0].sum()
+    alarm(signal.default_int_handler)
+    took, _ = seconds(loss.backward, KeyboardInterrupt)
+    assert AFTER <= took < AT_MOST
+    assert layer.weight_hh_l0.grad is None
+
+
+def test_a_handler_that_returns_changes_nothing(alarm):
+    layer, x = fastrnn.FastGRU(1, 96), torch.zeros(60_000, 6, 1)
+    ran = []
+    with torch.no_grad():
+        alarm(lambda *_: ran.append(time.monotonic()))
+        output = layer(x)[0]
+        assert ran and ran[0] < time.monotonic() - 0.1, "it ran during the call, not after it"
+        assert torch.equal(output, layer(x)[0])
+
+
+def test_other_threads_are_not_asked(alarm):
+    """Python runs handlers on its main thread only; a call of another one goes on to its end."""
+    layer, x = fastrnn.FastGRU(1, 96), torch.zeros(40_000, 6, 1)
+    outputs = []
+    thread = threading.Thread(target=lambda: outputs.append(layer(x)[0]))
+    alarm(raise_enough)
+    thread.start()
+    with pytest.raises(Enough):
+        time.sleep(10)
+    thread.join()
+    assert_same(outputs[0], layer(x)[0], 0.0)
+
+
+def test_a_compiled_graph_says_why(alarm):
+    layer, x = long_call("rows")
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        compiled(x)
+        alarm(raise_enough)
+        took, error = seconds(lambda: compiled(x), RuntimeError)
+    assert took < AT_MOST and isinstance(error.__cause__, Enough)
