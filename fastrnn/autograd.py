@@ -13,7 +13,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from . import cells, graph, ops, plans, reference, signals, transforms
+from . import cells, graph, ops, plans, reference, signals, torch_private, transforms
 from .backends import Backend
 from .plans import Plan
 
@@ -168,9 +168,8 @@ class SingleStep(torch.autograd.Function):
 
 
 _NOTHING = torch.empty(0)
-# apply without what torch.func needs of it, which takes 2 us a call.
-_apply = super(torch.autograd.Function, RecurrentScan).apply
-_apply_step = super(torch.autograd.Function, SingleStep).apply
+_apply = torch_private.plain_apply(RecurrentScan)
+_apply_step = torch_private.plain_apply(SingleStep)
 
 
 class TransformableScan(torch.autograd.Function):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from . import checks, functional
+from . import checks, functional, torch_private
 from .face import HasFace
 
 __all__ = ["FastGRUCell", "FastLSTMCell", "FastRNNCell"]
@@ -45,7 +44,7 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
         Raises ValueError or RuntimeError as torch.nn's cells, TypeError for what is no Tensor: the
         name, what was expected and what was given. RuntimeError where `backend` cannot serve.
         """
-        if torch._C._get_tracing_state() is not None:
+        if torch_private.tracing_state() is not None:
             checks.no_torchscript()
         weights = self._weights()
         if not isinstance(input, Tensor):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import backends
+from . import backends, torch_private
 
 
 def backend(name: str) -> str:
@@ -72,7 +72,7 @@ def _features(module, input: Tensor, weight: Tensor) -> None:
             f"input must have {module.input_size} features (input_size), got {input.shape[-1]}"
         )
     if input.dtype != weight.dtype and not (
-        torch._C._is_any_autocast_enabled() and input.is_floating_point()
+        torch_private.any_autocast() and input.is_floating_point()
     ):
         raise ValueError(
             f"input must have the weights' dtype {weight.dtype}, got {input.dtype}: convert the "
@@ -111,9 +111,7 @@ def _one_state(
             else "num_layers * directions, batch, hidden"
         )
         raise RuntimeError(f"{name} must have shape {list(expected)} ({axes}), got {[*s.shape]}")
-    if s.dtype != input.dtype and not (
-        torch._C._is_any_autocast_enabled() and s.is_floating_point()
-    ):
+    if s.dtype != input.dtype and not (torch_private.any_autocast() and s.is_floating_point()):
         raise RuntimeError(f"{name} must have the input's dtype {input.dtype}, got {s.dtype}")
     if s.device != input.device:
         raise RuntimeError(f"{name} must be on the input's device {input.device}, got {s.device}")
@@ -148,7 +146,7 @@ def cell_input(module, input: Tensor, weight: Tensor) -> None:
             f"input must have {module.input_size} features (input_size), got {input.shape[-1]}"
         )
     if input.dtype != weight.dtype and not (
-        torch._C._is_any_autocast_enabled() and input.is_floating_point()
+        torch_private.any_autocast() and input.is_floating_point()
     ):
         raise RuntimeError(f"input must have the weights' dtype {weight.dtype}, got {input.dtype}")
     if not (input.is_cpu and weight.is_cpu) and input.device != weight.device:
@@ -181,9 +179,7 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
             f"{name} must have shape {[*expected]} to go with an input of shape "
             f"{[*input.shape]}, got {[*s.shape]}"
         )
-    if s.dtype != input.dtype and not (
-        torch._C._is_any_autocast_enabled() and s.is_floating_point()
-    ):
+    if s.dtype != input.dtype and not (torch_private.any_autocast() and s.is_floating_point()):
         raise RuntimeError(f"{name} must have the input's dtype {input.dtype}, got {s.dtype}")
     if not (s.is_cpu and input.is_cpu) and s.device != input.device:
         raise RuntimeError(f"{name} must be on the input's device {input.device}, got {s.device}")
@@ -223,7 +219,7 @@ def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
             _expect(here, name, f"gx's device {gx.device}", tensor.device)
             # Under autocast gx may have its dtype, and the rest another.
             same = name == "resets" or tensor.dtype == gx.dtype
-            autocast = torch._C._is_any_autocast_enabled() and tensor.is_floating_point()
+            autocast = torch_private.any_autocast() and tensor.is_floating_point()
             _expect(same or autocast, name, f"gx's dtype {gx.dtype}", tensor.dtype)
     if resets is not None:
         _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)

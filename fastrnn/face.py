@@ -12,7 +12,8 @@ import functools
 import warnings
 
 from torch import nn
-from torch._guards import TracingContext
+
+from .torch_private import dynamo_traces
 
 
 class _Face(type):
@@ -55,7 +56,7 @@ class HasFace(nn.Module):
 
     @property
     def __class__(self) -> type:
-        if TracingContext.try_get() is not None:  # Dynamo asks, and refuses torch.nn's layers
+        if dynamo_traces():  # Dynamo asks, and refuses torch.nn's layers
             return type(self)
         return face(type(self))
 

@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from . import cells, ops  # which imports this: its names are there when a formula runs
+from . import cells, ops, torch_private  # names of ops are there when a formula runs
 
 
 def forward(
@@ -67,7 +66,7 @@ def count_by(formula: Callable, op: OpOverload) -> None:
     @functools.wraps(decompose)
     def add_formula(*args, **kwargs):
         counters = sys.modules.get("torch.utils.flop_counter")
-        for mode in _get_current_dispatch_mode_stack() if counters else ():
+        for mode in torch_private.dispatch_modes() if counters else ():
             if isinstance(mode, counters._FlopCounterMode):
                 mode.counter.flop_registry.setdefault(op._overloadpacket, formula)
         return decompose(*args, **kwargs)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import backends, cells, checks, ops
+from . import backends, cells, checks, ops, torch_private
 from .autograd import recurrent_scan, single_step
 from .reference import BOTH, FORWARD, REVERSE
 
@@ -54,7 +54,7 @@ def recurrent(
     """
     device = "cpu" if input.is_cpu else input.device.type
     dtype = given = input.dtype
-    if torch._C._is_any_autocast_enabled() and ops.autocasts(device):
+    if torch_private.any_autocast() and ops.autocasts(device):
         given = None  # input, hx and weights may have any dtypes here
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
@@ -108,7 +108,7 @@ def step(
 
     Returns S next states `[B, H]`. Raises as `recurrent`.
     """
-    if not torch._C._is_any_autocast_enabled():
+    if not torch_private.any_autocast():
         device = "cpu" if input.is_cpu else input.device.type
         chosen, _ = backends.choose(cell, device, input.dtype, backend, proj)
         if chosen.compute_dtype(input.dtype) is input.dtype:

@@ -24,9 +24,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
 
-from . import flops, ops, reference, transforms
+from . import flops, ops, reference, torch_private, transforms
 from . import graph_derivatives as derivatives
 from .backends.base import Backend
 from .graph_derivatives import sizes_of
@@ -56,6 +55,12 @@ def scan(
     save: int,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer as one op of a graph: (output, S final states)."""
+    if torch_private.BELOW_AUTOGRAD is None and torch.is_grad_enabled():
+        if any(t.requires_grad for t in (input, *weights, *(state or ()))):
+            raise RuntimeError(
+                "a compiled or exported fastrnn layer has no derivative with this torch: train it "
+                "uncompiled, or call it under torch.no_grad()"
+            )
     op = getattr(torch.ops.fastrnn, f"{backend.prefix}forward_flat").default
     output, final, _ = op(
         cell, input, weights, torch.stack(tuple(state)) if state else None, batch_sizes, resets,
@@ -143,21 +148,23 @@ def _backward_by_lists(backward: Callable) -> Callable:
 
 def _apply(function: type[torch.autograd.Function], *arguments):
     """function.apply at the level of torch.func's transforms that the dispatcher is at."""
-    with enable_single_level_autograd_function():
-        return super(torch.autograd.Function, function).apply(*arguments)
+    with torch_private.one_level():
+        return torch_private.plain_apply(function)(*arguments)
 
 
 def _differentiable(name: str, rule: Callable) -> None:
     """Gives an op its autograd kernel: rule(the op without one, *arguments)."""
+    if torch_private.BELOW_AUTOGRAD is None:
+        return  # scan() refuses what would need it
     op = getattr(torch.ops.fastrnn, name).default
 
     def kernel(keyset, *arguments):
         def below(*arguments):
-            with torch._C._AutoDispatchBelowAutograd():
-                return op.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+            with torch_private.BELOW_AUTOGRAD():
+                return op.redispatch(keyset & torch_private.AFTER_AUTOGRAD, *arguments)
 
         transforms.refuse_dual_numbers(f"an exported or compiled program's op {name}", arguments)
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+        if torch.is_grad_enabled() and torch_private.any_requires_grad(*arguments):
             return rule(below, *arguments)
         return below(*arguments)
 

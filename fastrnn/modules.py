@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import checks, functional, per_sample
+from . import checks, functional, per_sample, torch_private
 from .face import HasFace
 
 __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
@@ -105,7 +104,7 @@ class _FastBase(HasFace, nn.RNNBase):
         Raises ValueError or RuntimeError as torch.nn, TypeError for what is no Tensor: the name,
         what was expected and what was given. RuntimeError where `backend` cannot serve.
         """
-        if torch._C._get_tracing_state() is not None:
+        if torch_private.tracing_state() is not None:
             checks.no_torchscript()
         layers = self._layers()
         if isinstance(input, PackedSequence):

@@ -7,20 +7,17 @@ parameter. The ops get their handlers here, so that no other call pays for it.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-# torch's private package: where it is no more, there are no ExpandedWeights to handle.
-KNOWN = importlib.util.find_spec("torch.nn.utils._expanded_weights") is not None
-if KNOWN:
-    from torch.nn.utils._expanded_weights.expanded_weights_impl import (
-        ExpandedWeight,
-        implements_per_sample_grads,
-    )
-    from torch.nn.utils._expanded_weights.expanded_weights_utils import set_grad_sample_if_exists
+from .torch_private import (
+    ExpandedWeight,
+    expanded,
+    implements_per_sample_grads,
+    set_grad_sample,
+)
 
 
 class _Handler:
@@ -35,14 +32,10 @@ class _Handler:
 
 def register(forward: Callable, backward: Callable, save: int) -> None:
     """Handlers of a pair of ops; backward runs forward again, with that `save`."""
-    if KNOWN:
+    if ExpandedWeight:
         gradient = _Handler(lambda _, *call: _backward(forward, backward, save, *call))
         implements_per_sample_grads(forward)(_Handler(_forward))
         implements_per_sample_grads(backward)(gradient)
-
-
-def expanded(weights: Sequence[Tensor]) -> bool:
-    return KNOWN and any(isinstance(w, ExpandedWeight) for w in weights)
 
 
 def refuse_lengths(weights: Sequence[Tensor]) -> None:
@@ -177,10 +170,10 @@ def _for_rows(weight: Tensor, count: int) -> Tensor:
 
 def _keep(weight: Tensor, samples: Tensor) -> None:
     if isinstance(weight, ExpandedWeight):
-        set_grad_sample_if_exists(weight, lambda _: samples)
+        set_grad_sample(weight, lambda _: samples)
 
 
-if KNOWN:
+if ExpandedWeight:
     # What callers ask of a weight. dtype, shape and device torch's own class answers.
     for _getter in (Tensor.is_cpu.__get__, Tensor.requires_grad.__get__):
         implements_per_sample_grads(_getter)(_Handler(lambda get, w, *_: get(_plain(w))))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cells, per_sample
+from . import cells, per_sample, torch_private
 
 FORWARD, REVERSE, BOTH = 1, 2, 3
 
@@ -129,7 +129,7 @@ def in_its_precision(
     cell, input, weights, state, batch_sizes, resets, directions, project
 ) -> tuple[Tensor, list[Tensor]]:
     """`forward` in float32 for lower precisions, results in that of the input."""
-    if per_sample.expanded(weights):
+    if torch_private.expanded(weights):
         return per_sample.by_rows(
             in_its_precision, cell, input, weights, state, batch_sizes, resets, directions, project
         )

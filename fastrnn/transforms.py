@@ -1,7 +1,4 @@
-"""Which of torch's transforms a call is under: torch.func's, forward mode, functionalization.
-
-The private names of torch that tell it are used here alone.
-"""
+"""Which of torch's transforms a call is under: torch.func's, forward mode, functionalization."""
 
 from __future__ import annotations
 
@@ -11,24 +8,24 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .torch_private import any_transform, dual_level, transforms_inside
+
 
 def active(compiling: bool) -> tuple[bool, bool, bool]:
     """(forward mode, any torch.func transform, functionalization) that is active here."""
     if compiling:
         forward_mode, *rest = _while_tracing()
         # Read in traced code, so that torch.compile guards on it.
-        return forward_mode or forward_ad._current_level >= 0, *rest
-    if not torch._C._are_functorch_transforms_active():
-        return forward_ad._current_level >= 0, False, False
-    kinds = {i.key() for i in torch._C._functorch.get_interpreter_stack()}
-    kind = torch._C._functorch.TransformType
-    forward_mode = kind.Jvp in kinds or forward_ad._current_level >= 0
-    return forward_mode, True, kind.Functionalize in kinds
+        return forward_mode or dual_level() >= 0, *rest
+    if not any_transform():
+        return dual_level() >= 0, False, False
+    forward_mode, functionalized = transforms_inside()
+    return forward_mode or dual_level() >= 0, True, functionalized
 
 
 def refuse_dual_numbers(what: str, tensors: Sequence[object]) -> None:
     """RuntimeError where a tensor has a tangent, which would be lost."""
-    if forward_ad._current_level < 0:
+    if dual_level() < 0:
         return
     for tensor in tensors:
         if isinstance(tensor, (list, tuple)):

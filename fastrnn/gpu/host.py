@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import ops
+from .. import ops, torch_private
 from . import layer as layers
 from .layer import Layer
 
@@ -43,7 +43,7 @@ def _without_autocast(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def guarded(*args, **kwargs):
-        if not torch._C._is_any_autocast_enabled():
+        if not torch_private.any_autocast():
             return function(*args, **kwargs)
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             return function(*args, **kwargs)
