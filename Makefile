@@ -1,7 +1,7 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test test-slow fuzz lint format bench bench-compare sanitize gpu cuda-check clean
+.PHONY: build test test-slow fuzz lint format docs bench bench-compare sanitize gpu cuda-check clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
@@ -24,6 +24,9 @@ format:
 	ruff check --fix .
 	ruff format .
 	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
+
+docs:  ## the public API as HTML, from its docstrings, in build/docs
+	$(PYTHON) docs/api/render.py
 
 bench: build
 	$(PYTHON) -m benchmarks --quick

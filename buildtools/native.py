@@ -1,6 +1,6 @@
 """What the native library is made of: which source is compiled how often, and with which flags.
 
-csrc/*.cpp          once, with torch's stable ABI headers (the only place that sees torch)
+csrc/*.cpp          once, with torch's stable ABI headers
 csrc/cpu/*.cpp      once, without torch
 csrc/cpu/isa/*.cpp  once for each instruction set of isas_of(), without torch; each object lives in
                     its own namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time

@@ -32,7 +32,18 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
         checks.no_torchscript()
 
     def forward(self, input: Tensor, hx=None):
-        """input [B, I] or [I], hx [B, H] or [H] (FastLSTMCell: (h, c); None: zeros) -> next hx."""
+        """One step, in the weights' dtype (or autocast's), on their device.
+
+        Args:
+            input: `[B, I]`, or `[I]` unbatched
+            hx: `[B, H]` (`[H]` unbatched); FastLSTMCell: (h, c), h `[B, P]` with proj_size; None:
+                zeros
+
+        Returns the next hx, in the form of hx.
+
+        Raises ValueError or RuntimeError as torch.nn's cells, TypeError for what is no Tensor: the
+        name, what was expected and what was given. RuntimeError where `backend` cannot serve.
+        """
         if torch_private.tracing_state() is not None:
             checks.no_torchscript()
         weights = self._weights()
@@ -55,7 +66,10 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
 
 
 class FastRNNCell(_FastCellBase):
-    """One step of FastRNN: torch.nn.RNNCell, and nonlinearity="identity"."""
+    """One step of FastRNN: torch.nn.RNNCell, and nonlinearity="identity".
+
+    backend as FastRNN's. Raises ValueError for an unknown nonlinearity or backend.
+    """
 
     stands_for = nn.RNNCell
 
@@ -78,7 +92,10 @@ class FastRNNCell(_FastCellBase):
 
 
 class FastLSTMCell(_FastCellBase):
-    """One step of FastLSTM: torch.nn.LSTMCell; proj_size adds weight_hr [P, H] as in FastLSTM."""
+    """One step of FastLSTM: torch.nn.LSTMCell; proj_size adds weight_hr `[P, H]`, as FastLSTM's.
+
+    backend as FastLSTM's. Raises ValueError for an unknown one, or a proj_size not below H.
+    """
 
     cell = "lstm"
     states = 2
@@ -112,7 +129,10 @@ class FastLSTMCell(_FastCellBase):
 
 
 class FastGRUCell(_FastCellBase):
-    """One step of FastGRU: torch.nn.GRUCell."""
+    """One step of FastGRU: torch.nn.GRUCell.
+
+    backend as FastGRU's. Raises ValueError for an unknown one.
+    """
 
     cell = "gru"
     stands_for = nn.GRUCell

@@ -37,12 +37,16 @@ def accelerate(model: Model, *, report: bool = False) -> Model | tuple[Model, di
     A bare layer works too. Modules and parameters stay the same objects, so hooks and optimizers
     keep working. A layer that would run on the slow reference is left alone. With report=True
     returns (model, left): the names of the recurrent layers that were left, each with the reason.
+    Raises nothing for a layer that cannot be changed: it is left.
     """
     return _convert(model, PAIRS, _why_not_fast, _to_fast, report)
 
 
 def restore(model: Model, *, report: bool = False) -> Model | tuple[Model, dict[str, str]]:
-    """Undoes `accelerate`: every fastrnn module in model becomes torch.nn's, in place."""
+    """Undoes `accelerate`: every fastrnn module in model becomes torch.nn's, in place.
+
+    report: as there. Raises nothing for a layer that torch.nn has not: it is left.
+    """
     return _convert(model, TORCH_OF, _why_not_torch, _to_torch, report)
 
 

@@ -1,4 +1,4 @@
-"""explain: which engine serves a module, why, and what would make it another."""
+"""explain: which backend serves a module, why, and what would make it another."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from . import backends, ops
 def explain(module: nn.Module, input: Tensor | PackedSequence) -> str:
     """Says which backend would run module(input), why, and in which dtype.
 
-    module: one of fastrnn's layers or cells, or a model that holds some (each is listed, for an
-    input of that dtype and device). TypeError if there is none.
+    Args:
+        module: one of fastrnn's layers or cells, or a model that holds some: each is listed, for
+            an input of that shape, dtype and device
+        input: as the layer's, `[T, B, I]` say; it is not run
+
+    Raises TypeError where module holds no layer of fastrnn's, RuntimeError where a backend that a
+    layer asks for by name cannot serve.
     """
     data = input.data if isinstance(input, PackedSequence) else input
     names = [

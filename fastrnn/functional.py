@@ -18,11 +18,11 @@ __all__ = ["Packing", "pack_lengths", "recurrent", "scan", "step"]
 
 def recurrent(
     cell: str,
-    input: Tensor,  # [T, B, I], or packed [N, I] with batch_sizes
-    hx: Sequence[Tensor] | None,  # S tensors [L*D, B, H]; None, for a dense input: zeros
-    layers: Sequence[Sequence[Tensor]],  # L lists of weights, in torch.nn's order
-    batch_sizes: Tensor | None = None,  # [T] int64 on the CPU, falling
-    resets: Tensor | None = None,  # [T, B] or packed [N], bool
+    input: Tensor,
+    hx: Sequence[Tensor] | None,
+    layers: Sequence[Sequence[Tensor]],
+    batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
     bidirectional: bool = False,
     proj: bool = False,
     dropout: float = 0.0,
@@ -30,12 +30,27 @@ def recurrent(
     backend: str = "auto",
     recompute_gates: bool = False,
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """L layers of D directions: (output [T, B, D*H] or [N, D*H], S final states [L*D, B, H]).
+    """L layers of D directions, as the layers call it after their checks.
 
-    Computes in float32 where the backend has no kernel for bfloat16 or float16, and returns the
-    input's dtype, or that of torch.autocast under it. Dropout acts on the output of each layer but
-    the last, and draws its random numbers as torch.nn does.
-    recompute_gates: see the layers.
+    Args:
+        cell: "rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru" or a registered cell
+        input: `[T, B, I]`, or packed `[N, I]` with batch_sizes
+        hx: S tensors `[L*D, B, H]`; None, for a dense input: zeros
+        layers: L lists of weights, both directions together, in torch.nn's order
+        batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None: dense
+        resets: `[T, B]`, or packed `[N]`; bool
+        bidirectional: D is 2
+        proj: the weights have torch.nn's weight_hr (LSTM)
+        dropout: acts on the output of each layer but the last, with torch.nn's random numbers
+        training: whether dropout acts
+        backend: "auto", "native" (cpu or cuda), "triton" or "reference"
+        recompute_gates: keep less for backward, as the layers say
+
+    Returns output `[T, B, D*H]` or `[N, D*H]` and S final states `[L*D, B, H]`, in the input's
+    dtype, or in torch.autocast's; computed in float32 where the backend has no kernel for bfloat16
+    or float16.
+
+    Raises ValueError for an unknown cell or backend, RuntimeError where the backend cannot serve.
     """
     device = "cpu" if input.is_cpu else input.device.type
     dtype = given = input.dtype
@@ -75,13 +90,24 @@ def recurrent(
 
 def step(
     cell: str,
-    input: Tensor,  # [B, I]
-    hx: Sequence[Tensor] | None,  # S tensors [B, H]; None: zeros
-    weights: Sequence[Tensor],  # in torch.nn's order
+    input: Tensor,
+    hx: Sequence[Tensor] | None,
+    weights: Sequence[Tensor],
     proj: bool = False,
     backend: str = "auto",
 ) -> Sequence[Tensor]:
-    """One time step: S next states [B, H], as `recurrent` computes them."""
+    """One time step of one layer, as `recurrent` computes it.
+
+    Args:
+        cell: as in `recurrent`
+        input: `[B, I]`
+        hx: S tensors `[B, H]`; None: zeros
+        weights: in torch.nn's order
+        proj: the weights have weight_hr
+        backend: as in `recurrent`
+
+    Returns S next states `[B, H]`. Raises as `recurrent`.
+    """
     if not torch_private.any_autocast():
         device = "cpu" if input.is_cpu else input.device.type
         chosen, _ = backends.choose(cell, device, input.dtype, backend, proj)
@@ -108,17 +134,16 @@ def scan(
 
     Args:
         cell: "rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru" or a registered cell
-        gx: [T, B, G*H], or packed [N, G*H] with batch_sizes; biases of the input included
-        weight_hh: [G*H, H]
-        bias_hh: [G*H] or None
-        state: S tensors [B, H] (lstm: (h, c)); the tensor itself where S is 1
-        batch_sizes: [T] int64 on the CPU, falling, as in PackedSequence; None for a dense gx
-        resets: [T, B], or packed [N]; bool; true: the row enters that step with zero state
+        gx: `[T, B, G*H]`, or packed `[N, G*H]` with batch_sizes; biases of the input included
+        weight_hh: `[G*H, H]`
+        bias_hh: `[G*H]` or None
+        state: S tensors `[B, H]` (lstm: (h, c)); the tensor itself where S is 1
+        batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None for a dense gx
+        resets: `[T, B]`, or packed `[N]`; bool; true: the row enters that step with zero state
         reverse: from the last step to the first
-        backend: "auto", "native", "triton" or "reference"
+        backend: "auto", "native" (cpu or cuda), "triton" or "reference"
 
-    Returns:
-        output [T, B, H] or [N, H], and the final state in the form that state was given in.
+    Returns output `[T, B, H]` or `[N, H]`, and the final state in the form that state has.
 
     Raises ValueError for wrong shapes, dtypes and devices, RuntimeError where a backend asked for
     cannot serve.
@@ -146,10 +171,11 @@ def scan(
 
 
 class Packing:
-    """Where the valid rows of a padded batch lie: padded [T, B, ..] <-> packed [N, ..].
+    """Where the valid rows of a padded batch lie: padded `[T, B, ..]` <-> packed `[N, ..]`.
 
     Rows are taken in order of falling length, so that the rows of a step are the first rows of the
-    state, as in PackedSequence. Everything here is index arithmetic: no loop over T or B.
+    state, as in PackedSequence. Everything here is index arithmetic: no loop over T or B. Made by
+    `pack_lengths`, which checks. Raises nothing of its own.
     """
 
     def __init__(self, batch_sizes: Tensor, order: Tensor, inverse: Tensor, index: Tensor):
@@ -159,24 +185,30 @@ class Packing:
         self.index = index  # [N]: place in the flattened [T*B] of each packed row
 
     def pack(self, padded: Tensor) -> Tensor:
-        """[T, B, ..] -> [N, ..]"""
+        """`[T, B, ..]` -> `[N, ..]`"""
         return padded.flatten(0, 1).index_select(0, self.index)
 
     def pad(self, packed: Tensor, t: int, b: int) -> Tensor:
-        """[N, ..] -> [T, B, ..] with zeros outside the lengths."""
+        """`[N, ..]` -> `[T, B, ..]` with zeros outside the lengths."""
         padded = packed.new_zeros((t * b, *packed.shape[1:]))
         return padded.index_copy(0, self.index, packed).unflatten(0, (t, b))
 
     def sort(self, state: Tensor) -> Tensor:
-        """[L*D, B, H] in the caller's order of rows -> in falling order of lengths."""
+        """`[L*D, B, H]` in the caller's order of rows -> in falling order of lengths."""
         return state.index_select(1, self.order)
 
     def unsort(self, state: Tensor) -> Tensor:
+        """`[L*D, B, H]` in falling order of lengths -> in the caller's order of rows."""
         return state.index_select(1, self.inverse)
 
 
 def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.device) -> Packing:
-    """The packing of a padded batch [T, B, ..] whose row b has lengths[b] valid steps, 0 to T."""
+    """The packing of a padded batch `[T, B, ..]` whose row b has lengths[b] valid steps, 0 to T.
+
+    lengths: `[B]` integers, a Tensor on any device or a sequence; t, b: T and B; device: that of
+    the batch. Raises TypeError for lengths that are no integers, ValueError where they are not one
+    for each row, or not between 0 and T.
+    """
     if isinstance(lengths, Tensor):
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
             raise TypeError(f"lengths must be integers, got {lengths.dtype}")

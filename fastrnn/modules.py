@@ -2,8 +2,7 @@
 
 The base class is torch.nn.RNNBase, so parameters, names, initialisation and state_dict are those of
 torch.nn. (torch.compile would refuse a subclass of nn.RNN, nn.LSTM or nn.GRU; isinstance says that
-they are, see face.py.) Weights are read
-from the module at each call, never cached: tying, parametrizations, functional_call just work.
+they are, see face.py.) Weights are read from the module at each call, never cached.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ class _FastBase(HasFace, nn.RNNBase):
     """What the three layers share; a layer adds its constructor and the name of its cell.
 
     recompute_gates: of the values that LSTM and GRU keep for backward, keep fewer (on the CPU 2 of
-    5 and 1 of 4) and recompute the rest a block of steps at a time: a fifth to a quarter more time
-    in training. Triton kernels keep none and run the forward scan again: about a third more.
+    5 and 1 of 4) and recompute the rest a block of steps at a time: an eighth to a quarter more
+    time in training. Triton kernels keep none and run the forward scan again: about a third more.
     FastRNN has nothing to leave out; the reference backend ignores it.
     """
 
@@ -89,20 +88,21 @@ class _FastBase(HasFace, nn.RNNBase):
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
     ) -> tuple:
-        """Runs the layers over a sequence.
+        """Runs the layers over a sequence, in the weights' dtype (or autocast's), on their device.
 
         Args:
-            input: [T, B, I] ([B, T, I] with batch_first), [T, I] unbatched, or a PackedSequence
-            hx: [L*D, B, H] ([L*D, H] unbatched); FastLSTM: (h_0, c_0); None: zeros
-            lengths: [B] integers, any order and device, zeros allowed: the valid steps of each row.
+            input: `[T, B, I]` (`[B, T, I]` with batch_first), `[T, I]` unbatched, or PackedSequence
+            hx: `[L*D, B, H]` (`[L*D, H]` unbatched); FastLSTM: (h_0, c_0); None: zeros
+            lengths: `[B]` integers in any order, on any device, zeros too: each row's valid steps.
                 Outputs past them are zeros, h_n is the state at the length
-            resets: [T, B] bool ([B, T] with batch_first, [T] unbatched): the row enters that step
-                with zero state, and no gradient passes
+            resets: `[T, B]` bool (`[B, T]` with batch_first, `[T]` unbatched): the row enters that
+                step with zero state, and no gradient passes
 
-        Returns output [T, B, D*H] in the layout of input, and h_n [L*D, B, H] (FastLSTM: (h_n,
-        c_n)), as torch.nn's layers do.
+        Returns output `[T, B, D*H]` in the layout of input, and h_n `[L*D, B, H]` (FastLSTM: (h_n,
+        c_n)), as torch.nn's layers do. With proj_size, output and h have P in place of H.
 
-        Raises what torch.nn raises, with the argument's name, what was expected and what was given.
+        Raises ValueError or RuntimeError as torch.nn, TypeError for what is no Tensor: the name,
+        what was expected and what was given. RuntimeError where `backend` cannot serve.
         """
         if torch_private.tracing_state() is not None:
             checks.no_torchscript()
@@ -184,11 +184,11 @@ class _FastBase(HasFace, nn.RNNBase):
 
 
 class FastRNN(_FastBase):
-    """Elman network, h' = act(W_ih x + b_ih + W_hh h + b_hh): torch.nn.RNN, and "identity".
+    """Elman network, `h' = act(W_ih x + b_ih + W_hh h + b_hh)`: torch.nn.RNN, and "identity".
 
     nonlinearity: "tanh", "relu" or "identity" (a linear hidden state). backend: "auto", "native"
-    (C++/CUDA), "triton" or "reference". recompute_gates: less memory, more time. All other
-    arguments, weights and results as torch.nn.RNN.
+    (C++/CUDA), "triton" or "reference". recompute_gates has nothing to leave out. All other
+    arguments, weights and results as torch.nn.RNN's. Raises ValueError for any other value.
     """
 
     stands_for = nn.RNN
@@ -225,10 +225,10 @@ class FastRNN(_FastBase):
 
 
 class FastLSTM(_FastBase):
-    """Long short-term memory: torch.nn.LSTM, `proj_size` included.
+    """Long short-term memory (Hochreiter and Schmidhuber 1997): torch.nn.LSTM, proj_size too.
 
-    backend: "auto", "native" (C++/CUDA), "triton" or "reference". recompute_gates: less memory,
-    more time. All other arguments, weights and results as torch.nn.LSTM.
+    backend: "auto", "native" (C++/CUDA), "triton" or "reference". Raises ValueError for another.
+    recompute_gates: less memory, more time. All other arguments, weights, results: torch.nn.LSTM's.
     """
 
     cell = "lstm"
@@ -263,10 +263,10 @@ class FastLSTM(_FastBase):
 
 
 class FastGRU(_FastBase):
-    """Gated recurrent unit in its reset-after form: torch.nn.GRU.
+    """Gated recurrent unit (Cho et al. 2014) in its reset-after form: torch.nn.GRU.
 
-    backend: "auto", "native" (C++/CUDA), "triton" or "reference". recompute_gates: less memory,
-    more time. All other arguments, weights and results as torch.nn.GRU.
+    backend: "auto", "native" (C++/CUDA), "triton" or "reference". Raises ValueError for another, as
+    for a proj_size. recompute_gates: less memory, more time. All else is torch.nn.GRU's.
     """
 
     cell = "gru"

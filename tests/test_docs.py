@@ -1,10 +1,17 @@
-"""The table of docs/what_works_where.md names tests that exist."""
+"""Tables in docs/ are true: named tests exist, environment variables are those of the sources."""
 
+import inspect
 import re
 from pathlib import Path
 
+import pytest
+import torch
+
+import fastrnn
+
 HERE = Path(__file__).parent
-PAGE = (HERE.parent / "docs" / "what_works_where.md").read_text()
+ROOT = HERE.parent
+PAGE = (ROOT / "docs" / "what_works_where.md").read_text()
 
 
 def rows() -> list[str]:
@@ -25,3 +32,73 @@ def test_the_named_tests_exist():
             if file:
                 source = (HERE / file).read_text()
             assert not test or f"def {test}(" in source, f"{name} does not exist"
+
+
+def sources(*patterns: str) -> str:
+    return "\n".join(path.read_text() for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def test_the_table_of_environment_variables_is_that_of_the_sources():
+    page = (ROOT / "docs" / "environment.md").read_text()
+    names = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    told = set(re.findall(r"`(\w+)`", " ".join(names)))
+    python = sources("setup.py", "*/*.py", "fastrnn/*/*.py", "tests/*/*.py", "examples/*/*.py")
+    native = sources("csrc/**/*.cpp", "csrc/**/*.h", "csrc/**/*.cu*")
+    scripts = sources("Makefile", ".ci/*")
+    read = set(re.findall(r"""["'](FASTRNN_[A-Z_]+)["']""", python))
+    read |= set(re.findall(r'getenv\("(\w+)"\)', native))
+    read |= set(re.findall(r"\bFASTRNN_[A-Z_]+", scripts))
+    used = sources("fastrnn/**/*.py", "buildtools/*.py", "setup.py")
+    read |= set(re.findall(r"""environ(?:\.get\(|\[)["'](\w+)["']""", used))
+    assert len(read) > 10
+    assert not read - told, "not in docs/environment.md"
+    stale = [name for name in told if not re.search(rf"\b{name}\b", python + native + scripts)]
+    assert not stale, "in docs/environment.md, and nowhere else"
+
+
+PUBLIC = [
+    *(
+        getattr(fastrnn, name)
+        for name in fastrnn.__all__
+        if name not in ("__version__", "functional")
+    ),
+    *(getattr(fastrnn.functional, name) for name in fastrnn.functional.__all__),
+]
+NO_TENSORS = (fastrnn.accelerate, fastrnn.restore)
+
+
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_docstrings_name_shapes_arguments_and_errors(public):
+    """As the house rules ask; `make docs` renders them."""
+    is_layer = isinstance(public, type) and issubclass(public, torch.nn.Module)
+    called = [public, public.forward] if is_layer else [public]
+    text = "\n".join(inspect.getdoc(each) for each in called)
+    assert re.search(r"\bRaises\b", text)
+    assert public in NO_TENSORS or re.search(r"`\[([BNT]|L\*D), ", text), "no shape in backticks"
+    arguments = inspect.signature(public).parameters
+    if is_layer:  # the others are torch.nn's, and documented there
+        theirs = {*inspect.signature(public.stands_for).parameters}
+        theirs |= {*inspect.signature(torch.nn.RNNBase).parameters}
+        arguments = [name for name in arguments if name not in theirs]
+        arguments += [
+            name for name in inspect.signature(public.forward).parameters if name != "self"
+        ]
+        assert "torch.nn" in text
+    elif public is fastrnn.functional.Packing:
+        arguments = []  # pack_lengths makes it
+    assert [name for name in arguments if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_index_names_every_page_and_links_lead_somewhere():
+    pages = {page.name: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+    linked = {
+        name: set(re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text)) for name, text in pages.items()
+    }
+    assert pages.keys() - linked["README.md"] == {"README.md"}
+    broken = [
+        (name, link)
+        for name, links in linked.items()
+        for link in links
+        if not (ROOT / "docs" / link).exists()
+    ]
+    assert not broken

@@ -110,7 +110,8 @@ CONSTRUCTORS = {
     "dropout": (dict(input_size=3, hidden_size=4, dropout=1.5), ValueError, "dropout"),
     "bias": (dict(input_size=3, hidden_size=4, bias=1), TypeError, "bias"),
     "backend": (dict(input_size=3, hidden_size=4, backend="cudnn"), ValueError,
-                "backend must be one of auto, native, triton, reference, got 'cudnn'"),
+                "backend must be one of auto, native, cpu, cuda, triton, reference, "
+                "got 'cudnn'"),
 }  # fmt: skip
 
 
