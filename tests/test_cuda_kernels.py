@@ -1,4 +1,4 @@
-"""The CUDA kernels, run on a CPU by the simulator of csrc/cuda/sim: a check of logic and of races.
+"""The CUDA kernels, run on a CPU by the simulator of tests/cuda/sim: a check of logic and of races.
 
 Everything but the device's instructions is the code that a GPU runs. Memory that kernels get for
 results is NaN until they write it. What a GPU alone can show is in tests/gpu/.

@@ -2,7 +2,7 @@
 // warp multiplies, and what lies where in shared memory. Plain numbers, made on the host by
 // planner.cpp and read by the kernel.
 #pragma once
-#include "../common/math.h"
+#include "cells/math.h"
 #include "scan.h"
 
 namespace fastrnn {

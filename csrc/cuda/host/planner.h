@@ -1,0 +1,26 @@
+// Chooses how a scan runs on a device. No table of measured times exists yet: the choice is made by
+// an estimate of the cycles of a step, from published latencies and rates (see planner.cpp).
+#pragma once
+#include <string>
+
+#include "cuda/kernels.h"
+
+namespace fastrnn {
+namespace cuda {
+
+struct Request {
+  StepShape step;
+  int B, H, D;
+  Limits limits;
+};
+
+// engine: "auto", "stepwise", "block", "cluster" or "grid". One that cannot serve by name throws
+// std::runtime_error saying why.
+Plan make_plan(const Request& request, const std::string& engine);
+
+std::string describe(const Request& request, const Plan& plan);  // JSON
+const char* name(Exchange exchange);
+double estimated_cycles(const Request& request, const Plan& plan);  // of a step, all batch rows
+
+}  // namespace cuda
+}  // namespace fastrnn
