@@ -5,8 +5,6 @@
 
 namespace fastrnn {
 
-using MaybeTensor = std::optional<Tensor>;
-
 // forward's argument `save`: nothing, all that backward can use, or what it cannot recompute.
 constexpr int64_t kSaveNothing = 0, kSavePartial = 2;
 

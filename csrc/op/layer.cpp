@@ -17,8 +17,8 @@ void check_like(const char* name, const Tensor& t, const Tensor& input) {
 }  // namespace
 
 Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
-             const Tensors& state, const std::optional<Tensor>& batch_sizes,
-             const std::optional<Tensor>& resets, int64_t directions, bool project)
+             const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
+             int64_t directions, bool project)
     : cell(find_cell(name)),
       packed(batch_sizes.has_value()),
       single(!packed && input.dim() == 2),
@@ -61,7 +61,7 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions, bool project)
   params.I = input_.size(packed || single ? 1 : 2);
 }
 
-void Layer::read_rows(const std::optional<Tensor>& batch_sizes, const Tensors& state) {
+void Layer::read_rows(const MaybeTensor& batch_sizes, const Tensors& state) {
   if (!packed) {
     const int64_t rows = single ? 0 : 1;
     params.B = input_.size(rows);
@@ -94,7 +94,7 @@ void Layer::read_rows(const std::optional<Tensor>& batch_sizes, const Tensors& s
   params.step_begin = step_begin_.data();
 }
 
-void Layer::read_resets(const std::optional<Tensor>& resets) {
+void Layer::read_resets(const MaybeTensor& resets) {
   if (!resets) return;
   FASTRNN_CHECK(resets->scalar_type() == ScalarType::Bool, "resets must be bool");
   if (packed || single) {

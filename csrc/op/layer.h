@@ -1,6 +1,5 @@
 // A layer's tensors, checked, as the ScanParams of an engine.
 #pragma once
-#include <optional>
 #include <string_view>
 
 #include "cell.h"
@@ -8,8 +7,6 @@
 #include "tensors.h"
 
 namespace fastrnn {
-
-using Tensors = std::vector<Tensor>;
 
 // Bit mask of the op's argument `directions`.
 constexpr int64_t kForward = 1, kReverse = 2;
@@ -20,8 +17,8 @@ class Layer {
  public:
   // Tensors as fastrnn::forward takes them (see ops.cpp); throws std::runtime_error on bad ones.
   Layer(std::string_view cell, const Tensor& input, const Tensors& weights, const Tensors& state,
-        const std::optional<Tensor>& batch_sizes, const std::optional<Tensor>& resets,
-        int64_t directions, bool project);
+        const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions,
+        bool project);
 
   ScanParams params{};
   int cell;  // index in the cell list
@@ -51,8 +48,8 @@ class Layer {
 
  private:
   void read_sizes(const Tensors& weights, int64_t directions, bool project);
-  void read_rows(const std::optional<Tensor>& batch_sizes, const Tensors& state);
-  void read_resets(const std::optional<Tensor>& resets);
+  void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
+  void read_resets(const MaybeTensor& resets);
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
                       bool project);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live

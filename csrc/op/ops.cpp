@@ -187,19 +187,23 @@ std::string build_info() {
 STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "forward(str cell, Tensor input, Tensor[] weights, Tensor[] state, Tensor? batch_sizes, "
-      "Tensor? resets, int directions, bool project, int save) -> (Tensor, Tensor[], Tensor)");
+      "Tensor? resets, int directions, bool project, int save) -> (Tensor output, Tensor[] final, "
+      "Tensor saved)");
   m.def(
       "backward(str cell, Tensor? grad_output, Tensor[] grad_final, Tensor input, "
       "Tensor[] weights, Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, "
-      "Tensor? resets, int directions, bool project, int needs) -> (Tensor, Tensor[], Tensor[])");
+      "Tensor? resets, int directions, bool project, int needs) -> (Tensor grad_input, Tensor[] "
+      "grad_weights, Tensor[] grad_state)");
   m.def(
       "forward_flat(str cell, Tensor input, Tensor[] weights, Tensor? state, Tensor? batch_sizes, "
-      "Tensor? resets, int directions, bool project, int save) -> (Tensor, Tensor, Tensor)");
+      "Tensor? resets, int directions, bool project, int save) -> (Tensor output, Tensor final, "
+      "Tensor saved)");
   m.def(
       "backward_flat(str cell, Tensor? grad_output, Tensor? grad_final, Tensor input, "
       "Tensor[] weights, Tensor? state, Tensor output, Tensor saved, Tensor? batch_sizes, "
       "Tensor? resets, int directions, bool project, int needs) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "-> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih, Tensor "
+      "grad_b_hh, Tensor grad_state)");
   m.def("build_info() -> str");
 }
 

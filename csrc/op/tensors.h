@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -22,6 +23,8 @@ namespace fastrnn {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using Tensors = std::vector<Tensor>;
+using MaybeTensor = std::optional<Tensor>;
 
 // A shim returns a code; ATen's message stays in libtorch, where 2.13 and newer can be asked for
 // it.
