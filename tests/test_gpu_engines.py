@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+from devices import A100, H100
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastrnn
 from fastrnn import ops
 from fastrnn.gpu import engines, native
-from fastrnn.gpu.engines import Limits, Need
+from fastrnn.gpu.engines import Need
 
 
 class Library:
@@ -27,7 +28,6 @@ class Library:
         return json.dumps(plan | dict(units=64, rows=8, shared=1000))
 
 
-H100 = Limits(132, 90, 232_448)
 LSTM = Need("lstm", False, 8, 256, 1, "bfloat16")
 TABLE = {
     H100.device_class: {
@@ -76,7 +76,7 @@ def test_activations_share_their_measurements(table):
 
 
 def test_no_table_for_a_device(table):
-    choice = engines.choose(Library(), LSTM, Limits(108, 80, 166_912), "auto")
+    choice = engines.choose(Library(), LSTM, A100, "auto")
     assert choice.engine == "stepwise" and "not measured" in choice.source
     assert "not measured" in engines.describe(choice, LSTM)
 
