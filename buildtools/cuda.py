@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from buildtools.toolchain import BuildError, Torch
 
-# The kernels use mma.m16n8k16 and cp.async, which begin with sm_80.
+# The kernels use mma.m16n8k16 and bfloat16, which begin with sm_80.
 MIN_ARCH = 80
 
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <tuple>
 
 #include "op/cell.h"
@@ -15,9 +14,6 @@
 namespace fastrnn {
 namespace cuda {
 namespace {
-
-using MaybeTensor = std::optional<Tensor>;
-using Tensors = std::vector<Tensor>;
 
 std::string text(StringHandle handle) { return std::string(Text(handle).view()); }
 

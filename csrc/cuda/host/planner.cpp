@@ -12,7 +12,7 @@ int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 // Cycles of one multiprocessor at about 1.7 GHz. Estimates: sm_90 latencies as published (shared
 // memory 29, L2 260, another block's shared memory 180 cycles), rates of mma.sync and of the
-// shared memory's 128 bytes a cycle. To be replaced by a table of times once a device is at hand.
+// shared memory's 128 bytes a cycle.
 constexpr double kBlockBarrier = 40, kClusterExchange = 300, kGridExchange = 1300;
 constexpr double kStepwise = 8500;  // two launches and a library's GEMM for a few rows
 constexpr double kLibraryMmaFlops = 180e3, kLibraryFmaFlops = 25e3;  // a cycle, whole device
@@ -123,12 +123,16 @@ bool best_with(Exchange exchange, const Request& r, Plan& best) {
   return found;
 }
 
+std::string capability(int arch) {
+  return std::to_string(arch / 10) + "." + std::to_string(arch % 10);
+}
+
 std::string why_not(Exchange exchange, const Request& r) {
   const std::string sizes = "H=" + std::to_string(r.H) + ", B=" + std::to_string(r.B);
   if (!r.step.resident) return "float64 runs step by step only";
   if (exchange == Exchange::kCluster && r.limits.max_cluster < 2) {
-    return "clusters need compute capability 9.0, this device has " +
-           std::to_string(r.limits.arch / 10) + "." + std::to_string(r.limits.arch % 10);
+    return "clusters need compute capability " + capability(kClusterArch) + ", this device has " +
+           capability(r.limits.arch);
   }
   if (exchange != Exchange::kBlock && r.H <= 16) {
     return "a block takes 16 units at least, and " + sizes + " has no more";

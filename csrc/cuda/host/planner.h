@@ -1,5 +1,6 @@
-// Chooses how a scan runs on a device. No table of measured times exists yet: the choice is made by
-// an estimate of the cycles of a step, from published latencies and rates (see planner.cpp).
+// Lays a scan out on a device, for the engine that is asked for or, by "auto", the one with the
+// least estimated cycles a step. Where engines were measured, fastrnn/gpu/engines.py asks for the
+// fastest one by name.
 #pragma once
 #include <string>
 

@@ -1,5 +1,5 @@
-// One pass of all cells for one kind of numbers; each instances_*.cu is one such table, so that
-// they compile side by side.
+// One pass of all cells for one kind of numbers; each <numbers>_<pass>.cu is one such table, so
+// that they compile side by side.
 #pragma once
 #include "cuda/kernels.h"
 #include "resident.cuh"
@@ -13,8 +13,9 @@ struct None {};  // no resident kernels
 
 constexpr int at_most(int n, int most) { return n < most ? n : most; }
 
-// Row tiles of a warp: all gates of 16 units. With one sum a unit, four times 16 units in a block
-// or cluster, which then reads its operand a quarter as often; on the grid a block has few units.
+// Row tiles of a warp: all gates of 16 units, up to four. With one sum a unit, four times 16 units
+// in a block or cluster, which then reads its operand a quarter as often; on the grid a block has
+// few units.
 template <class Step, class Math>
 struct Products {
   static constexpr int kNear = at_most(Step::kSums == 1 ? 4 : Step::kSums, 4);

@@ -108,7 +108,7 @@ class ResidentScan {
   }
 
   FASTRNN_DEVICE int64_t time(int64_t step, int64_t steps) const {
-    return falls(s_, d_, Step::kBackward) ? steps - 1 - step : step;
+    return time_of(s_, d_, Step::kBackward, step, steps);
   }
 
   FASTRNN_DEVICE int64_t offset(int64_t step, int64_t steps) const {

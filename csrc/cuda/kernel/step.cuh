@@ -82,6 +82,10 @@ struct Place {
 FASTRNN_DEVICE bool falls(const Scan& s, int d, bool backward) {
   return (s.reverse || d == 1) != backward;
 }
+// When step number i of a walk over `steps` of them is.
+FASTRNN_DEVICE int64_t time_of(const Scan& s, int d, bool backward, int64_t i, int64_t steps) {
+  return falls(s, d, backward) ? steps - 1 - i : i;
+}
 FASTRNN_DEVICE int64_t length(const Scan& s, int b) { return s.lengths ? s.lengths[b] : s.T; }
 FASTRNN_DEVICE int64_t row_offset(const Scan& s, int64_t t) {
   return s.offsets ? s.offsets[t] : t * s.B;

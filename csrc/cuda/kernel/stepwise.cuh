@@ -1,5 +1,6 @@
 // The scan as one library GEMM and one kernel a step: for sizes whose weights do not fit on the
-// chip, for float64, and where the GEMM is compute bound. This is the kernel; ops.cpp is the loop.
+// chip, for float64, and where the GEMM is compute bound. This is the kernel; host/runs.cpp is the
+// loop.
 #pragma once
 #include "launch.cuh"
 #include "step.cuh"
@@ -44,10 +45,10 @@ class StepwiseScan {
   FASTRNN_DEVICE void advance(const A (&sums)[Step::kSums], A (&carry)[Step::kCarried],
                               A (&published)[Step::kIn]) {
     const int64_t steps = length(s_, b_);
-    const bool fall = falls(s_, d_, Step::kBackward);
-    const int64_t t = fall ? w_.steps - 1 - w_.step : w_.step;
-    const int64_t before = fall ? t - 1 : t + 1;  // in scan order, for a backward walk
-    if (t >= steps) return Step::idle(!fall && t == steps && t > 0, sums, carry, published);
+    const int64_t t = time_of(s_, d_, Step::kBackward, w_.step, w_.steps);
+    // in scan order, for a backward walk
+    const int64_t before = time_of(s_, d_, Step::kBackward, w_.step + 1, w_.steps);
+    if (t >= steps) return Step::idle(before > t && t == steps && t > 0, sums, carry, published);
     Place p{d_, b_, u_, row_offset(s_, t) + b_, -1, false};
     if (before >= 0 && before < steps) p.before = row_offset(s_, before) + b_;
     p.reset = s_.resets && s_.resets[p.n];
