@@ -7,9 +7,7 @@ results is NaN until they write it. What a GPU alone can show is in tests/gpu/.
 import pytest
 import torch
 from cuda_simulation import (
-    A100,
     ENGINES,
-    H100,
     KINDS,
     SMALL,
     assert_bits,
@@ -19,6 +17,7 @@ from cuda_simulation import (
     on_kernels,
     on_reference,
 )
+from devices import A100, H100
 from helpers import CELLS, each_cell, worst
 
 from fastrnn.gpu import host
