@@ -18,12 +18,12 @@ fuzz: build  ## random lives of layers beside torch.nn's, an hour or FASTRNN_FUZ
 lint:
 	ruff check .
 	ruff format --check .
-	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run -Werror
+	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run -Werror
 
 format:
 	ruff check --fix .
 	ruff format .
-	find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
+	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
 
 docs:  ## the public API as HTML, from its docstrings, in build/docs
 	$(PYTHON) docs/api/render.py

@@ -1,11 +1,11 @@
 """What the native library is made of: which source is compiled how often, and with which flags.
 
-csrc/*.cpp          once, with torch's stable ABI headers
-csrc/cpu/*.cpp      once, without torch
-csrc/cpu/isa/*.cpp  once for each instruction set of isas_of(), without torch; each object lives in
-                    its own namespace fastrnn::FASTRNN_ISA, and one of them is chosen at run time
-csrc/cuda/*.cu      by nvcc where CUDA kernels are built
-csrc/cuda/*.cpp     there too, with torch's headers
+csrc/op/*.cpp           once, with torch's stable ABI headers
+csrc/cpu/*.cpp          once, without torch
+csrc/cpu/isa/*.cpp      once for each instruction set of isas_of(), without torch; each object lives
+                        in its own namespace fastrnn::FASTRNN_ISA; one is chosen at run time
+csrc/cuda/kernel/*.cu   by nvcc where CUDA kernels are built
+csrc/cuda/host/*.cpp    there too, with torch's headers
 """
 
 import os
@@ -139,7 +139,7 @@ def compile_steps(
     base = [*compiler, *OPTIMISE, *user_flags, *FLAGS, "-Icsrc", *cells]
     have = [f"-DFASTRNN_HAVE_{name.upper()}" for name in isas() if name != "base"]
     stable = torch_flags(torch)
-    cuda_sources = sources(root, "csrc/cuda/*.cu") if cuda else []
+    cuda_sources = sources(root, "csrc/cuda/kernel/*.cu") if cuda else []
     if cuda_sources:
         stable += ["-DFASTRNN_CUDA", "-DUSE_CUDA", *(f"-isystem{d}" for d in cuda.include_dirs)]
         stable.append(f'-DFASTRNN_CUDA_ARCHS="{",".join(cuda.archs)}"')
@@ -150,9 +150,9 @@ def compile_steps(
         output = directory / source.with_name(f"{source.stem}{suffix}.o")
         steps.append(Compile(source, output, command))
 
-    for source in sources(root, "csrc/*.cpp"):
+    for source in sources(root, "csrc/op/*.cpp"):
         add(source, [*base, *have, *stable])
-    for source in sources(root, "csrc/cuda/*.cpp") if cuda_sources else []:
+    for source in sources(root, "csrc/cuda/host/*.cpp") if cuda_sources else []:
         add(source, [*base, *stable])
     for source in sources(root, "csrc/cpu/*.cpp"):
         add(source, [*base, *have])

@@ -1,8 +1,9 @@
 """Builds the CUDA kernels for a CPU: for the tests, on machines without a GPU; never installed.
 
-The very sources of `csrc/cuda/` are compiled as C++ with -DFASTRNN_SIM, which puts a simulator of
-blocks, barriers and shared memory in the place of the device (`csrc/cuda/device.cuh`). The library
-defines the ops `torch.ops.fastrnn_sim.*` for CPU tensors.
+The very sources of `csrc/cuda/` are compiled as C++ with -DFASTRNN_SIM, which puts the simulator of
+blocks, barriers and shared memory in `tests/cuda/sim/` in the place of the device
+(`csrc/cuda/kernel/device.cuh`). The library defines the ops `torch.ops.fastrnn_sim.*` for CPU
+tensors.
 
     python -m buildtools.simulator
 """
@@ -18,10 +19,12 @@ from buildtools.toolchain import TORCH_REQUIREMENT, BuildError, find_compiler, f
 
 LIBRARY = "libfastrnn_sim.so"
 
+DEVICE = "tests/cuda/sim"  # the simulator itself, which kernels include as sim/
+SIMULATED = ["-DFASTRNN_SIM", "-Icsrc", f"-I{Path(DEVICE).parent}"]
 # Kernels cast between types that share bytes, as CUDA allows.
 FLAGS = [
     *("-std=c++17", "-O1", "-g0", "-fPIC", "-fno-strict-aliasing", "-Wall", "-Wextra"),
-    *("-Wno-unknown-pragmas", "-DFASTRNN_SIM", "-Icsrc"),
+    *("-Wno-unknown-pragmas", *SIMULATED),
 ]
 
 
@@ -39,9 +42,9 @@ def build(root: Path, defines: tuple[str, ...] = ()) -> Path:
     base = [*compiler, *FLAGS, *user_flags, *native.extra_cells()]
     base += [f"-D{define}" for define in defines]
     steps = []
-    for source in native.sources(root, "csrc/cuda/*.cu"):
+    for source in native.sources(root, "csrc/cuda/kernel/*.cu"):
         steps.append(Compile(source, directory / f"{source}.o", [*base, "-x", "c++"]))
-    for source in native.sources(root, "csrc/cuda/*.cpp"):
+    for source in native.sources(root, "csrc/cuda/host/*.cpp"):
         command = [*base, *native.torch_flags(torch)]
         steps.append(Compile(source, directory / f"{source}.o", command))
     if not steps:

@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cells, flops, per_sample
+from . import cells, flops, per_sample, schemas
 
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
@@ -62,6 +62,8 @@ def check_counts(known: Mapping[str, list[int]]) -> None:
 
 
 check_counts(NATIVE_CELLS)
+if NATIVE_BUILT:
+    schemas.check_native()
 
 
 @functools.cache

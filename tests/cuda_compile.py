@@ -92,7 +92,7 @@ def cuobjdump() -> str | None:
 
 def policies() -> dict[str, str]:
     """Cell -> its C++ policy, from the cell list."""
-    text = (ROOT / "csrc/common/registry.h").read_text()
+    text = (ROOT / "csrc/cells/registry.h").read_text()
     return dict(re.findall(r"F\((\w+), ([\w<>]+)\)\s*\\", text))
 
 
@@ -103,10 +103,10 @@ def layers() -> list[str]:
 def source(layer: str) -> str:
     """The instance file of a kind and pass, for one cell."""
     cell, kind, pass_ = layer.split(":")
-    text = (ROOT / f"csrc/cuda/{kind}_{pass_}.cu").read_text()
+    text = (ROOT / f"csrc/cuda/kernel/{kind}_{pass_}.cu").read_text()
     one = rf"extern const PassKernels \1[] = {{FASTRNN_PASS({cell}, {policies()[cell]})}};"
     text, count = re.subn(r"^FASTRNN_PASSES\((\w+)\)$", one, text, flags=re.M)
-    assert count == 1, f"csrc/cuda/{kind}_{pass_}.cu has another form"
+    assert count == 1, f"csrc/cuda/kernel/{kind}_{pass_}.cu has another form"
     return text
 
 
@@ -115,7 +115,7 @@ def compile_layer(nvcc: str, layer: str, arch: int) -> list[Kernel]:
     with tempfile.TemporaryDirectory() as directory:
         file, cubin = Path(directory, "one.cu"), Path(directory, "one.cubin")
         file.write_text(source(layer))
-        include = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/cuda'}"]
+        include = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/cuda/kernel'}"]
         flags = ["-cubin", f"-arch=sm_{arch}", "-Xptxas=-v,-warn-spills", *include]
         command = [nvcc, *NVCC_FLAGS, *flags, str(file), "-o", str(cubin)]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from devices import H100
 from helpers import assert_as_exact, oracle, problem
 
 from fastrnn import ops
 from fastrnn.gpu import host
+from fastrnn.gpu.engines import Limits
 from fastrnn.gpu.scan import CudaScan
 
 ENGINES = ("stepwise", "block", "cluster", "grid")
@@ -25,9 +27,7 @@ KINDS = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-H100 = (132, 90, 232_448)  # multiprocessors, architecture, bytes of shared memory a block may have
-A100 = (108, 80, 166_912)
-SMALL = (6, 90, 232_448)  # so few that groups of batch rows must take turns
+SMALL = H100._replace(sms=6)  # so few that groups of batch rows must take turns
 
 
 class Simulator:
@@ -41,7 +41,7 @@ class Simulator:
         self._configure.restype = None
         self.configure()
 
-    def configure(self, seed: int = 0, limits: tuple[int, int, int] = SMALL) -> None:
+    def configure(self, seed: int = 0, limits: Limits = SMALL) -> None:
         """seed: of the order in which threads run; limits: what the device is said to have."""
         self._configure(seed, *limits)
 

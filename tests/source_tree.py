@@ -12,10 +12,10 @@ BESIDE = ("LICENSE", "constraints.txt")
 
 # one source of each kind; scale() exists once per instruction set
 SOURCES = {
-    "csrc/module.cpp": """
+    "csrc/op/module.cpp": """
         #include <Python.h>
         #include <torch/headeronly/core/ScalarType.h>
-        #include "common/scale.h"
+        #include "cells/scale.h"
         namespace fastrnn { float dispatch(float); }
         static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", 0, 0, 0, 0, 0, 0, 0};
         PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&module); }
@@ -43,10 +43,10 @@ SOURCES = {
         }
     """,
     "csrc/cpu/isa/scale.cpp": """
-        #include "common/scale.h"
+        #include "cells/scale.h"
         namespace fastrnn::FASTRNN_ISA { float scale(float x) { return FACTOR * x; } }
     """,
-    "csrc/common/scale.h": "#define FACTOR 2\n",
+    "csrc/cells/scale.h": "#define FACTOR 2\n",
 }
 
 

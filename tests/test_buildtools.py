@@ -140,7 +140,7 @@ def test_each_source_has_its_flags(tree):
     (file,) = (tree / "build").glob("*/build.ninja")
     step = r"^build \S*?/(csrc\S+): .*\n  tool = (.*)$"
     commands = dict(re.findall(step, file.read_text(), re.M))
-    assert "-DTORCH_TARGET_VERSION=0x020b" in commands["csrc/module.o"]
+    assert "-DTORCH_TARGET_VERSION=0x020b" in commands["csrc/op/module.o"]
     assert "torch" not in commands["csrc/cpu/dispatch.o"]
     for name, flags in native.isas_of(Path("scale.cpp")).items():
         command = commands[f"csrc/cpu/isa/scale.{name}.o"]
@@ -169,13 +169,13 @@ def test_compiles_only_what_has_changed(tree):
     first = objects(tree)
     assert native.build(tree) == library and objects(tree) == first
 
-    source_tree.write(tree / "csrc/common/scale.h", "#define FACTOR 5\n")
+    source_tree.write(tree / "csrc/cells/scale.h", "#define FACTOR 5\n")
     assert probe(native.build(tree), 3) == 15
     second = objects(tree)
     assert second["csrc/cpu/dispatch.o"] == first["csrc/cpu/dispatch.o"]
     again = {name for name in first if second[name] != first[name]}
     isas = native.isas_of(Path("scale.cpp"))
-    assert again == {"csrc/module.o", *(f"csrc/cpu/isa/scale.{isa}.o" for isa in isas)}
+    assert again == {"csrc/op/module.o", *(f"csrc/cpu/isa/scale.{isa}.o" for isa in isas)}
 
     source_tree.write(tree / "csrc/cpu/more.cpp", "int more;\n")
     native.build(tree)
@@ -186,7 +186,7 @@ def test_compiles_only_what_has_changed(tree):
 def test_without_ninja_the_library_is_the_same(tree, monkeypatch):
     monkeypatch.setattr(native, "find_ninja", lambda: None)
     assert probe(native.build(tree), 3) == 6
-    source_tree.write(tree / "csrc/common/scale.h", "#define FACTOR nonsense\n")
+    source_tree.write(tree / "csrc/cells/scale.h", "#define FACTOR nonsense\n")
     with pytest.raises(BuildError, match="compiling the native library failed"):
         native.build(tree)
 
@@ -212,8 +212,8 @@ def test_compiler_without_an_instruction_set(tree, monkeypatch):
 @pytest.mark.skipif(cuda.find_nvcc(None) is None, reason="no nvcc here")
 def test_cuda_sources(tree, monkeypatch):
     kernel = '__global__ void k(float* x) { *x = 1; }\nextern "C" void run(float* x) {'
-    source_tree.write(tree / "csrc/cuda/k.cu", kernel + "k<<<1, 1>>>(x); }\n")
-    source_tree.write(tree / "csrc/cuda/ops.cpp", "#include <torch/csrc/stable/tensor.h>\n")
+    source_tree.write(tree / "csrc/cuda/kernel/k.cu", kernel + "k<<<1, 1>>>(x); }\n")
+    source_tree.write(tree / "csrc/cuda/host/ops.cpp", "#include <torch/csrc/stable/tensor.h>\n")
     monkeypatch.setenv("FASTRNN_CUDA", "1")
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
     library = native.build(tree)
@@ -223,12 +223,12 @@ def test_cuda_sources(tree, monkeypatch):
     )
     assert source_tree.python("-c", code, cwd=tree).stdout.strip() == "80,90,90+PTX"
     assert not any("cudart" in line for line in needed(library))
-    assert len(list((tree / "build").glob("*-cuda/csrc/cuda/*.o"))) == 2
+    assert len(list((tree / "build").glob("*-cuda/csrc/cuda/*/*.o"))) == 2
 
 
 def test_cuda_sources_are_nothing_to_a_build_without_cuda(tree):
-    source_tree.write(tree / "csrc/cuda/ops.cpp", "#error for CUDA only\n")
-    source_tree.write(tree / "csrc/cuda/k.cu", "#error for CUDA only\n")
+    source_tree.write(tree / "csrc/cuda/host/ops.cpp", "#error for CUDA only\n")
+    source_tree.write(tree / "csrc/cuda/kernel/k.cu", "#error for CUDA only\n")
     assert native.build(tree).exists()
 
 
@@ -237,11 +237,13 @@ def test_simulator(tree):
     probe_source = 'extern "C" float probe(float x) { return FASTRNN_BUG * x; }\n'
     default = "#ifndef FASTRNN_BUG\n#define FASTRNN_BUG 1\n#endif\n"
     check = "#ifndef FASTRNN_SIM\n#error not simulated\n#endif\n"
-    source_tree.write(tree / "csrc/cuda/k.cu", check + default + probe_source)
-    source_tree.write(tree / "csrc/cuda/ops.cpp", check + "#include <torch/csrc/stable/tensor.h>\n")
+    source_tree.write(tree / "csrc/cuda/kernel/k.cu", check + default + probe_source)
+    source_tree.write(
+        tree / "csrc/cuda/host/ops.cpp", check + "#include <torch/csrc/stable/tensor.h>\n"
+    )
     right, wrong = simulator.build(tree), simulator.build(tree, ("FASTRNN_BUG=3",))
     assert probe(right, 2) == 2 and probe(wrong, 2) == 6
-    source_tree.write(tree / "csrc/cuda/k.cu", "#include <torch/csrc/stable/tensor.h>\n")
+    source_tree.write(tree / "csrc/cuda/kernel/k.cu", "#include <torch/csrc/stable/tensor.h>\n")
     with pytest.raises(BuildError, match="compiling the native library failed"):
         simulator.build(tree)
 

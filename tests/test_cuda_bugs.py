@@ -21,115 +21,115 @@ pytestmark = pytest.mark.slow  # half a minute of compiling a bug
 # name -> (file below csrc/cuda, what stands there, what stands there instead, engine that shows it)
 BUGS = {
     "no_barrier_after_the_product": (
-        "resident.cuh",
+        "kernel/resident.cuh",
         "partial_ + share_);\n    }\n    __syncthreads();",
         "partial_ + share_);\n    }",
         "block",
     ),
     "no_barrier_after_publishing": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "void wait(uint32_t, int) { __syncthreads(); }",
         "void wait(uint32_t, int) {}",
         "block",
     ),
     "one_operand_slot": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "return slots + (tick & 1) * operand_bytes(plan);",
         "return slots + (tick & 0) * operand_bytes(plan);",
         "cluster",
     ),
     "a_byte_count_too_small": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "expect_bytes(counter, rows * row_bytes)",
         "expect_bytes(counter, (rows - 1) * row_bytes)",
         "cluster",
     ),
     "a_phase_of_the_other_parity": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "wait_bytes(counter, tick >> 1 & 1)",
         "wait_bytes(counter, tick & 1)",
         "cluster",
     ),
     "cluster_starts_without_meeting": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "    cluster_arrive();\n    cluster_wait();\n",
         "",
         "cluster",
     ),
     "ticks_not_compared": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "while (uint32_t(found[i].a >> 32) != tag || uint32_t(found[i].b >> 32) != tag)",
         "while (uint32_t(found[i].a >> 32) == 0 || uint32_t(found[i].b >> 32) == 0)",
         "grid",
     ),
     "one_slot_of_words": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "words + (int64_t(tick & 1) * Block::plan.rows + row) * row_words",
         "words + (int64_t(tick & 0) * Block::plan.rows + row) * row_words",
         "grid",
     ),
     "a_part_of_a_row_not_copied": (
-        "exchange.cuh",
+        "kernel/exchange.cuh",
         "thread & (threads - 1)",
         "thread & 31",
         "grid",
     ),
     "operand_not_cleared": (
-        "resident.cuh",
+        "kernel/resident.cuh",
         "i < count; i += int(blockDim.x)) zeros[i] = 0;",
         "i < 0; i += int(blockDim.x)) zeros[i] = 0;",
         "grid",
     ),
     "halves_of_a_fragment_swapped": (
-        "product.cuh",
+        "kernel/product.cuh",
         "at = (2 * t + r / 2) * kRun / 4;",
         "at = (2 * t + 1 - r / 2) * kRun / 4;",
         "block",
     ),
     "quarters_of_a_run_swapped": (
-        "product.cuh",
+        "kernel/product.cuh",
         "{{{a.x, b.x, a.y, b.y}, {a.z, b.z, a.w, b.w}}}",
         "{{{a.x, b.x, a.z, b.z}, {a.y, b.y, a.w, b.w}}}",
         "block",
     ),
     "gates_not_transposed": (
-        "runs.cpp",
+        "host/runs.cpp",
         "{H * H, 1, H}",
         "{H * H, H, 1}",
         "block",
     ),
     "sums_of_another_batch_row": (
-        "product.cuh",
+        "kernel/product.cuh",
         "out[i % 2 * p.sums_row + m * 16 + i / 2 * 8] = sum;",
         "out[i / 2 * p.sums_row + m * 16 + i % 2 * 8] = sum;",
         "block",
     ),
     "no_last_product_in_backward": (
-        "resident.cuh",
+        "kernel/resident.cuh",
         "const int64_t products = count + (Step::kBackward && count > 0);",
         "const int64_t products = count;",
         "block",
     ),
     "state_of_the_wrong_step": (
-        "resident.cuh",
+        "kernel/resident.cuh",
         "at.second + row",
         "at.offset + row",
         "block",
     ),
     "stores_of_the_first_unit_twice": (
-        "resident.cuh",
+        "kernel/resident.cuh",
         "if (a.active && owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[h]);",
         "if (a.active && owned(e, h)) Step::store(s_, place(a, e, b, at, h), stored[0]);",
         "block",
     ),
     "gradient_crosses_a_reset": (
-        "step.cuh",
+        "kernel/step.cuh",
         "published[g] = p.reset ? A(0) : r;",
         "published[g] = r;",
         "stepwise",
     ),
     "sums_of_a_leaving_row_lost": (
-        "step.cuh",
+        "kernel/step.cuh",
         "if (left) carry[0] = carry[0] + sums[0];",
         "",
         "stepwise",
@@ -139,7 +139,7 @@ USUAL = ("one_operand_slot", "ticks_not_compared", "no_barrier_after_the_product
 ALL = os.environ.get("FASTRNN_TEST_ALL_KERNELS") == "1"
 
 
-NO_TABLE = """#include "kernels.h"
+NO_TABLE = """#include "cuda/kernels.h"
 namespace fastrnn::cuda {{
 extern const PassKernels {}[] = {{{{}}}};
 }}
@@ -150,13 +150,14 @@ extern const PassKernels {}[] = {{{{}}}};
 def tree(tmp_path_factory) -> Path:
     """The sources and their build, for the lstm in bfloat16 and exact float32."""
     tree = tmp_path_factory.mktemp("right")
-    shutil.copytree(ROOT / "csrc", tree / "csrc")
-    registry = tree / "csrc/common/registry.h"
+    for part in ("csrc", simulator.DEVICE):
+        shutil.copytree(ROOT / part, tree / part)
+    registry = tree / "csrc/cells/registry.h"
     lines = registry.read_text().splitlines(keepends=True)
     others = ("  F(rnn_tanh", "  F(rnn_relu", "  F(rnn_identity", "  F(gru")
     registry.write_text("".join(line for line in lines if not line.startswith(others)))
     for kind in ("tf32", "float16", "float64"):
-        for source in tree.glob(f"csrc/cuda/{kind}_*.cu"):
+        for source in tree.glob(f"csrc/cuda/kernel/{kind}_*.cu"):
             source.write_text(NO_TABLE.format(source.stem))
     simulator.build(tree)
     return tree

@@ -1,4 +1,4 @@
-"""The CUDA kernels, run on a CPU by the simulator of csrc/cuda/sim: a check of logic and of races.
+"""The CUDA kernels, run on a CPU by the simulator of tests/cuda/sim: a check of logic and of races.
 
 Everything but the device's instructions is the code that a GPU runs. Memory that kernels get for
 results is NaN until they write it. What a GPU alone can show is in tests/gpu/.
@@ -7,9 +7,7 @@ results is NaN until they write it. What a GPU alone can show is in tests/gpu/.
 import pytest
 import torch
 from cuda_simulation import (
-    A100,
     ENGINES,
-    H100,
     KINDS,
     SMALL,
     assert_bits,
@@ -19,6 +17,7 @@ from cuda_simulation import (
     on_kernels,
     on_reference,
 )
+from devices import A100, H100
 from helpers import CELLS, each_cell, worst
 
 from fastrnn.gpu import host

@@ -4,7 +4,8 @@ import itertools
 import json
 
 import pytest
-from cuda_simulation import A100, ENGINES, H100, KINDS
+from cuda_simulation import ENGINES, KINDS
+from devices import A100, H100
 from helpers import each_cell
 
 

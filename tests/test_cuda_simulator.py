@@ -1,4 +1,4 @@
-"""The simulator of csrc/cuda/sim: its primitives are the GPU's, and it catches what it is for.
+"""The simulator of tests/cuda/sim: its primitives are the GPU's, and it catches what it is for.
 
 The C++ program in tests/cuda/ has checks of the primitives, and kernels that exchange values
 between threads, blocks and clusters, each correct or with a bug of one's choice.
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import slow_but
 
+from buildtools import simulator
 from buildtools.toolchain import BuildError, find_compiler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +73,7 @@ def compile_program(directory: Path, *flags: str) -> Path:
         pytest.skip(str(error))
     program = directory / "simulator_cases"
     source = ROOT / "tests/cuda/simulator_cases.cpp"
-    options = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-DFASTRNN_SIM", "-Icsrc"]
+    options = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", *simulator.SIMULATED]
     command = [*compiler, *options, *flags, str(source), "-o", str(program)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     return program

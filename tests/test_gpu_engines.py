@@ -4,13 +4,14 @@ import json
 
 import pytest
 import torch
+from devices import A100, H100
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fastrnn
 from fastrnn import backends
 from fastrnn.backends.native import Cuda
 from fastrnn.gpu import engines, scan
-from fastrnn.gpu.engines import Limits, Need
+from fastrnn.gpu.engines import Need
 
 
 class Library:
@@ -28,7 +29,6 @@ class Library:
         return json.dumps(plan | dict(units=64, rows=8, shared=1000))
 
 
-H100 = Limits(132, 90, 232_448)
 LSTM = Need("lstm", False, 8, 256, 1, "bfloat16")
 TABLE = {
     H100.device_class: {
@@ -77,7 +77,7 @@ def test_activations_share_their_measurements(table):
 
 
 def test_no_table_for_a_device(table):
-    choice = engines.choose(Library(), LSTM, Limits(108, 80, 166_912), "auto")
+    choice = engines.choose(Library(), LSTM, A100, "auto")
     assert choice.engine == "stepwise" and "not measured" in choice.source
     assert "not measured" in engines.describe(choice, LSTM)
 

@@ -210,7 +210,8 @@ def test_the_cell_list_is_the_libraries():
 
 ADDRESSES = """
 #include <cassert>
-#include "cpu/rows.h"
+#include "cpu/engine/rows.h"
+#include "cpu/engine/shares.h"
 using namespace fastrnn;
 using namespace fastrnn::base;
 
@@ -245,7 +246,7 @@ def test_indices_are_64_bits_wide(tmp_path):
     source = tmp_path / "addresses.cpp"
     source.write_text(ADDRESSES)
     flags = [*native.FLAGS, "-O1", "-fno-delete-null-pointer-checks", "-DFASTRNN_ISA=base"]
-    flags += [f"-I{ROOT / 'csrc'}", "-include", "cpu/pack.h"]
+    flags += [f"-I{ROOT / 'csrc'}", "-include", "cpu/gemm/pack.h"]
     subprocess.run([*compiler, *flags, source, "-o", tmp_path / "addresses"], check=True)
     run = subprocess.run([tmp_path / "addresses"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

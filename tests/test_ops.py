@@ -16,7 +16,7 @@ from helpers import (
     randn,
 )
 
-from fastrnn import cells, ops
+from fastrnn import cells, graph, ops, schemas
 
 KINDS = {
     "dense": {},
@@ -40,6 +40,17 @@ def arguments(
         input = input.flatten(0, 1)[: int(batch_sizes.sum())].clone()
     mask = (torch.rand(input.shape[:-1]) < 0.4).to(DEVICE) if resets else None
     return cell, input, weights, state, batch_sizes, mask, directions, project
+
+
+@pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
+def test_native_schemas_are_those_of_python(monkeypatch):
+    schemas.check_native()
+    flat = torch.ops.fastrnn.forward_flat, torch.ops.fastrnn.backward_flat
+    for op, schema in zip(flat, (graph.FORWARD_SCHEMA, graph.BACKWARD_SCHEMA)):
+        assert str(op.default._schema) == op.default.name() + schema
+    monkeypatch.setattr(schemas, "FORWARD", schemas.FORWARD.replace("int save", "bool save"))
+    with pytest.raises(ImportError, match="fastrnn::forward must be .*bool save.* got .*int save"):
+        schemas.check_native()
 
 
 @backends(kernels=True)

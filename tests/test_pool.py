@@ -1,4 +1,4 @@
-"""The memory that large calls on the CPU leave to the next ones (csrc/pool.h)."""
+"""The memory that large calls on the CPU leave to the next ones (csrc/op/pool.h)."""
 
 import copy
 import threading

@@ -1,4 +1,4 @@
-"""The CPU engine's threads on pools that do not run all parts at once (csrc/cpu/team.h)."""
+"""The CPU engine's threads on pools that do not run all parts at once (csrc/cpu/threads/team.h)."""
 
 import subprocess
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from buildtools import toolchain
 
 SOURCE = Path(__file__).parent / "cpu" / "team.cpp"
+CSRC = Path(__file__).parents[1] / "csrc"
 
 
 @pytest.mark.parametrize("sanitizer", [None, "thread"])
@@ -20,7 +21,9 @@ def test_teams_neither_wait_forever_nor_differ(tmp_path, sanitizer):
     if not toolchain.compiler_accepts(compiler, flags):
         pytest.skip(f"the compiler has no {sanitizer} sanitizer")
     program = tmp_path / "team"
-    subprocess.run([*compiler, *flags, str(SOURCE), "-o", str(program)], check=True, timeout=120)
+    subprocess.run(
+        [*compiler, *flags, f"-I{CSRC}", str(SOURCE), "-o", str(program)], check=True, timeout=120
+    )
     run = subprocess.run([program], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.count("same") == 8

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from devices import BY_ARCH
 from helpers import CELLS, slow_but
 
 pytest.importorskip("triton")
 
-SHARED = {80: 166_912, 90: 232_448}  # bytes of shared memory a program may have
 DOTS = {"bfloat16": ["bf16"], "float16": ["f16"], "tf32": ["tf32"], "ieee": []}
 SIZES = ((32, 16), (64, 16), (128, 16), (256, 16), (512, 16), (512, 2), (1024, 4), (64, 4000),
          (128, 300), (200, 64), (256, 100))  # fmt: skip
@@ -48,7 +48,7 @@ def compiled(tmp_path_factory, request):
 
     records = defaultdict(list)
     with ThreadPoolExecutor() as processes:
-        for line in "".join(processes.map(run, SHARED)).splitlines():
+        for line in "".join(processes.map(run, BY_ARCH)).splitlines():
             record = json.loads(line)
             records[record["arch"], record["layer"]].append(record)
     return records
@@ -66,7 +66,7 @@ def told(record: dict) -> str:
 
 
 @pytest.mark.parametrize("layer", slow_but(QUICK, LAYERS))
-@pytest.mark.parametrize("arch", SHARED)
+@pytest.mark.parametrize("arch", BY_ARCH)
 def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
     records = compiled[arch, layer]
     with capsys.disabled():
@@ -74,7 +74,7 @@ def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
     assert {record["kernel"] for record in records} == {"forward", "backward"}
     for record in records:
         assert record["spills"] == 0, told(record)
-        assert record["shared"] <= SHARED[arch], told(record)
+        assert record["shared"] <= BY_ARCH[arch].shared, told(record)
         reads, writes = record["words"]
         assert bool(reads) == bool(writes) == (record["config"]["shares"] > 1), told(record)
         # tf32 where ieee was asked for would pass every test in the interpreter.
@@ -82,7 +82,7 @@ def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", SHARED)
+@pytest.mark.parametrize("arch", BY_ARCH)
 def test_sums_are_moved_once(arch, compiled):
     """Else each tile that is loaded or stored passes shared memory, with two barriers."""
     for (a, _), records in compiled.items():
@@ -98,7 +98,7 @@ def test_sums_are_moved_once(arch, compiled):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", SHARED)
+@pytest.mark.parametrize("arch", BY_ARCH)
 def test_streamed_kernels_have_their_barriers(arch, compiled):
     """The interpreter runs a program's threads as one, so no other test misses a barrier."""
     least = {"forward": 1, "backward": 3}

@@ -5,13 +5,14 @@ import re
 
 import pytest
 import torch
+from devices import H100
 from test_gpu_host import PlainScan
 
 from benchmarks import __main__ as command
 from benchmarks.commands import tune
 from benchmarks.commands.tune import Point
 from fastrnn.gpu import engines
-from fastrnn.gpu.engines import Limits, Need
+from fastrnn.gpu.engines import Need
 
 POINT = Point("gru", "float32", 5, 2)
 
@@ -86,7 +87,7 @@ def test_rows_name_the_fastest_native_engine():
 
 
 def test_the_table_is_what_the_engines_read(tmp_path):
-    path, limits = tmp_path / "table.json", Limits(132, 90, 232_448)
+    path, limits = tmp_path / "table.json", H100
     row = ["gru", "ieee", "forward", 64, 8, "cluster", {"cluster": 0.5}]
     tune.write(path, "sm_80, 108 multiprocessors", "an A100", [row])
     tune.write(path, limits.device_class, "an H100", [row, row])

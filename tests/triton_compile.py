@@ -25,15 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import triton
+from devices import BY_ARCH
 from sass import spills_in_loops
 from step_cycles import cycles
 from triton.backends.compiler import GPUTarget
 
 from fastrnn import cells, ops
 from fastrnn.triton import config, engine
-
-SHARED = {80: 166_912, 90: 232_448}  # bytes a program may have
-PROGRAMS = {80: 108, 90: 132}  # multiprocessors of an A100, an H100
 
 
 class Driver:
@@ -98,7 +96,8 @@ def compile_layer(
         report(direction, option, resources(compiled))
 
     def choose(direction, layer, run):
-        sizes = B, directions, PROGRAMS[arch], SHARED[arch]
+        device = BY_ARCH[arch]
+        sizes = B, directions, device.sms, device.shared
         need = config.Need(direction, spec.gates, H, layer.multiply)
         options = config.candidates(need, *sizes)
         return [run(option)[0] for option in options[:only]][0]
@@ -119,7 +118,7 @@ def compile_layer(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arch", type=int, choices=SHARED, required=True)
+    parser.add_argument("--arch", type=int, choices=BY_ARCH, required=True)
     parser.add_argument("--only", type=int, default=99, help="configurations of each layer")
     parser.add_argument("--dense", action="store_true", help="neither ragged rows nor resets")
     parser.add_argument("layers", nargs="+", help="cell:multiply:H[:B]")

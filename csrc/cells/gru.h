@@ -1,5 +1,5 @@
 #pragma once
-#include "../common/math.h"
+#include "math.h"
 
 namespace fastrnn {
 

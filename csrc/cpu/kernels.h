@@ -1,7 +1,7 @@
 // The CPU engine as the op sees it: a table of functions for each cell and dtype, in the widest
 // instruction set that was built and runs here (or in the one that FASTRNN_ISA names).
 #pragma once
-#include "../common/params.h"
+#include "params.h"
 
 namespace fastrnn {
 

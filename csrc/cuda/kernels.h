@@ -1,11 +1,21 @@
 // The CUDA engines as the op sees them: for each cell, pass and kind of numbers, what the planner
 // has to know and functions that launch.
 #pragma once
-#include "planner.h"
+#include "device_limits.h"
+#include "plan.h"
 #include "scan.h"
 
 namespace fastrnn {
 namespace cuda {
+
+// What the planner has to know of a step and its products.
+struct StepShape {
+  int sums, parts;       // kSums, kIn
+  int pairs_per_thread;  // units a thread can own, in twos
+  bool exact;            // FMAs and accurate exp, no tensor cores
+  TileShape near, far;   // of a warp in one block or cluster, on the grid
+  bool resident;         // false: there is only the stepwise engine (float64)
+};
 
 struct PassKernels {
   StepShape shape;

@@ -1,8 +1,8 @@
 // How a resident scan is laid out on a device: which blocks own which units and batch rows, what a
-// warp multiplies, and what lies where in shared memory. Plain numbers, made on the host by
-// planner.cpp and read by the kernel.
+// warp multiplies, and what lies where in shared memory. Plain numbers, made by
+// host/planner.cpp and read by the kernel.
 #pragma once
-#include "../common/math.h"
+#include "cells/math.h"
 #include "scan.h"
 
 namespace fastrnn {
@@ -10,8 +10,8 @@ namespace cuda {
 
 enum class Exchange { kStepwise, kBlock, kCluster, kGrid };
 
-// What one warp holds of the weights in registers: a tile of rows (sums) x columns (operand). Equal
-// bytes for all: 128 registers a thread.
+// What one warp holds of the weights in registers: a tile of rows (sums) x columns (operand). 128
+// registers a thread at most, fewer where the exchange needs some too.
 struct TileShape {
   int rows, columns;
   int column_block;  // columns come in multiples of this: 64 bytes for mma, 16 for FMAs

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "../common/params.h"
+#include "cells/counts.h"
 
 namespace fastrnn {
 namespace cuda {

@@ -1,7 +1,7 @@
 // The light GRU for the native engines. Build with this header to have it:
 //   FASTRNN_EXTRA_CELLS=examples/light_gru/light_gru.h pip install .
 #pragma once
-#include "common/math.h"
+#include "cells/math.h"
 
 namespace fastrnn {
 

@@ -9,7 +9,8 @@
 #include <vector>
 
 #define FASTRNN_ISA test
-#include "../../csrc/cpu/team.h"
+#include "cpu/threads/range.h"
+#include "cpu/threads/team.h"
 
 using Parts = void (*)(int64_t begin, int64_t end, void* ctx);
 

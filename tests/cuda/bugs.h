@@ -3,8 +3,8 @@
 #include <map>
 #include <string>
 
-#include "cuda/device.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/kernel/device.cuh"
+#include "cuda/kernel/launch.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cuda/device.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/kernel/device.cuh"
+#include "cuda/kernel/launch.cuh"
 
 namespace fastrnn {
 namespace cuda {

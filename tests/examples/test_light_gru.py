@@ -15,7 +15,7 @@ from fastrnn import backends, cells, functional
 
 ROOT = PROGRAMS.parent
 HARNESS = """
-#include "common/registry.h"
+#include "cells/registry.h"
 extern "C" void forward(const double* x, const double* r, const double* h, double* next,
                         double* k) {
   fastrnn::LightGru::forward(x, r, h, next, k);
@@ -69,7 +69,7 @@ def built_with_it(tmp_path_factory):
         shutil.copytree(ROOT / part, tree / part, ignore=unwanted)
     for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, tree)
-    registry = tree / "csrc/common/registry.h"
+    registry = tree / "csrc/cells/registry.h"
     lines = [line for line in registry.read_text().splitlines(True) if not line.startswith("  F(")]
     registry.write_text("".join(lines))
     environment = os.environ | {

@@ -1,5 +1,5 @@
 #define FASTRNN_DTYPE Bf16
-#include "../instances.h"
+#include "cpu/engine/instances.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {

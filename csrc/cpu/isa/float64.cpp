@@ -1,5 +1,5 @@
 #define FASTRNN_DTYPE double
-#include "../instances.h"
+#include "cpu/engine/instances.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {

@@ -1,0 +1,53 @@
+// The cell list: the one place that names every cell. F(name, policy).
+#pragma once
+#include <type_traits>
+
+#include "counts.h"
+#include "elman.h"
+#include "gru.h"
+#include "lstm.h"
+
+// A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
+// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md.
+#ifdef FASTRNN_EXTRA_CELLS
+#include FASTRNN_EXTRA_CELLS
+#else
+#define FASTRNN_EXTRA_CELL_LIST(F)
+#endif
+
+#define FASTRNN_CELLS(F)           \
+  F(rnn_tanh, Elman<Tanh>)         \
+  F(rnn_relu, Elman<Relu>)         \
+  F(rnn_identity, Elman<Identity>) \
+  F(lstm, Lstm)                    \
+  F(gru, Gru)                      \
+  FASTRNN_EXTRA_CELL_LIST(F)
+
+namespace fastrnn {
+
+// kKeptGate of a cell that has one, else -1: where gates are recomputed for backward, this gate's
+// value, saved[kKeptGate], is kept all the same, which saves its share of the products. No other
+// saved value may depend on the gate.
+template <class Cell, class = void>
+constexpr int kept_gate = -1;
+template <class Cell>
+constexpr int kept_gate<Cell, std::void_t<decltype(Cell::kKeptGate)>> = Cell::kKeptGate;
+
+struct CellInfo {
+  const char* name;
+  int gates, states, saved, kept;
+};
+
+#define FASTRNN_CELL_INFO(name, ...)                                      \
+  {#name, __VA_ARGS__::kGates, __VA_ARGS__::kStates, __VA_ARGS__::kSaved, \
+   kept_gate<__VA_ARGS__> >= 0},
+constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
+#undef FASTRNN_CELL_INFO
+constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);
+
+#define FASTRNN_CELL_FITS(name, ...) \
+  static_assert(__VA_ARGS__::kStates <= kMaxStates, #name " has more states than kMaxStates");
+FASTRNN_CELLS(FASTRNN_CELL_FITS)
+#undef FASTRNN_CELL_FITS
+
+}  // namespace fastrnn

@@ -1,0 +1,298 @@
+// The backward engine: the steps of the forward engine in opposite order. Each step first gathers
+// dL/dh from the output, from the step after it (its gate gradients times W_hh, fused into the same
+// tile loop) and from what the cell passes on directly; then runs the cell's backward. Before a
+// block of steps comes the recomputing of what forward did not save; after it, while its gate
+// gradients are in cache, the input and the weight gradients.
+#pragma once
+#include "block_grad.h"
+#include "cpu/threads/interruption.h"
+#include "cpu/threads/team.h"
+#include "recompute.h"
+#include "shares.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class Cell, class T>
+class Backward {
+ public:
+  static int64_t workspace(const ScanParams& s) { return Backward(s, nullptr).arena_.used(); }
+
+  static bool run(const ScanParams& s) {
+    Backward self(s, s.workspace);
+    Team<Backward>::run(s.parallel, s.threads, self);
+    return !self.interruption_.stopped();
+  }
+
+  void operator()(int rank, int size, Barrier& barrier) {
+    const int64_t chunks = (s_.B + block_rows_ - 1) / block_rows_;
+    for (int d = 0; d < s_.directions; ++d) {
+      w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size,
+                lent_ ? s_.dir[d].d_w_hh : nullptr);
+      block_grad_.set(d, rank, size);
+      recompute_.set(d, rank, size);
+      barrier.wait(size);
+      for (int64_t i = 0; i < chunks; ++i) {
+        const Range rows = part(s_.B, i, chunks);
+        const bool units =
+            share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size);
+        const Range mine = units ? rows : share(rows, rank, size);
+        const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
+        Worker w{s_.dir[d], d, rank, size, barrier, rows, mine, panels, scratch_[rank], units};
+        if (!walk(w)) return;
+      }
+    }
+  }
+
+ private:
+  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  using A = Sum<T>;
+  static constexpr int W = Vec<A>::W;
+  static constexpr int64_t kDirectSteps = 2;  // up to here packing weights does not pay
+
+  struct Scratch {   // one thread's
+    A* tile;         // dL/dh of one group of rows and one panel
+    const T** next;  // gate gradients of the step after, of each batch row
+  };
+  struct Worker {  // one thread's share of one direction of a chunk of batch rows: the most that a
+                   // step of a block has
+    const Direction& dir;
+    int d, rank, size;
+    Barrier& barrier;
+    Range rows, mine;  // the chunk's batch rows; this thread's
+    Range units;       // this thread's panels
+    Scratch& scratch;
+    bool by_units;
+  };
+
+  Backward(const ScanParams& s, void* memory)
+      : s_(s),
+        rows_{s},
+        saved_{s},
+        arena_(memory),
+        block_rows_(block_rows<T>(s, G)),
+        ld_(WeightGrad<T>::row_length(G * s.H)),
+        several_(s.T * s.B > block_rows_),
+        lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
+        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace,
+              s.threads, lent_),
+        panels_(w_hh_.panels),
+        block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
+        recompute_(arena_, s, block_rows_),
+        interruption_(s.interrupted) {
+    const int64_t gates = G * s.H;
+    const int64_t chunk = s.B < block_rows_ ? s.B : block_rows_;
+    zeros_ = arena_.take<T>(gates);
+    if (memory) memset(zeros_, 0, gates * sizeof(T));
+    for (int k = 0; k < S; ++k) carry_[k] = arena_.take<A>(chunk * s.H);
+    last_ = arena_.take<T>(chunk * gates);
+    d_x_ = arena_.take<T>(block_rows_ * ld_);
+    d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
+    values_ = {d_x_, d_r_, nullptr, ld_, s.H};
+    if (recompute_.wanted()) values_.more = arena_.take<T>(block_rows_ * values_.kMore * s.H);
+    scratch_ = arena_.take<Scratch>(s.threads);
+    for (int i = 0; i < s.threads; ++i) {
+      Scratch w{arena_.take<A>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
+      if (memory) scratch_[i] = w;
+    }
+  }
+
+  Range share(Range rows, int rank, int size) const {
+    if (rows.begin == 0 && rows.end == s_.B) return row_part(s_, rank, size);
+    const Range mine = part(rows.end - rows.begin, rank, size);
+    return {rows.begin + mine.begin, rows.begin + mine.end};
+  }
+
+  // False where the call ends early.
+  bool walk(Worker& w) {
+    begin(w);
+    int64_t step = 0;
+    do {
+      const int64_t first = step;
+      int64_t count = 0;
+      for (; step < s_.T; ++step) {
+        const int64_t active = rows_.active(rows_.time_backward(w.d, step), w.rows);
+        if (count > 0 && count + active > block_rows_) break;
+        count += active;
+      }
+      const BlockRows block{w.d, first, step, count, w.rows};
+      if (recompute_.wanted()) {
+        recompute_.run(block, values_, zeros_, w.rank, w.size);
+        w.barrier.wait(w.size);
+      }
+      int64_t at = 0;  // block row of the step's first batch row
+      for (int64_t i = first; i < step; ++i) {
+        time_step(w, rows_.time_backward(w.d, i), at, {w.units, i});
+        at += rows_.active(rows_.time_backward(w.d, i), w.rows);
+        if (w.by_units) w.barrier.wait(w.size);
+      }
+      if (step == s_.T) finish(w);
+      w.barrier.wait(w.size);
+      const bool start = first == 0 && w.rows.begin == 0;
+      const bool end = step == s_.T && w.rows.end == s_.B;
+      block_grad_.run({block, d_x_, d_r_, start, end}, zeros_, w.scratch.tile, w.rank, w.size,
+                      w.barrier);
+      keep_last(w);
+      if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
+    } while (step < s_.T);
+    return true;
+  }
+
+  A* carry(const Worker& w, int k, int64_t b) const {
+    return carry_[k] + (b - w.rows.begin) * s_.H;
+  }
+
+  // The units of this thread as numbers, and a copy of them.
+  Range columns(const Worker& w) const {
+    const int64_t begin = panels_.unit(w.units.begin), end = panels_.unit(w.units.end);
+    return {begin < s_.H ? begin : s_.H, end < s_.H ? end : s_.H};
+  }
+  void begin(Worker& w) {
+    const Range u = columns(w);
+    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
+      w.scratch.next[b - w.rows.begin] = zeros_;
+      for (int k = 0; k < S; ++k) {
+        const void* given = w.dir.d_state_n[k];
+        copy(given ? rows_.state(given, b) : zeros_, carry(w, k, b), u);
+      }
+    }
+  }
+
+  void time_step(Worker& w, int64_t t, int64_t at, Sweep sweep) {
+    const int64_t active = rows_.active(t, w.mine), n = s_.row(t) + w.mine.begin;
+    const int64_t local = w.mine.begin - w.rows.begin;
+    const T** next = w.scratch.next + local;
+    const T* d_out = rows_.d_output(w.d, t, w.mine.begin, zeros_);
+    const int64_t d_out_ld = s_.d_output ? s_.d_output_b : 0;
+    bool any = false;
+    for (int64_t b = 0; b < active; ++b) any |= next[b] != zeros_;
+    for (int64_t u = 0; u < sweep.count(); ++u) {
+      const int64_t p = sweep.at(u);
+      const Lane<T>* panel = any ? w_hh_.panel(p, w.rank) : nullptr;
+      for (int64_t r = 0; r < active; r += kGroupRows) {
+        const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
+        if (any) {
+          w_hh_.multiply(p, panel, next + r, count, w.scratch.tile);
+        } else {
+          memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
+        }
+        for (int64_t i = r; i < r + count; ++i) {
+          cell(w, t, w.mine.begin + i, n + i, at + local + i, p, d_out + i * d_out_ld,
+               w.scratch.tile + (i - r) * panels_.vectors(p) * W);
+        }
+      }
+    }
+    for (int64_t b = 0; b < active; ++b) {
+      next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * ld_;
+    }
+  }
+
+  // The cell's backward at (t, b) on the units of panel p. n: its row; at: its row of the block.
+  FASTRNN_INLINE void cell(Worker& w, int64_t t, int64_t b, int64_t n, int64_t at, int64_t p,
+                           const T* d_out, const A* recurrent) {
+    using V = Vec<A>;
+    const T *keep[K + 1], *before[S] = {}, *after[S];
+    for (int k = 0; k < K; ++k) {
+      keep[k] = recompute_.wanted() ? values_.row(at, k) : saved_.row(w.d, n) + k * s_.H;
+    }
+    for (int k = 0; k < S; ++k) {
+      before[k] = saved_.before(w.d, t, b, k, zeros_);
+      after[k] = k == 0 ? rows_.output(w.d, n) : saved_.carried(w.d, n, k);
+    }
+    T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_;
+    const bool reset = s_.resets && s_.resets[n];
+    for (int v = 0; v < panels_.registers(p); ++v) {
+      const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+      V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
+      for (int k = 0; k < K; ++k) kept[k] = read(keep[k] + j, left);
+      for (int k = 0; k < S; ++k) {
+        prev[k] = read(before[k] + j, left);
+        next[k] = read(after[k] + j, left);
+        d[k] = V::load(carry(w, k, b) + j, left);
+      }
+      d[0] = d[0] + read(d_out + j, left) + V::load(recurrent + v * W);
+      Cell::backward(kept, prev, next, d, dx, dr);
+      for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);
+      for (int g = 0; g < G; ++g) {
+        write(dx[g], d_x + g * s_.H + j, left);
+        if (Cell::kSplit) write(dr[g], d_r + g * s_.H + j, left);
+      }
+    }
+  }
+
+  // The block's memory is about to be written again: save what the next step still needs of it.
+  void keep_last(Worker& w) {
+    const Range copied = w.by_units ? part(w.mine.end - w.mine.begin, w.rank, w.size)
+                                    : Range{0, w.mine.end - w.mine.begin};
+    const int64_t local = w.mine.begin - w.rows.begin, gates = int64_t(G) * s_.H;
+    for (int64_t b = 0; b < w.mine.end - w.mine.begin; ++b) {
+      const T*& next = w.scratch.next[local + b];
+      T* to = last_ + (local + b) * gates;
+      if (next == zeros_ || next == to) continue;
+      if (b >= copied.begin && b < copied.end) memcpy(to, next, gates * sizeof(T));
+      next = to;
+    }
+  }
+
+  // The initial states' gradients.
+  void finish(Worker& w) {
+    if (!w.dir.d_state0[0]) return;
+    const Range u = columns(w);
+    const bool one = w_hh_.streams(w.mine.end - w.mine.begin);
+    one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
+    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
+      for (int k = 1; k < S; ++k) {
+        copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], b), u);
+      }
+    }
+  }
+  void finish_hidden(Worker& w) {
+    const int64_t local = w.mine.begin - w.rows.begin;
+    for (int64_t p = w.units.begin; p < w.units.end; ++p) {
+      const Lane<T>* panel = w_hh_.panel(p, w.rank);
+      for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
+        const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
+        w_hh_.multiply(p, panel, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
+        for (int64_t i = 0; i < count; ++i) {
+          for (int v = 0; v < panels_.registers(p); ++v) {
+            const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+            const Vec<A> sum = Vec<A>::load(carry(w, 0, b + i) + j, left) +
+                               Vec<A>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
+            write(sum, rows_.state(w.dir.d_state0[0], b + i) + j, left);
+          }
+        }
+      }
+    }
+  }
+  void finish_row(Worker& w, int64_t b, Range u) {
+    T* to = rows_.state(w.dir.d_state0[0], b);
+    w_hh_.stream(w.scratch.next[b - w.rows.begin], to, u);
+    for (int64_t j = u.begin; j < u.end; j += W) {
+      const int64_t left = u.end - j;
+      write(Vec<A>::load(carry(w, 0, b) + j, left) + read(to + j, left), to + j, left);
+    }
+  }
+
+  const ScanParams& s_;
+  const Rows<T> rows_;
+  const Saved<Cell, T> saved_;
+  Arena arena_;
+  const int64_t block_rows_,
+      ld_;              // rows of a block, at most; from one row of gate gradients to the next
+  const bool several_;  // may a direction have more blocks than one?
+  const bool lent_;     // is W_hh packed where its gradient, written after its last use, will be?
+  Matrix<T> w_hh_;
+  const Panels<A>& panels_;  // of units: the columns of W_hh
+  BlockGrad<T> block_grad_;
+  Recompute<Cell, T> recompute_;
+  Interruption interruption_;
+  T* zeros_;       // [G*H]
+  A* carry_[S];    // dL/dstate passed on directly [chunk, H]
+  T* last_;        // gate gradients kept from the block before [chunk, G*H]
+  T *d_x_, *d_r_;  // gate gradients of the block [rows, ld]: dL/dx and dL/dr
+  BlockValues<Cell, T> values_;
+  Scratch* scratch_;
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

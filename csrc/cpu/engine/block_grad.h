@@ -1,0 +1,158 @@
+// What a block of steps gives while its gate gradients are in cache: the input's gradient, and its
+// share of the weights' gradients. Knows no cell.
+#pragma once
+#include "cpu/gemm/matrix.h"
+#include "cpu/threads/team.h"
+#include "rows.h"
+#include "weight_grad.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// The gate gradients of a block [count, ld].
+template <class T>
+struct Block : BlockRows {
+  const T *d_x, *d_r;  // dL/dx and dL/dr
+  bool start, end;     // the first, the last block of its direction
+};
+
+// The rows of a block of G gates, at most. Blocks are the order in which a weight's gradient is
+// summed: threads have no say in it, so that its bits are the same for any number of them.
+template <class T>
+int64_t block_rows(const ScanParams& s, int gates) {
+  constexpr int64_t kBytes = 8 << 20, kLeast = 384, kMost = 1024;  // bytes of gate gradients
+  int64_t rows = kBytes / int64_t(gates * s.H * sizeof(T));
+  rows = rows < kLeast ? kLeast : rows > kMost ? kMost : rows;
+  const int64_t all = s.T > 0 ? s.T * s.B : s.B;  // states pass through no steps in chunks, too
+  return rows < all ? rows : all;
+}
+
+template <class T>
+class BlockGrad {
+ public:
+  // gates: G*H; most: rows of a block, at most; several: may a direction have more blocks than one?
+  // direct_steps: up to here packing weights does not pay.
+  BlockGrad(Arena& arena, const ScanParams& s, int64_t gates, int64_t most, bool several,
+            int64_t direct_steps)
+      : s_(s),
+        rows_{s},
+        ld_(WeightGrad<T>::row_length(gates)),
+        hidden_(s.H, 1),
+        w_ih_(arena, gates, s.d_input && s.dir[0].w_ih ? s.I : 0,
+              packing(s, gates, several, direct_steps), s.threads),
+        weight_grad_(arena, gates, most, s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
+    const bool sums = Storage<T>::kPair > 1 && several;
+    const int64_t sizes[] = {gates * s.I, gates * s.H, gates, gates};
+    for (int i = 0; i < 4; ++i) sums_[i] = arena.take<Sum<T>>(sums ? sizes[i] : 0);
+    pointers_ = arena.take<T*>(s.threads * most);
+    most_ = most;
+  }
+
+  // Before the first block of a direction; all ranks must meet after it.
+  void set(int d, int rank, int size) {
+    if (s_.d_input && s_.dir[d].w_ih) {
+      w_ih_.set(static_cast<const T*>(s_.dir[d].w_ih), rank, size);
+    }
+  }
+
+  // All ranks together, once the block's gate gradients are written. zeros: [H]; tile: memory of a
+  // row group.
+  void run(const Block<T>& block, const T* zeros, Sum<T>* tile, int rank, int size,
+           Barrier& barrier) {
+    const Direction& dir = s_.dir[block.d];
+    input_grad(block, tile, rank, size);
+    if (dir.d_b_ih) {
+      weight_grad_.add_bias(block.d_x, block.count, gradient(block, dir.d_b_ih, 2), rank, size);
+    }
+    if (dir.d_b_hh) {
+      weight_grad_.add_bias(block.d_r, block.count, gradient(block, dir.d_b_hh, 3), rank, size);
+    }
+    if (dir.d_w_hh) {
+      hidden_grad(block, zeros, rank, size, barrier);
+      barrier.wait(size);
+    }
+    if (!dir.d_w_ih) return;
+    T* const* x = pointers(block, rank, [&](int64_t t, int64_t b) { return rows_.input(t, b); });
+    if (block.d_x != block.d_r || !dir.d_w_hh) {
+      weight_grad_.pair(block.d_x, block.count, rank, size);
+    }
+    weight_grad(block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0),
+                rank, size, barrier);
+  }
+
+ private:
+  void hidden_grad(const Block<T>& block, const T* zeros, int rank, int size, Barrier& barrier) {
+    T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
+      return rows_.hidden_before(block.d, t, b, zeros);
+    });
+    bool any = false;  // is there a row whose h is not zeros?
+    for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
+    weight_grad_.pair(block.d_r, block.count, rank, size);
+    weight_grad(any ? block.count : 0, hidden_, h, block.d_r,
+                gradient(block, s_.dir[block.d].d_w_hh, 1), rank, size, barrier);
+  }
+
+  // A block that stays the only one takes each panel of a large W_ih once.
+  static Packing packing(const ScanParams& s, int64_t gates, bool several, int64_t direct_steps) {
+    constexpr int64_t kLarge = 1 << 20;
+    if (s.T <= direct_steps) return Packing::kInPlace;
+    const bool large = gates * s.I * int64_t(sizeof(T)) >= kLarge * s.threads;
+    return large && !several ? Packing::kPanelwise : Packing::kWhole;
+  }
+
+  Gradient<T> gradient(const Block<T>& block, void* out, int index) const {
+    T* to = static_cast<T*>(out);
+    if constexpr (Storage<T>::kPair == 1)
+      return {to, to, block.start, block.end};
+    else
+      return {to, sums_[index], block.start, block.end};
+  }
+
+  void weight_grad(int64_t count, const Panels<Sum<T>>& panels, T* const* x, const T* d_gates,
+                   const Gradient<T>& d_weight, int rank, int size, Barrier& barrier) {
+    if (count <= WeightGrad<T>::kFewRows) {
+      return weight_grad_.add_few(panels, x, d_gates, count, d_weight, rank, size);
+    }
+    weight_grad_.pack(panels, x, count, rank, size);
+    barrier.wait(size);
+    weight_grad_.add(panels, d_gates, count, d_weight, rank, size);
+  }
+
+  // f(t, b) for every row of the block, in its order.
+  template <class F>
+  T* const* pointers(const Block<T>& block, int rank, F f) {
+    T** list = pointers_ + rank * most_;
+    rows_.each(block,
+               [&](int64_t at, int64_t t, int64_t b) { list[at] = const_cast<T*>(f(t, b)); });
+    return list;
+  }
+
+  // Gate gradients times W_ih, or they themselves where the projection was given.
+  void input_grad(const Block<T>& block, Sum<T>* tile, int rank, int size) {
+    if (!s_.d_input) return;
+    T* const* to = pointers(block, rank, [&](int64_t t, int64_t b) {
+      return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
+    });
+    if (s_.dir[block.d].w_ih) {  // the directions come one after the other
+      w_ih_.multiply_rows(block.d_x, ld_, to, block.count, block.d > 0, tile, rank, size);
+    } else {
+      const Range mine = part(block.count, rank, size);
+      for (int64_t i = mine.begin; i < mine.end; ++i) {
+        memcpy(to[i], block.d_x + i * ld_, s_.I * sizeof(T));
+      }
+    }
+  }
+
+  const ScanParams& s_;
+  const Rows<T> rows_;
+  const int64_t ld_;
+  const Panels<Sum<T>> hidden_;  // of the columns of W_hh
+  Matrix<T> w_ih_;
+  WeightGrad<T> weight_grad_;
+  Sum<T>* sums_[4];  // of the gradients of w_ih, w_hh, b_ih, b_hh, over blocks
+  T** pointers_;
+  int64_t most_;
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,273 @@
+// The forward engine: T steps of any cell. A thread owns some batch rows, all units, and walks all
+// steps with no barrier; or, where rows are few, all rows and some units, with a barrier a step.
+// Two directions share the threads. Time goes in blocks: the block's input projection first, then
+// its steps, so that the projection never leaves the cache.
+#pragma once
+#include "cpu/threads/interruption.h"
+#include "cpu/threads/team.h"
+#include "gate_weights.h"
+#include "saved.h"
+#include "shares.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+template <class Cell, class T>
+class Forward {
+ public:
+  static int64_t workspace(const ScanParams& s) { return Forward(s, nullptr).bytes_; }
+
+  static bool run(const ScanParams& s) {
+    Forward self(s, s.workspace);
+    Team<Forward>::run(s.parallel, s.threads, self);
+    return !self.interruption_.stopped();
+  }
+
+  void operator()(int rank, int size, Barrier& barrier) {
+    // Two directions get half of an even number of threads each.
+    const bool apart = s_.directions == 2 && size % 2 == 0;
+    const int team = apart ? size / 2 : size, member = rank % team;
+    const int first = apart ? rank / team : 0, last = apart ? first + 1 : s_.directions;
+    for (int d = first; d < last; ++d) {
+      const Range mine = part(panels_.count(), member, team);  // the thread's own, if it has units
+      for (int64_t p = mine.begin; p < mine.end; ++p) weights_[d].pack(p);
+    }
+    barrier.wait(size);
+    for (int d = first; d < last; ++d) {
+      if (!run_direction(d, member, team, scratch_[rank], apart ? halves_[d] : barrier)) return;
+    }
+  }
+
+ private:
+  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  using A = Sum<T>;
+  static constexpr int W = Vec<A>::W;
+  static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
+  enum { kNothing, kPartial, kAll };
+  // Carried states live in the final states' memory, and h in the output: where those are rounded,
+  // in memory of their own.
+  static constexpr bool kRounded = Storage<T>::kPair > 1;
+  static constexpr int kFirstCarried = kRounded ? 0 : 1;
+  static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
+  static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
+
+  struct Scratch {   // one thread's
+    A* gates;        // projected input of a block [rows][columns of the thread's panels]
+    A* recurrent;    // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
+                     // panels
+    A* zeros;        // [H]; as T it is zeros too
+    A* carried;      // kRounded: [S][rows, H]
+    Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
+    const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
+    Range rows;                    // of the batch
+  };
+
+  Forward(const ScanParams& s, void* memory)
+      : s_(s), rows_{s}, saved_{s}, panels_(s.H, G), interruption_(s.interrupted) {
+    const int64_t row_bytes = panels_.width() * sizeof(A);
+    block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
+    if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
+    const int64_t most = s.B < kMaxRows ? s.B : kMaxRows;
+    if (block_rows_ < most) block_rows_ = most;
+    Arena arena(memory);
+    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
+    scratch_ = arena.take<Scratch>(s.threads);
+    for (int i = 0; i < s.threads; ++i) {
+      const int64_t tile = kGroupRows * kMaxVectors * W;
+      Scratch w{arena.take<A>(block_rows_ * panels_.width()),
+                arena.take<A>(tile > panels_.width() ? tile : panels_.width()),
+                arena.take<A>(s.H),
+                arena.take<A>(kRounded ? S * most * s.H : 0),
+                arena.take<Lane<T>>(GateWeights<T>::scratch(s)),
+                arena.take<const T*>(block_rows_),
+                arena.take<const T*>(most),
+                arena.take<const T*>(most),
+                {0, 0}};
+      if (memory) scratch_[i] = w;
+    }
+    bytes_ = arena.used();
+  }
+
+  // This and walk() are false where the call ends early.
+  bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
+    const bool units = by_units(size);
+    const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
+    const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
+    for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
+      const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
+      if (!walk(d, chunk, panels, w, units ? &barrier : nullptr, rank, size)) return false;
+    }
+    return true;
+  }
+
+  // In few steps there are few barriers, and each weight is read and packed by one thread only.
+  bool by_units(int size) const {
+    if (s_.T <= kFewSteps) return s_.B < size || (s_.B <= kMaxRows && panels_.count() >= size);
+    return share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size);
+  }
+
+  // What one thread does in direction d: `rows` of the batch, the units of `panels`.
+  bool walk(int d, Range rows, Range panels, Scratch& w, Barrier* barrier, int rank, int size) {
+    const Direction& dir = s_.dir[d];
+    const int64_t start = panels_.unit(panels.begin), first = start < s_.H ? start : s_.H;
+    const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
+    memset(w.zeros, 0, s_.H * sizeof(A));
+    const T* zeros = reinterpret_cast<const T*>(w.zeros);
+    w.rows = rows;
+    for (int64_t b = rows.begin; b < rows.end; ++b) {
+      w.h[b - rows.begin] = rows_.initial(d, 0, b, zeros);
+      for (int k = kFirstCarried; k < S; ++k) {
+        copy(rows_.initial(d, k, b, zeros), carried(d, k, b, w), {first, last});
+      }
+    }
+    for (int64_t step = 0; step < s_.T;) {
+      const int64_t begin = step;
+      int64_t count = 0;
+      for (; step < s_.T; ++step) {
+        const int64_t t = rows_.time(d, step), active = rows_.active(t, rows);
+        if (count > 0 && count + active > block_rows_) break;
+        for (int64_t b = 0; b < active; ++b) w.input[count++] = rows_.input(t, rows.begin + b);
+      }
+      project(d, count, panels, w);
+      const A* gates = w.gates;
+      for (int64_t i = begin; i < step; ++i) {
+        const int64_t t = rows_.time(d, i);
+        time_step(d, t, rows, {panels, i}, gates, w);
+        gates += rows_.active(t, rows) * columns(panels);
+        if (barrier) barrier->wait(size);
+      }
+      if (step == s_.T) break;
+      if (barrier ? interruption_.agreed(rank, size, *barrier, d) : interruption_.seen()) {
+        return false;
+      }
+    }
+    for (int64_t b = rows.begin; b < rows.end; ++b) {
+      memcpy(rows_.state(dir.state_n[0], b) + first, w.h[b - rows.begin] + first,
+             (last - first) * sizeof(T));
+      for (int k = 1; kRounded && k < S; ++k) {
+        copy(carried(d, k, b, w), rows_.state(dir.state_n[k], b), {first, last});
+      }
+    }
+    return true;
+  }
+
+  // State k of batch row b between its steps.
+  A* carried(int d, int k, int64_t b, const Scratch& w) const {
+    if constexpr (kRounded)
+      return w.carried + (k * (w.rows.end - w.rows.begin) + b - w.rows.begin) * s_.H;
+    else
+      return rows_.state(s_.dir[d].state_n[k], b);
+  }
+
+  int64_t columns(Range panels) const {
+    const int64_t end =
+        panels.end == panels_.count() ? panels_.width() : panels_.column(panels.end);
+    return end - panels_.column(panels.begin);
+  }
+  // gates[row] = W_ih x + b_ih for the block's rows, in the order of the panels' columns.
+  void project(int d, int64_t count, Range panels, Scratch& w) {
+    const int64_t ld = columns(panels);
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      A* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
+      weights_[d].input(p, weights_[d].input_panel(p, w.panel), w.input, count, out, ld);
+    }
+  }
+
+  void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
+    const Range panels = sweep.panels;
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+    const T* zeros = reinterpret_cast<const T*>(w.zeros);
+    bool any = false;  // is there a row whose h is not zeros?
+    for (int64_t b = 0; b < active; ++b) {
+      w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
+      any |= w.h_in[b] != zeros;
+    }
+    const int64_t origin = panels_.column(panels.begin);
+    const bool by_row = any && active == 1 && weights_[d].packed();
+    if (by_row) {
+      weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent, sweep.back);
+      for (int64_t p = panels.begin; p < panels.end; ++p) {
+        const int64_t column = panels_.column(p) - origin;
+        apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w, w.h_in);
+      }
+    }
+    for (int64_t i = 0; !by_row && i < sweep.count(); ++i) {
+      const int64_t p = sweep.at(i);
+      const int64_t column = panels_.column(p), width = any ? panels_.vectors(p) * W : 0;
+      const Lane<T>* panel = any ? weights_[d].hidden_panel(p, w.panel) : nullptr;
+      const A* sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros, for every row
+      for (int64_t r = 0; r < active; r += kGroupRows) {
+        const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
+        if (any) weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
+        apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, sums, width,
+              w, w.h_in + r);
+      }
+    }
+    for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);
+  }
+
+  void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x, int64_t x_ld,
+             const A* r, int64_t r_ld, Scratch& w, const T* const* h) {
+    if (!s_.dir[d].saved) {
+      cells<kNothing>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+    } else if (s_.partial) {
+      cells<kPartial>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+    } else {
+      cells<kAll>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+    }
+  }
+
+  // The cell on the units of panel p, for `count` rows of a step from row index n, batch row b on.
+  template <int kSave>
+  [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x,
+                               int64_t x_ld, const A* r, int64_t r_ld, Scratch& w,
+                               const T* const* h) {
+    using V = Vec<A>;
+    const int nu = panels_.registers(p);
+    // Locals: what is stored below could alias the members that these come from.
+    const int64_t H = s_.H, out_ld = s_.directions * H;
+    const bool* resets = s_.resets ? s_.resets + n : nullptr;
+    const A* zeros = w.zeros;
+    T* out = rows_.output(d, n);
+    A* state[S];
+    for (int k = kFirstCarried; k < S; ++k) state[k] = carried(d, k, b, w);
+    T* saved = kSave == kNothing ? nullptr : saved_.row(d, n);
+    const int64_t saved_ld = kSave == kNothing ? 0 : saved_.row(d, n + 1) - saved;
+    const int values = saved_.values();
+    for (int v = 0; v < nu; ++v) {
+      const int64_t j = panels_.unit(p) + v * W, left = H - j;
+      for (int64_t i = 0; i < count; ++i) {
+        V xs[G], rs[G], prev[S], next[S], keep[K + 1];
+        for (int g = 0; g < G; ++g) {
+          xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
+          rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
+        }
+        if (!kRounded) prev[0] = read(h[i] + j, left);
+        for (int k = kFirstCarried; k < S; ++k) {
+          prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);
+        }
+        Cell::forward(xs, rs, prev, next, keep);
+        write(next[0], out + i * out_ld + j, left);
+        for (int k = kFirstCarried; k < S; ++k) next[k].store(state[k] + i * H + j, left);
+        if (kSave == kNothing) continue;
+        T* to = saved + i * saved_ld + j;
+        for (int k = 1; k < S; ++k) write(next[k], to + (values + k - 1) * H, left);
+        if (kSave == kPartial && kept_gate<Cell> >= 0) write(keep[kept_gate<Cell>], to, left);
+        for (int k = 0; kSave == kAll && k < K; ++k) write(keep[k], to + k * H, left);
+      }
+    }
+  }
+
+  const ScanParams& s_;
+  const Rows<T> rows_;
+  const Saved<Cell, T> saved_;
+  const Panels<A> panels_;
+  int64_t block_rows_ = 0, bytes_ = 0;
+  GateWeights<T> weights_[2];
+  Scratch* scratch_ = nullptr;
+  Barrier halves_[2];  // of the directions' threads
+  Interruption interruption_;
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

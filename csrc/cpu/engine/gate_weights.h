@@ -1,0 +1,153 @@
+// The weights of one direction as the products x W_ih^T + b_ih and h W_hh^T + b_hh want them, in
+// panels that hold all gates of their units: packed once; packed one at a time right before its
+// use, for one step; or, where neither pays, read as torch keeps them.
+#pragma once
+#include "cpu/gemm/direct.h"
+#include "cpu/gemm/residue.h"
+#include "cpu/params.h"
+#include "cpu/threads/range.h"
+#include "cpu/threads/workspace.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+constexpr int64_t kFewSteps = 4;  // the order of sums hangs on this, and on no batch size
+
+template <class T>
+class GateWeights {
+ public:
+  using A = Sum<T>;
+
+  GateWeights() = default;
+  GateWeights(Arena& arena, const Panels<A>& panels, const ScanParams& s, int d)
+      : panels_(&panels), s_(&s), mode_(mode(s)) {
+    set(d);
+    const bool whole = mode_ == kPacked || mode_ == kResidues;
+    w_ih_ = arena.take<Lane<T>>(whole && dir_->w_ih ? offset(panels.width(), s.I) : 0);
+    w_hh_ = arena.take<Lane<T>>(whole ? offset(panels.width(), s.H) : 0);
+    const int64_t width = panels.width();
+    b_ih_ = arena.take<A>(width);
+    b_hh_ = arena.take<A>(width);
+  }
+
+  // The same memory for another direction's weights.
+  void set(int d) { dir_ = &s_->dir[d]; }
+  bool packed() const { return mode_ == kPacked; }
+  // Numbers of the memory that a thread gives to input_panel() or hidden_panel().
+  static int64_t scratch(const ScanParams& s) {
+    return mode(s) == kPanelwise ? kMaxVectors * residue_column<T>(deepest(s)) : 0;
+  }
+
+  void pack(int64_t p) {
+    const int64_t column = panels_->column(p);
+    if (mode_ == kPacked || mode_ == kResidues) {
+      if (dir_->w_ih) pack_weight(p, dir_->w_ih, s_->I, w_ih_ + offset(column, s_->I));
+      pack_weight(p, dir_->w_hh, s_->H, w_hh_ + offset(column, s_->H));
+    }
+    pack_bias(p, dir_->b_ih, b_ih_ + column);
+    pack_bias(p, dir_->b_hh, b_hh_ + column);
+  }
+
+  // Panel p of W_ih for input(), of W_hh for hidden(); null where neither is packed.
+  const Lane<T>* input_panel(int64_t p, Lane<T>* scratch) const {
+    return dir_->w_ih ? ready(p, dir_->w_ih, w_ih_, s_->I, scratch) : nullptr;
+  }
+  const Lane<T>* hidden_panel(int64_t p, Lane<T>* scratch) const {
+    return ready(p, dir_->w_hh, w_hh_, s_->H, scratch);
+  }
+
+  // x W_ih^T + b_ih for the columns of panel p, or the ready projection; out rows lie ld apart.
+  void input(int64_t p, const Lane<T>* panel, const T* const* x, int64_t count, A* out,
+             int64_t ld) const {
+    if (dir_->w_ih) return multiply(p, dir_->w_ih, panel, s_->I, x, count, b_ih_, out, ld);
+    for (int64_t r = 0; r < count; ++r) pack_row(*panels_, p, p + 1, x[r], out + r * ld);
+  }
+  // h W_hh^T + b_hh, likewise.
+  void hidden(int64_t p, const Lane<T>* panel, const T* const* h, int64_t count, A* out,
+              int64_t ld) const {
+    multiply(p, dir_->w_hh, panel, s_->H, h, count, b_hh_, out, ld);
+  }
+  // What hidden() gives for zeros: b_hh in the order of panel p's columns.
+  const A* hidden_bias(int64_t p) const { return b_hh_ + panels_->column(p); }
+  // hidden() of one row for all of some packed panels of NV registers, the last of which may be
+  // narrower. back: from the last panel on.
+  template <int NV>
+  void hidden_row(Range panels, const T* const* h, A* out, bool back) const {
+    if (panels.end == panels.begin) return;
+    const int64_t origin = panels_->column(panels.begin), depth = lanes<T>(s_->H);
+    const int64_t end = panels_->vectors(panels.end - 1) == NV ? panels.end : panels.end - 1;
+    const auto narrow = [&] {
+      hidden(end, hidden_panel(end, nullptr), h, 1, out + panels_->column(end) - origin, 0);
+    };
+    if (back && end < panels.end) narrow();
+    row_gemm<T, NV>(*h, s_->H, w_hh_ + origin * depth, int64_t(NV) * Vec<A>::W * depth,
+                    end - panels.begin, b_hh_ + origin, out, back);
+    if (!back && end < panels.end) narrow();
+  }
+
+ private:
+  enum Mode { kDirect, kPanelwise, kResidues, kPacked };
+
+  static Mode mode(const ScanParams& s) {
+    if (s.T > kFewSteps) return kPacked;
+    if (lanes<T>(deepest(s)) > packed_depth(s)) return kDirect;
+    return s.T == 1 ? kPanelwise : kResidues;
+  }
+  // Packing costs time in proportion to K, whatever the rows; reading weights as they lie costs a
+  // sum across registers for each row and unit. The lanes of K up to which packing is faster, as
+  // measured:
+  static int64_t packed_depth(const ScanParams& s) {
+    if (s.T == 1) return s.B < 16 ? s.B * s.B : 16 * s.B;
+    return s.N < 51 ? 10 * s.N : 512;
+  }
+  static int64_t deepest(const ScanParams& s) { return s.I > s.H && s.dir[0].w_ih ? s.I : s.H; }
+
+  // Where the panel that begins at a column begins in a packed weight [G*H, K].
+  int64_t offset(int64_t column, int64_t K) const {
+    return mode_ == kPacked ? column * lanes<T>(K) : column / Vec<A>::W * residue_column<T>(K);
+  }
+  const Lane<T>* ready(int64_t p, const void* weight, const Lane<T>* packed, int64_t K,
+                       Lane<T>* scratch) const {
+    if (mode_ == kDirect) return nullptr;
+    if (mode_ != kPanelwise) return packed + offset(panels_->column(p), K);
+    pack_weight(p, weight, K, scratch);
+    return scratch;
+  }
+  void pack_weight(int64_t p, const void* weight, int64_t K, Lane<T>* to) const {
+    const T* from = static_cast<const T*>(weight);
+    if (mode_ == kPacked) {
+      pack_gates(*panels_, p, from, K, to);
+    } else {
+      pack_residues(*panels_, p, from, K, to);
+    }
+  }
+  void multiply(int64_t p, const void* weight, const Lane<T>* panel, int64_t K,
+                const T* const* rows, int64_t count, const A* bias, A* out, int64_t ld) const {
+    const int nv = panels_->vectors(p);
+    bias += panels_->column(p);
+    if (mode_ == kPacked) {
+      panel_gemm(nv, rows, count, K, panel, int64_t(nv) * Vec<A>::W, bias, out, ld);
+    } else if (mode_ == kDirect) {
+      direct_gemm(*panels_, p, static_cast<const T*>(weight), K, rows, count, bias, out, ld);
+    } else {
+      residue_gemm<T>(nv, rows, count, panel, K, bias, out, ld);
+    }
+  }
+  void pack_bias(int64_t p, const void* bias, A* out) {
+    if (bias) {
+      pack_row(*panels_, p, p + 1, static_cast<const T*>(bias), out);
+    } else {
+      memset(out, 0, panels_->vectors(p) * Vec<A>::W * sizeof(A));
+    }
+  }
+
+  const Panels<A>* panels_ = nullptr;
+  const ScanParams* s_ = nullptr;
+  const Direction* dir_ = nullptr;
+  Mode mode_ = kDirect;
+  Lane<T>*w_ih_ = nullptr, *w_hh_ = nullptr;  // panel p at column(p) * lanes(I), lanes(H)
+  A *b_ih_ = nullptr, *b_hh_ = nullptr;       // in the order of the panels' columns
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,100 @@
+// Where the rows of a scan lie: time step t of batch row b, for every layout the op accepts.
+#pragma once
+#include "cpu/params.h"
+#include "cpu/simd/number.h"
+#include "cpu/threads/range.h"
+
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// The steps first .. last of a backward walk in direction d, of some batch rows: `count` in all.
+struct BlockRows {
+  int d;
+  int64_t first, last, count;
+  Range rows;
+};
+
+// The order in which a step goes through the panels of W_hh. Steps take turns in direction: the
+// panels that one reads last are still in cache, and are the first ones of the next.
+struct Sweep {
+  Range panels;
+  bool back;
+  Sweep(Range panels, int64_t step) : panels(panels), back(step % 2 == 1) {}
+  int64_t count() const { return panels.end - panels.begin; }
+  int64_t at(int64_t i) const { return back ? panels.end - 1 - i : panels.begin + i; }
+};
+
+// Numbers `units` of a state, to another precision or the same.
+template <class From, class To>
+void copy(const From* from, To* to, Range units) {
+  for (int64_t j = units.begin; j < units.end; j += Vec<Sum<From>>::W) {
+    write(read(from + j, units.end - j), to + j, units.end - j);
+  }
+}
+
+template <class T>
+struct Rows {
+  const ScanParams& s;
+
+  // The i-th step of a walk from the direction's first step on, or from its last.
+  FASTRNN_INLINE int64_t time(int d, int64_t i) const { return s.dir[d].reverse ? s.T - 1 - i : i; }
+  FASTRNN_INLINE int64_t time_backward(int d, int64_t i) const { return time(d, s.T - 1 - i); }
+
+  // How many of these batch rows step t has: they are the first ones.
+  FASTRNN_INLINE int64_t active(int64_t t, Range rows) const {
+    const int64_t end = s.rows(t) < rows.end ? s.rows(t) : rows.end;
+    return end > rows.begin ? end - rows.begin : 0;
+  }
+  // Row index of the step before (t, b) in the direction's order, or -1 where state0 comes before.
+  FASTRNN_INLINE int64_t before(int d, int64_t t, int64_t b) const {
+    if (!s.dir[d].reverse) return t > 0 ? s.row(t - 1) + b : -1;
+    return t + 1 < s.T && b < s.rows(t + 1) ? s.row(t + 1) + b : -1;
+  }
+  // f(place in the block, t, b) for every row of a block, in its order.
+  template <class F>
+  void each(const BlockRows& block, F f) const {
+    int64_t at = 0;
+    for (int64_t i = block.first; i < block.last; ++i) {
+      const int64_t t = time_backward(block.d, i), count = active(t, block.rows);
+      for (int64_t b = 0; b < count; ++b) f(at++, t, block.rows.begin + b);
+    }
+  }
+  FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
+    const T* x = static_cast<const T*>(s.input);
+    return s.step_begin ? x + (s.step_begin[t] + b) * s.input_b : x + t * s.input_t + b * s.input_b;
+  }
+  // [H]: dL/dh of the output; zeros [H] where there is none.
+  FASTRNN_INLINE const T* d_output(int d, int64_t t, int64_t b, const T* zeros) const {
+    if (!s.d_output) return zeros;
+    const int64_t at =
+        s.step_begin ? (s.step_begin[t] + b) * s.d_output_b : t * s.d_output_t + b * s.d_output_b;
+    return static_cast<const T*>(s.d_output) + at + d * s.H;
+  }
+  FASTRNN_INLINE T* output(int d, int64_t n) const {
+    return static_cast<T*>(s.output) + (n * s.directions + d) * s.H;
+  }
+  FASTRNN_INLINE bool reset(int64_t t, int64_t b) const {
+    return s.resets && s.resets[s.row(t) + b];
+  }
+  // [H]: the hidden state that (t, b) started from; zeros [H] where it was reset.
+  FASTRNN_INLINE const T* hidden_before(int d, int64_t t, int64_t b, const T* zeros) const {
+    if (reset(t, b)) return zeros;
+    const int64_t n = before(d, t, b);
+    return n < 0 ? initial(d, 0, b, zeros) : output(d, n);
+  }
+  // [H]: state k that batch row b begins with; zeros [H] where none was given.
+  FASTRNN_INLINE const T* initial(int d, int k, int64_t b, const T* zeros) const {
+    const void* given = s.dir[d].state0[k];
+    return given ? state(given, b) : zeros;
+  }
+  // [H] of one direction and batch row in a tensor [D, B, H] given by its direction's pointer.
+  FASTRNN_INLINE const T* state(const void* states, int64_t b) const {
+    return static_cast<const T*>(states) + b * s.H;
+  }
+  FASTRNN_INLINE T* state(void* states, int64_t b) const {
+    return static_cast<T*>(states) + b * s.H;
+  }
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

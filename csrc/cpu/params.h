@@ -1,0 +1,60 @@
+// What crosses from the op to an engine: plain pointers, sizes and strides; no torch.
+#pragma once
+#include <cstdint>
+
+#include "cells/counts.h"
+
+namespace fastrnn {
+
+// One direction of a layer. All tensors contiguous, of the scan's dtype.
+struct Direction {
+  bool reverse;
+  const void* w_ih;                   // [G*H, I]; null: the input is the ready projection
+  const void* w_hh;                   // [G*H, H]
+  const void* b_ih;                   // [G*H] or null
+  const void* b_hh;                   // [G*H] or null
+  const void* state0[kMaxStates];     // [B, H]; null: zeros
+  void* state_n[kMaxStates];          // [B, H], written by forward
+  void* saved;                        // [N, K+S-1, H], or less if partial; null: nothing
+  const void* d_state_n[kMaxStates];  // [B, H]; null: zeros
+  void* d_state0[kMaxStates];         // [B, H], all of them or null: not wanted
+  void *d_w_ih, *d_w_hh;              // [G*H, I], [G*H, H]; null: not wanted
+  void *d_b_ih, *d_b_hh;              // [G*H], likewise
+};
+
+// Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, best at the same time.
+using ParallelFor = void (*)(int64_t n, void (*fn)(int64_t begin, int64_t end, void* ctx),
+                             void* ctx);
+
+// A layer of one or two directions over T steps. Row (t, b) of N valid rows has the index
+// step_begin[t] + b; a step has batch_sizes[t] rows, falling with t.
+struct ScanParams {
+  int64_t T, B, I, H, N;
+  const int64_t* batch_sizes;  // [T] or null: B rows a step
+  const int64_t* step_begin;   // [T] or null: t * B
+  const bool* resets;          // [N] or null
+  bool partial;                // saved leaves out what backward is to recompute
+  const void* input;           // row (t, b) at input + t*input_t + b*input_b, or packed
+  int64_t input_t, input_b;    // strides in elements; packed rows: step_begin[t]*input_b
+  void* output;                // [N, D*H]
+  const void* d_output;        // rows as the input's, with strides of its own; null: zeros
+  int64_t d_output_t, d_output_b;
+  void* d_input;   // [N, I], or null: not wanted
+  int directions;  // D
+  Direction dir[2];
+  void* workspace;
+  int threads;
+  ParallelFor parallel;
+  // Asked by the calling thread between blocks of steps: is the call to end, its work undone? Null:
+  // never.
+  bool (*interrupted)();
+
+  __attribute__((always_inline)) int64_t rows(int64_t t) const {
+    return batch_sizes ? batch_sizes[t] : B;
+  }
+  __attribute__((always_inline)) int64_t row(int64_t t) const {
+    return step_begin ? step_begin[t] : t * B;
+  }
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,174 @@
+#include "layer.h"
+
+namespace fastrnn {
+namespace {
+
+void check_like(const char* name, const Tensor& t, const Tensor& input) {
+  if (alike(t, input)) return;  // in fewer calls of the ABI than what puts the words together
+  const auto dtype = [](const Tensor& tensor) {
+    return std::string(torch::headeronly::toString(tensor.scalar_type()));
+  };
+  FASTRNN_CHECK(
+      t.scalar_type() == input.scalar_type(),
+      std::string(name) + " must have input's dtype " + dtype(input) + ", got " + dtype(t));
+  FASTRNN_CHECK(t.is_cpu() == input.is_cpu(), std::string(name) + " must be on input's device");
+}
+
+}  // namespace
+
+Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
+             const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
+             int64_t directions, bool project)
+    : cell(find_cell(name)),
+      packed(batch_sizes.has_value()),
+      single(!packed && input.dim() == 2),
+      input_(input) {
+  const int64_t dims = packed || single ? 2 : 3;
+  FASTRNN_CHECK(input.dim() == dims,
+                "input must have " + std::to_string(dims) + " dimensions, got " + shape(input));
+  const bool given = packed || !state.empty();
+  FASTRNN_CHECK(!given || int64_t(state.size()) == info().states,
+                "state must be " + std::to_string(info().states) + " tensors" +
+                    (packed ? "" : " or none") + ", got " + std::to_string(state.size()));
+  if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {
+    input_ = torch::stable::contiguous(input);
+  }
+  read_sizes(weights, directions, project);
+  read_rows(batch_sizes, state);
+  read_resets(resets);
+  params.input = input_.data_ptr();
+  for (int d = 0; d < params.directions; ++d) {
+    read_direction(d, directions == kReverse || d == 1, weights, state, project);
+  }
+}
+
+void Layer::read_sizes(const Tensors& weights, int64_t directions, bool project) {
+  FASTRNN_CHECK(
+      directions >= kForward && directions <= (kForward | kReverse),
+      "directions must be 1 (forward), 2 (reverse) or 3 (both), got " + std::to_string(directions));
+  params.directions = directions == (kForward | kReverse) ? 2 : 1;
+  FASTRNN_CHECK((project && !single) || params.directions == 1,
+                "a ready projection or a single step has one direction");
+  const int least = project ? 2 : 1;
+  per_direction = int(weights.size()) / params.directions;
+  bias = per_direction == 2 * least;
+  FASTRNN_CHECK(int64_t(weights.size()) == params.directions * per_direction &&
+                    (bias || per_direction == least),
+                "weights must be " + std::to_string(least) + " or " + std::to_string(2 * least) +
+                    " tensors for each of " + std::to_string(params.directions) +
+                    " directions, got " + std::to_string(weights.size()));
+  params.H = weights[project ? 1 : 0].size(1);
+  params.I = input_.size(packed || single ? 1 : 2);
+}
+
+void Layer::read_rows(const MaybeTensor& batch_sizes, const Tensors& state) {
+  if (!packed) {
+    const int64_t rows = single ? 0 : 1;
+    params.B = input_.size(rows);
+    params.T = single ? 1 : input_.size(0);
+    params.N = params.T * params.B;
+    params.input_t = single ? 0 : input_.stride(0);
+    params.input_b = input_.stride(rows);
+    return;  // read_direction compares the states with B
+  }
+  FASTRNN_CHECK(state[0].dim() == 3, "state must be [D, B, H], got " + shape(state[0]));
+  params.B = state[0].size(1);
+  const Tensor& sizes = *batch_sizes;
+  FASTRNN_CHECK(sizes.is_cpu() && sizes.scalar_type() == ScalarType::Long && sizes.dim() == 1,
+                "batch_sizes must be an int64 CPU tensor [T]");
+  params.batch_sizes = static_cast<const int64_t*>(keep(sizes));
+  params.T = sizes.size(0);
+  params.input_b = input_.stride(0);
+  int64_t rows = params.B;
+  for (int64_t t = 0; t < params.T; ++t) {
+    step_begin_.push_back(params.N);
+    FASTRNN_CHECK(params.batch_sizes[t] >= 0 && params.batch_sizes[t] <= rows,
+                  "batch_sizes must fall from at most " + std::to_string(params.B) + " to 0, got " +
+                      std::to_string(params.batch_sizes[t]) + " at step " + std::to_string(t));
+    rows = params.batch_sizes[t];
+    params.N += rows;
+  }
+  FASTRNN_CHECK(params.N == input_.size(0), "input must have the " + std::to_string(params.N) +
+                                                " rows of batch_sizes, got " +
+                                                std::to_string(input_.size(0)));
+  params.step_begin = step_begin_.data();
+}
+
+void Layer::read_resets(const MaybeTensor& resets) {
+  if (!resets) return;
+  FASTRNN_CHECK(resets->scalar_type() == ScalarType::Bool, "resets must be bool");
+  if (packed || single) {
+    check_shape("resets", *resets, {params.N});
+  } else {
+    check_shape("resets", *resets, {params.T, params.B});
+  }
+  params.resets = static_cast<const bool*>(keep(*resets));
+}
+
+void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
+                           bool project) {
+  const int64_t H = params.H, GH = H * info().gates;
+  const Tensor* w = &weights[d * per_direction];
+  for (int i = 0; i < per_direction; ++i) check_like("weights", w[i], input_);
+  for (const Tensor& s : state) {
+    check_like("state", s, input_);
+    check_state("state", s);
+  }
+  Direction& dir = params.dir[d];
+  dir.reverse = reverse;
+  if (project) {
+    check_shape("weight_ih", *w, {GH, params.I});
+    dir.w_ih = keep(*w++);
+    if (!dir.w_ih) dir.w_ih = this;  // of no numbers; null would say that there is no projection
+  } else {
+    FASTRNN_CHECK(params.I == GH, "gx must have " + std::to_string(GH) +
+                                      " columns (gates x hidden), got " + std::to_string(params.I));
+  }
+  check_shape("weight_hh", *w, {GH, H});
+  dir.w_hh = keep(*w++);
+  if (bias && project) {
+    check_shape("bias_ih", *w, {GH});
+    dir.b_ih = keep(*w++);
+  }
+  if (bias) {
+    check_shape("bias_hh", *w, {GH});
+    dir.b_hh = keep(*w);
+  }
+  for (size_t k = 0; k < state.size(); ++k) {
+    const char* data = static_cast<const char*>(keep(state[k]));
+    dir.state0[k] = data + d * params.B * H * input_.element_size();
+  }
+}
+
+const void* Layer::keep(const Tensor& t) {
+  if (t.is_contiguous()) return t.data_ptr();
+  kept_.push_back(torch::stable::contiguous(t));
+  return kept_.back().data_ptr();
+}
+
+Tensor Layer::like_input(int64_t columns) const {
+  return packed || single ? allocate(input_, {params.N, columns})
+                          : allocate(input_, {params.T, params.B, columns});
+}
+
+Tensor Layer::like_state(const Tensor& like) const {
+  return single ? allocate(like, {params.B, params.H})
+                : allocate(like, {params.directions, params.B, params.H});
+}
+
+Tensor Layer::like_weight(const Tensor& weight, const Tensor& like) const {
+  return zeroed(weight.dim() == 2 ? allocate(like, {weight.size(0), weight.size(1)}, true)
+                                  : allocate(like, {weight.size(0)}));
+}
+
+Tensor Layer::zeroed(Tensor t) const {
+  if (params.N == 0) FASTRNN_SHIM(aoti_torch_zero_(t.get()));
+  return t;
+}
+
+void Layer::check_state(const char* name, const Tensor& state) const {
+  if (single) return check_shape(name, state, {params.B, params.H});
+  check_shape(name, state, {params.directions, params.B, params.H});
+}
+
+}  // namespace fastrnn

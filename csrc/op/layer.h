@@ -1,0 +1,62 @@
+// A layer's tensors, checked, as the ScanParams of an engine.
+#pragma once
+#include <string_view>
+
+#include "cell.h"
+#include "cpu/params.h"
+#include "tensors.h"
+
+namespace fastrnn {
+
+// Bit mask of the op's argument `directions`.
+constexpr int64_t kForward = 1, kReverse = 2;
+
+enum Weight { kWih, kWhh, kBih, kBhh };
+
+class Layer {
+ public:
+  // Tensors as fastrnn::forward takes them (see ops.cpp); throws std::runtime_error on bad ones.
+  Layer(std::string_view cell, const Tensor& input, const Tensors& weights, const Tensors& state,
+        const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions,
+        bool project);
+
+  ScanParams params{};
+  int cell;  // index in the cell list
+  // Of input [T, B, I], or packed [N, I]; or a single step [B, I] with states [B, H] and D = 1.
+  bool packed, single;
+  bool bias;          // weights have biases
+  int per_direction;  // weights of one direction
+
+  int64_t H() const { return params.H; }
+  const CellInfo& info() const { return kCells[cell]; }
+  // [T, B, columns] or [N, columns], as the input is.
+  Tensor like_input(int64_t columns) const;
+  // [D, B, H], or [B, H] of a single step; zeros where no row has a step, as the next one.
+  Tensor like_state(const Tensor& like) const;
+  Tensor like_weight(const Tensor& weight, const Tensor& like) const;
+  Tensor zeroed(Tensor t) const;  // if no kernel will write it
+  void check_state(const char* name, const Tensor& state) const;
+  // What weight i of the op's list is.
+  Weight kind(size_t i, bool project) const {
+    const int place = int(i) % per_direction;
+    return project ? Weight(place) : place == 0 ? kWhh : kBhh;
+  }
+  // Values a unit and step leaves for backward.
+  int stored(bool partial) const {
+    return (partial ? info().kept : info().saved) + info().states - 1;
+  }
+
+ private:
+  void read_sizes(const Tensors& weights, int64_t directions, bool project);
+  void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
+  void read_resets(const MaybeTensor& resets);
+  void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
+                      bool project);
+  const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
+
+  Tensor input_;
+  Tensors kept_;
+  std::vector<int64_t> step_begin_;
+};
+
+}  // namespace fastrnn
