@@ -158,9 +158,14 @@ def register_rules(forward: str, backward: str) -> tuple[Callable, Callable]:
     return pair[0], pair[1]
 
 
+@torch.compiler.assume_constant_result  # torch 2.11 cannot trace it
+def _has_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device)
+
+
 def autocasts(device: str) -> bool:
     """Whether torch.autocast is on for that type of device; "meta" has none."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return _has_autocast(device) and torch.is_autocast_enabled(device)
 
 
 if NATIVE_BUILT:

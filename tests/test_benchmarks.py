@@ -204,6 +204,7 @@ def test_flops_count_every_layer_direction_and_valid_row():
     assert ragged.lengths == [4, 1] and ragged.flops * 8 == replace(one, T=4).flops * 5
 
 
+@pytest.mark.slow
 def test_peak_memory_sees_what_a_training_step_keeps():
     case = Case("rnn_tanh", "training", B=16, T=400, I=8, H=256)
     output = 4 * case.T * case.B * case.H / 2**20

@@ -114,6 +114,7 @@ def test_resume_measures_only_what_is_left(capsys, tmp_path, monkeypatch):
     assert "has commit abc, this run has def+" in refused(capsys, *TINY, *out, "--resume")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
     command = ["--preset", "full", "--threads", "1", "--peers", "torch.nn", "--no-memory"]
     process = subprocess.Popen(

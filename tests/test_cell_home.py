@@ -100,6 +100,7 @@ def test_helpers_take_up_a_new_cell(toy, tmp_path):
     assert NO_KERNEL in done.stdout
 
 
+@pytest.mark.slow
 def test_benchmarks_take_up_a_new_cell(toy, tmp_path):
     for module in ("pandas", "matplotlib", "tqdm"):
         pytest.importorskip(module)

@@ -22,7 +22,7 @@ def losses(kind: str, folder: Path) -> list[float]:
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_processes_learn_as_one(kind, tmp_path):
     """DistributedDataParallel, and FSDP2's fully_shard on every layer."""
     alone = train("alone")
@@ -31,6 +31,7 @@ def test_two_processes_learn_as_one(kind, tmp_path):
     assert torch.allclose(torch.tensor(both), torch.tensor(alone), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_documented_program_and_command(tmp_path):
     """The program of docs/beyond_one_machine.md, started by its own first command."""
     page = (WORKER.parents[1] / "docs" / "beyond_one_machine.md").read_text()

@@ -36,7 +36,7 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[2, pytest.param(1, marks=pytest.mark.slow)])
 def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)

@@ -19,6 +19,7 @@ from helpers import (
     problem,
     randn,
     run_python,
+    slow_but,
     twins,
 )
 
@@ -33,7 +34,7 @@ ISAS = ops.BUILD_INFO.get("isas", [])
 X86 = "avx2" in native.isas()
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", slow_but(ISAS[1:], ISAS))
 def test_every_instruction_set_is_right(isa):
     flags = Path("/proc/cpuinfo").read_text()
     needs = {"avx2": "avx2", "avx512": "avx512vl", "avx512bf16": "avx512_bf16"}

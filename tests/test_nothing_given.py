@@ -156,7 +156,7 @@ def test_gradients_of_hx_are_computed_where_wanted(cell):
 
 @backends(F64)
 @each_cell()
-@pytest.mark.parametrize("used", USED)
+@pytest.mark.parametrize("used", slow_but(["all"], USED))
 def test_second_derivatives(cell, backend, used):
     layer = fast(cell, 2, 2, dtype=F64, backend=backend)
     x = randn(2, 2, 2, dtype=F64, grad=True)

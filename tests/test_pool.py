@@ -116,6 +116,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
+@pytest.mark.slow
 def test_nothing_lies_idle_while_more_is_asked_for(tmp_path):
     """Saved values of 40 MB, then of 160 MB: the peak is that of the larger alone."""
     peaks = []
