@@ -60,6 +60,14 @@ def test_gradients_are_ordinary_tensors():
     assert grad.is_shared() and torch.equal(grad, before)
 
 
+def test_large_gradients_have_a_size_for_good():
+    layer = fast("lstm", 2, 512, backend="native")  # 4 MB are its recurrent weight's
+    small, large = gradients(layer(randn(2, 1, 2)), [layer.weight_ih_l0, layer.weight_hh_l0])
+    small.resize_(4096, 2)
+    with pytest.raises(RuntimeError, match="not resizable"):
+        large.resize_(4096, 512)
+
+
 def test_threads_share_it():
     """More threads than cores: each gets the values that it gets alone."""
     layer, _ = problem()
