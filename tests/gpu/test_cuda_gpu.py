@@ -277,6 +277,6 @@ def test_explain_names_the_engine(monkeypatch):
     layer = fast("lstm", 8, 64, dtype=torch.bfloat16)
     x = torch.randn(5, 3, 8, device="cuda", dtype=torch.bfloat16)
     text = fastrnn.explain(layer, x)
-    assert "backend: native" in text and "engine, forward: " in text and "backward: " in text
+    assert "backend: cuda" in text and "engine, forward: " in text and "backward: " in text
     monkeypatch.setenv("FASTRNN_CUDA_ENGINE", "stepwise")
     assert "engine, forward: stepwise (asked for" in fastrnn.explain(layer, x)
