@@ -14,7 +14,9 @@ class _Native(Backend):
 
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
         if not ops.NATIVE_BUILT:
-            return "fastrnn has no native library here (FASTRNN_NATIVE=0, or not built)"
+            return (
+                "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
+            )
         if cell not in ops.NATIVE_CELLS:
             return f"the native library has no kernel for the cell {cell!r}"
         if proj:
