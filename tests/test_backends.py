@@ -40,7 +40,9 @@ class Echo(backends.Backend):
         return False
 
     def refusal(self, cell, device, dtype, proj):
-        return "the echo knows no projection" if proj else None
+        if proj:
+            return "the echo knows no projection"
+        return super().refusal(cell, device, dtype, proj)
 
     def explain(self, size):
         return [f"  echoes {size.rows} rows of {size.hidden} units"]
@@ -94,10 +96,20 @@ def test_it_is_a_word_like_the_others(monkeypatch, tmp_path):
         fastrnn.FastGRU(3, 5, backend="ecko")
     with pytest.raises(RuntimeError, match="the echo knows no projection"):
         fast("lstm", 3, 5, proj_size=2, backend="echo")(x)
+    with pytest.raises(RuntimeError, match=f"the echoing kernels run on {DEVICE}, not on xpu"):
+        backends.choose("gru", "xpu", torch.float32, "echo")
     with pytest.raises(ValueError, match="must be new, got 'echo'"):
         backends.add(backends._BACKENDS["echo"])
     monkeypatch.setenv("FASTRNN_BACKEND", "echo")
     assert called(lambda: fast("gru", 3, 5)(x))[1] == {"forward"}
+
+
+def test_lower_precisions_that_backends_compute_in():
+    cpu, plain = backends._BACKENDS["cpu"], backends._BACKENDS["reference"]
+    assert cpu.compute_dtype(torch.bfloat16) == torch.bfloat16
+    assert cpu.compute_dtype(torch.float16) == torch.float32
+    assert plain.compute_dtype(torch.bfloat16) == torch.float32
+    assert plain.compute_dtype(torch.float64) == torch.float64
 
 
 def test_native_is_cpu_or_cuda(tmp_path):

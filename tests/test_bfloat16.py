@@ -293,9 +293,6 @@ def test_second_derivatives_and_forward_mode(cell):
 def test_bfloat16_needs_no_conversion():
     """Which engine runs: no float32 copy of weights or results is made on the way."""
     layer = fastrnn.FastLSTM(8, 16, dtype=BF16)
-    assert backend_of("native").compute_dtype(BF16) == BF16
-    assert backend_of("native").compute_dtype(torch.float16) == torch.float32
-    assert backend_of("reference").compute_dtype(BF16) == torch.float32
     text = fastrnn.explain(layer, torch.zeros(2, 3, 8, dtype=BF16))
     assert "native" in text and "computes in" not in text
     with torch.no_grad(), torch.profiler.profile() as profile:

@@ -50,11 +50,13 @@ class Backend:
     backward: Callable
 
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
-        """Why it cannot serve this, or None if it can.
+        """Why it cannot serve this, or None if it can. A subclass adds what else it cannot.
 
         cell: a registered one; proj: the layer has proj_size
         """
-        raise NotImplementedError
+        if self.devices and device not in self.devices:
+            return f"{self.title} run on {self.devices[0]}, not on {device}"
+        return None
 
     def automatic(self, device: str) -> bool:
         """Whether "auto" asks it for tensors on that type of device."""

@@ -21,11 +21,9 @@ class _Native(Backend):
             return f"the native library has no kernel for the cell {cell!r}"
         if proj:
             return f"{self.title} have no proj_size"
-        if device not in self.devices:
-            return f"{self.title} run on {self.devices[0]}, not on {device}"
         if not dtype.is_floating_point:
             return f"{self.title} compute in floating point, not in {dtype}"
-        return None
+        return super().refusal(cell, device, dtype, proj)
 
 
 class Cpu(_Native):

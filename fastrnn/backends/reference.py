@@ -17,9 +17,6 @@ class Reference(Backend):
     def automatic(self, device: str) -> bool:
         return True
 
-    def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
-        return None
-
     def compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
         return torch.float32 if dtype in LOW_PRECISION else dtype
 
