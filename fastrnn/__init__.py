@@ -6,6 +6,7 @@ import importlib
 
 from . import functional
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
+from .cells.declare import cell
 from .modules import FastGRU, FastLSTM, FastRNN
 from .version import __version__
 
@@ -18,6 +19,7 @@ __all__ = [
     "FastRNNCell",
     "__version__",
     "accelerate",
+    "cell",
     "explain",
     "functional",
     "restore",

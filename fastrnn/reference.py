@@ -31,6 +31,7 @@ def scan(
     resets: Tensor | None = None,  # [T, B] or packed [N], bool
     reverse: bool = False,
     weight_hr: Tensor | None = None,  # [P, H]: h is projected (https://arxiv.org/abs/1402.1128)
+    params: Tensor | None = None,  # [P, H]: the cell's own, P as many as it has
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One direction over a ready input projection gx: (output [T, B, H] or [N, H], final states).
 
@@ -48,6 +49,7 @@ def scan(
         x_steps = x_steps.split(sizes)
         reset_steps = [None] * len(x_steps) if resets is None else resets.split(sizes)
 
+    parameters = () if params is None else (params.unbind(),)
     current = tuple(state)
     outputs = [gx.new_empty(0)] * len(x_steps)
     order = range(len(x_steps))
@@ -59,7 +61,7 @@ def scan(
             # where, not a product: neither NaN nor gradient may cross a reset.
             entering = tuple(s.masked_fill(reset.unsqueeze(-1), 0) for s in entering)
         r = F.linear(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1))
-        after = spec.step(x, r, entering)
+        after = spec.step(x.unbind(-2), r.unbind(-2), entering, *parameters)
         if weight_hr is not None:
             after = (F.linear(after[0], weight_hr), *after[1:])
         outputs[t] = after[0]

@@ -113,7 +113,7 @@ def _choose_for_graph(*call) -> tuple[str, str]:
     return backend.name, reason
 
 
-cells.on_register.append(_choose_cached.cache_clear)
+cells.on_add.append(_choose_cached.cache_clear)
 # os.environ takes 1 us to say that it has no such key; the dictionary behind it does not.
 _environment = getattr(os.environ, "_data", os.environ).get
 _BACKEND_KEY = getattr(os.environ, "encodekey", str)("FASTRNN_BACKEND")

@@ -38,7 +38,7 @@ class Layer:
     resets: Tensor | None  # [N] bool
 
     @property
-    def spec(self) -> cells.CellSpec:
+    def spec(self) -> cells.Cell:
         return cells.get(self.cell)
 
     @property

@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-from ..cells import on_register
+from ..cells import on_add
 
 INTERPRET: bool = triton.knobs.runtime.interpret
 
@@ -134,5 +134,5 @@ def register(name: str, cell: TritonCell) -> None:
     if name in TRITON_CELLS:
         raise ValueError(f"cell must be without Triton functions, got {name!r}, which has a pair")
     TRITON_CELLS[name] = cell
-    for forget in on_register:
+    for forget in on_add:
         forget()

@@ -1,0 +1,51 @@
+"""The recurrent cells: what one unit does at one time step.
+
+spec     Cell: counts, and the step in plain torch
+builtin  the five cells whose kernels are written by hand
+declare  `fastrnn.cell`: a step becomes a cell with kernels of its own
+         trace    a step and torch's derivative of it as one graph (graph), by lowering
+         cut      what of it is kept for backward
+         derive   both: the graphs of the kernels (derived), checked by evaluate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .builtin import BUILTIN
+from .spec import Cell
+
+__all__ = ["CELLS", "Cell", "add", "get", "measured_as", "on_add"]
+
+CELLS: dict[str, Cell] = {cell.name: cell for cell in BUILTIN}
+on_add: list[Callable[[], None]] = []  # called where something known of cells may have changed
+
+
+def get(name: str) -> Cell:
+    """The cell of that name; ValueError that lists the known ones if there is none."""
+    cell = CELLS.get(name)
+    if cell is None:
+        title, _, digest = name.partition("@")
+        same = [c for c in CELLS.values() if c.title == title]
+        if digest and same:
+            raise ValueError(
+                f"cell {title!r} has changed: this needs {name}, and here it is {same[-1].name}"
+            )
+        if digest:
+            raise ValueError(f"cell {title!r} is not known: import the module that defines {name}")
+        raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {name!r}")
+    return cell
+
+
+def measured_as(name: str) -> str:
+    """The first cell of the same layer class: it does the same work, and alone is timed."""
+    layer = get(name).layer
+    return next((other.name for other in CELLS.values() if layer and other.layer == layer), name)
+
+
+def add(cell: Cell) -> Cell:
+    """Makes a cell known by its name. One that is known has the same kernels, and is replaced."""
+    CELLS[cell.name] = cell
+    for forget in on_add:
+        forget()
+    return cell

@@ -1,0 +1,60 @@
+"""`fastrnn.cell`: a step in plain torch becomes a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import add
+from .spec import Cell, Tensors
+
+MOST_STATES = 8  # kMaxStates in csrc/cells/counts.h
+
+
+def cell(
+    *, gates: int, states: int = 1, params: int = 0, name: str | None = None
+) -> Callable[[Callable[..., Tensors]], Cell]:
+    """Decorator: a function of one time step becomes a cell with kernels of its own.
+
+        @fastrnn.cell(gates=2)
+        def light_gru(x, r, state):
+            z, n = torch.sigmoid(x[0] + r[0]), torch.relu(x[1] + r[1])
+            return (n + z * (state[0] - n),)
+
+        layer = fastrnn.Recurrent(light_gru, input_size=32, hidden_size=128)
+
+    The function says what one unit does: it may use what torch has for single numbers (arithmetic,
+    comparisons, `torch.where`, activations, powers), whatever it closes over must be a number. It
+    is run once, here; kernels are derived from it, and compiled when they are first needed.
+
+    Args:
+        gates: G, tensors in x and in r: `x = W_ih x_t + b_ih`, `r = W_hh h + b_hh`, each `[.., H]`
+        states: S, tensors in `state`, `[.., H]`, and in the tuple that the function returns. The
+            first is the output, and what W_hh multiplies
+        params: P, learned vectors `[H]`, a fourth argument of the function if there are any
+        name: what errors and `explain` call it; the function's own
+
+    Raises `CellError` (a ValueError) for a function that is not about one unit at one step, with
+    its line and the reason; ValueError for counts that no cell has.
+    """
+    for word, count, least in (("gates", gates, 1), ("states", states, 1), ("params", params, 0)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            raise ValueError(f"{word} must be a whole number from {least} on, got {count!r}")
+    if states > MOST_STATES:
+        raise ValueError(f"states must be at most {MOST_STATES}, got {states}")
+
+    def declare(step: Callable[..., Tensors]) -> Cell:
+        if not callable(step) or not hasattr(step, "__code__"):
+            raise TypeError(f"a cell's step must be a function, got {type(step).__name__}")
+        from .derive import derive  # networkx takes 0.15 s to import
+
+        derived = derive(step, gates, states, params)
+        title = name or step.__name__
+        made = Cell(
+            f"{title}@{derived.digest()}", gates, states, step, len(derived.saved),
+            int(derived.kept_gate is not None), params, derived=derived,
+        )  # fmt: skip
+        for attribute in ("__module__", "__doc__", "__qualname__", "__name__"):
+            object.__setattr__(made, attribute, getattr(step, attribute))
+        return add(made)
+
+    return declare

@@ -1,0 +1,50 @@
+"""What a cell's step becomes: the graphs of its kernels, forward and backward."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from .graph import Node, order
+
+Nodes = tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A cell as kernels compute it. All tuples are of nodes; G gates, S states, P parameters.
+
+    next [S], saved [K]: forward's results, over leaves x, r, prev, param
+    dx [G], dr [G], dprev [S], dparam [P]: backward's, over leaves saved, prev, next, d, param.
+        dprev leaves out what reaches the states through r; dr is dx where nothing tells them apart
+    kept_gate: a gate g whose value is saved[g], on which no other saved value depends; or None
+    """
+
+    gates: int
+    states: int
+    params: int
+    next: Nodes
+    saved: Nodes
+    dx: Nodes
+    dr: Nodes
+    dprev: Nodes
+    dparam: Nodes
+    kept_gate: int | None
+
+    @property
+    def split(self) -> bool:
+        """Does dr differ from dx?"""
+        return any(a is not b for a, b in zip(self.dx, self.dr))
+
+    def digest(self) -> str:
+        """16 hex digits that say whether two cells have the same kernels; names do not count."""
+        numbers: dict[int, int] = {}
+        lines = [f"{self.gates} {self.states} {self.params} {self.kept_gate}"]
+        for roots in ((*self.next, *self.saved), (*self.dx, *self.dr, *self.dprev, *self.dparam)):
+            numbers.clear()
+            for node in order(roots):
+                numbers[node.number] = len(numbers)
+                args = [numbers[a.number] for a in node.args]
+                lines.append(f"{node.op} {args} {node.at!r}")
+            lines.append(str([numbers[r.number] for r in roots]))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,212 @@
+"""A step written in torch, and torch's own derivative of it, as one graph.
+
+The step runs once, on small float64 tensors, under a dispatch mode that sees each operation of
+ATen: whatever functions, methods and operators a step is written with, compositions and custom
+`autograd.Function`s too, only those arrive here, and their derivatives are autograd's. (A
+`__torch_function__` trace would have to know torch's whole surface, and each derivative; AOTAutograd
+gives the same graph with a choice of what to save that is made for whole tensors.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .graph import Graph, Node
+from .lowering import LOWER, Refused, mask, number
+
+_SHAPE = (2, 3)  # of every tensor of the trace: rows, units
+_SAME = ("detach", "alias", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "positive")
+_FILLED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "ones": 1.0, "ones_like": 1.0,
+           "new_ones": 1.0}  # fmt: skip
+_GIVEN = {"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill": 1}
+_ACROSS = (
+    "sum", "mean", "var", "std", "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum",
+    "cumprod", "flip", "roll", "sort", "topk", "mm", "bmm", "addmm", "matmul", "dot", "norm",
+    "linalg_vector_norm", "native_layer_norm", "native_group_norm", "amax", "amin", "max", "min",
+    "argmax", "argmin", "prod", "logsumexp", "any", "all", "gather", "index_select", "cat", "stack",
+)  # fmt: skip
+_RANDOM = ("rand", "bernoulli", "dropout", "normal", "uniform", "exponential")
+_ON_VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "item")
+
+
+class CellError(ValueError):
+    """A step that cannot become a kernel: the function, the line, the reason."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The nodes of a step's results and of their gradients, seeds d[k] for state k."""
+
+    next: tuple[Node, ...]
+    dx: tuple[Node, ...]
+    dr: tuple[Node, ...]
+    dprev: tuple[Node, ...]
+    dparam: tuple[Node, ...]
+    values: dict[str, tuple[Tensor, ...]]  # of the leaves, and of all results, as torch has them
+
+
+def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
+    """Runs the step once. CellError for what is no unit-wise step of these counts."""
+    tracer = _Tracer(step)
+    sizes = {"x": gates, "r": gates, "prev": states, "param": params, "d": states}
+    generator = torch.Generator().manual_seed(0)
+    leaves: dict[str, tuple[Tensor, ...]] = {}
+    for op, count in sizes.items():
+        drawn = torch.randn((count, *_SHAPE), generator=generator, dtype=torch.float64)
+        leaves[op] = tuple(t.clone().requires_grad_(op != "d") for t in drawn)
+        for at, tensor in enumerate(leaves[op]):
+            tracer.bind(tensor, tracer.graph.leaf(op, at))
+    arguments = [leaves["x"], leaves["r"], leaves["prev"]]
+    if params:
+        arguments.append(leaves["param"])
+    with torch.enable_grad(), tracer:
+        next = _results(step, step(*arguments), states)
+        for k, tensor in enumerate(next):
+            if tracer.node(tensor).is_mask:
+                raise tracer.error(f"state {k} that it returns is a comparison: use torch.where")
+        inputs = [t for op in ("x", "r", "prev", "param") for t in leaves[op]]
+        given = [(n, d) for n, d in zip(next, leaves["d"]) if n.requires_grad]
+        grads: Sequence[Tensor | None] = [None] * len(inputs)
+        if given:
+            tracer.backward = True
+            outputs, seeds = zip(*given)
+            grads = torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
+    zero = tracer.graph.const(0.0)
+    nodes = [zero if g is None else tracer.node(g) for g in grads]
+    zeros = torch.zeros(_SHAPE, dtype=torch.float64)
+    full = [zeros if g is None else g.detach() for g in grads]
+    split = [0, gates, 2 * gates, 2 * gates + states, len(inputs)]
+    names = ("dx", "dr", "dprev", "dparam")
+    parts = {n: tuple(nodes[a:b]) for n, a, b in zip(names, split, split[1:])}
+    values = {n: tuple(full[a:b]) for n, a, b in zip(names, split, split[1:])}
+    values |= {op: tuple(t.detach() for t in ts) for op, ts in leaves.items()}
+    values["next"] = tuple(n.detach() for n in next)
+    return Traced(next=tuple(map(tracer.node, next)), **parts, values=values)
+
+
+def _results(step: Callable, given: object, states: int) -> tuple[Tensor, ...]:
+    where = f"{step.__qualname__} must return a tuple of {states} tensors [.., H] (states={states})"
+    if not isinstance(given, (tuple, list)):
+        raise CellError(f"{where}, got {type(given).__name__}")
+    if len(given) != states:
+        raise CellError(f"{where}, got {len(given)}")
+    for k, tensor in enumerate(given):
+        if not isinstance(tensor, Tensor):
+            raise CellError(f"{where}, got {type(tensor).__name__} at place {k}")
+    return tuple(t if t.shape == _SHAPE else t.expand(_SHAPE) for t in given)
+
+
+class _Tracer(TorchDispatchMode):
+    """Runs each operation as it is, and makes its nodes."""
+
+    def __init__(self, step: Callable):
+        super().__init__()
+        self.graph = Graph()
+        self.backward = False
+        self._step = step
+        self._known: dict[int, tuple[Tensor, Node]] = {}  # by id: the tensors are kept alive
+
+    def bind(self, tensor: Tensor, node: Node) -> None:
+        self._known[id(tensor)] = tensor, node
+
+    def node(self, tensor: Tensor) -> Node:
+        """The node of a tensor: one that was seen, or a number that the step closes over."""
+        known = self._known.get(id(tensor))
+        if known is not None:
+            return known[1]
+        if tensor.requires_grad:
+            raise self.error(
+                "it reads a tensor that needs a gradient and is no argument: make it a parameter "
+                "of the cell (params=)"
+            )
+        if tensor.dim() == 0:
+            return self.graph.const(float(tensor.detach().item()))
+        raise self.error(
+            f"it reads a tensor of shape {list(tensor.shape)} that is no argument: only numbers "
+            "and tensors without axes can be closed over; learned vectors are params"
+        )
+
+    def error(self, reason: str) -> CellError:
+        frame = self._frame()
+        code = inspect.unwrap(self._step).__code__
+        line = frame.f_lineno if frame else code.co_firstlineno
+        return CellError(f"{self._step.__qualname__} ({code.co_filename}:{line}): {reason}")
+
+    def _frame(self):
+        """The step's own frame, if the step is running."""
+        code, frame = inspect.unwrap(self._step).__code__, sys._getframe(1)
+        while frame is not None and frame.f_code is not code:
+            frame = frame.f_back
+        return frame
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        self._name_locals()
+        name = func.overloadpacket.__name__
+        in_place = func._schema.is_mutable and name.endswith("_") and not name.startswith("__")
+        try:
+            nodes = self._lower(name.removesuffix("_") if in_place else name, args, kwargs)
+        except Refused as refused:
+            where = "its derivative" if self.backward else "it"
+            raise self.error(f"{where} uses torch's {name!r}: {refused}") from None
+        results = func(*args, **kwargs)
+        for tensor, node in zip(*map(_several, (results, nodes))):
+            self.bind(tensor, node)
+        return results
+
+    def _lower(self, name: str, args: tuple, kwargs: dict):
+        graph = self.graph
+        if name in _SAME:
+            return self.node(args[0])
+        if name in _FILLED:
+            return graph.const(_FILLED[name])
+        if name in _GIVEN:
+            value = args[_GIVEN[name]]
+            return self.node(value) if isinstance(value, Tensor) else graph.const(value)
+        if name == "_to_copy":
+            return self._converted(self.node(args[0]), args[0].dtype, kwargs.get("dtype"))
+        if name in ("expand", "view", "unsqueeze", "squeeze") and self.node(args[0]).op == "const":
+            return self.node(args[0])
+        if name not in LOWER:
+            raise Refused(_why_not(name))
+        nodes = [self.node(a) if isinstance(a, Tensor) else a for a in args]
+        named = {k: self.node(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+        return LOWER[name](graph, *nodes, **named)
+
+    def _converted(self, node: Node, dtype: torch.dtype, to: torch.dtype | None) -> Node:
+        if to is None or to == dtype:
+            return node
+        if to == torch.bool:
+            return mask(self.graph, node)
+        if to.is_floating_point and (node.is_mask or node.op == "const"):
+            return number(self.graph, node)
+        raise Refused(f"it converts to {to}, and a kernel computes in one precision")
+
+    def _name_locals(self) -> None:
+        """Nodes get the names that the step has for their tensors."""
+        frame = self._frame()
+        for name, value in frame.f_locals.items() if frame else ():
+            known = self._known.get(id(value)) if isinstance(value, Tensor) else None
+            if known is not None and not known[1].name and not known[1].leaf:
+                known[1].name = name
+
+
+def _several(value) -> tuple:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _why_not(name: str) -> str:
+    if name in _ON_VALUES:
+        return "what it does hangs on a tensor's values: choose with torch.where"
+    if any(word in name for word in _RANDOM):
+        return "it draws random numbers: pass a mask as part of the input"
+    if name in _ACROSS:
+        return "it looks across units or rows, and a step is about each unit alone"
+    return "fastrnn has no kernel for it"
