@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .graph import Graph, Node
+from .graph import UNARY, Graph, Node
 
 Number = Node | float
 
@@ -38,7 +38,7 @@ def mask(g: Graph, a: Node) -> Node:
     return a if a.is_mask else g.make("ne", a, 0.0)
 
 
-for _name in ("neg", "abs", "sqrt", "exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf"):  # fmt: skip
+for _name in UNARY:
     LOWER[_name] = lambda g, a, _name=_name: g.make(_name, number(g, a))
 for _name in ("maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"):
     LOWER[_name] = lambda g, a, b, _name=_name: g.make(_name, number(g, a), number(g, b))

@@ -3,8 +3,8 @@
 The step runs once, on small float64 tensors, under a dispatch mode that sees each operation of
 ATen: whatever functions, methods and operators a step is written with, compositions and custom
 `autograd.Function`s too, only those arrive here, and their derivatives are autograd's. (A
-`__torch_function__` trace would have to know torch's whole surface, and each derivative; AOTAutograd
-gives the same graph with a choice of what to save that is made for whole tensors.)
+`__torch_function__` trace would have to know torch's whole surface, and each derivative;
+AOTAutograd gives the same graph, with a choice of what to save that is made for whole tensors.)
 """
 
 from __future__ import annotations
