@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from . import activations  # noqa: F401  adds to LOWER
 from .graph import Graph, Node
 from .lowering import LOWER, Refused, mask, number
 
