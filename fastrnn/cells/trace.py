@@ -107,6 +107,11 @@ def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
     return Traced(next=tuple(map(tracer.node, next)), **parts, values=values)
 
 
+def title(step: Callable) -> str:
+    """What errors call a step."""
+    return getattr(step, "__qualname__", type(step).__name__)
+
+
 class _Missing(Exception):
     """A tensor that a step reads and its cell does not have."""
 
@@ -132,12 +137,12 @@ def _check_signature(step: Callable, words: Sequence[str]) -> None:
         inspect.signature(step).bind(*words)
     except TypeError:
         raise CellError(
-            f"{step.__qualname__} must take {len(words)} arguments: {', '.join(words)}"
+            f"{title(step)} must take {len(words)} arguments: {', '.join(words)}"
         ) from None
 
 
 def _results(step: Callable, given: object, states: int) -> tuple[Tensor, ...]:
-    where = f"{step.__qualname__} must return a tuple of {states} tensors [.., H] (states={states})"
+    where = f"{title(step)} must return a tuple of {states} tensors [.., H] (states={states})"
     if not isinstance(given, (tuple, list)):
         raise CellError(f"{where}, got {type(given).__name__}")
     if len(given) != states:
@@ -156,6 +161,8 @@ class _Tracer(TorchDispatchMode):
         self.graph = Graph()
         self.backward = False
         self._step = step
+        function = inspect.unwrap(step)
+        self._code = getattr(function, "__code__", None) or type(step).__call__.__code__
         self._known: dict[int, tuple[Tensor, Node]] = {}  # by id: the tensors are kept alive
 
     def bind(self, tensor: Tensor, node: Node) -> None:
@@ -180,17 +187,17 @@ class _Tracer(TorchDispatchMode):
 
     def error(self, reason: str, raised=None) -> CellError:
         """The error at the step's line: that which runs, or that which raised a traceback."""
-        code = inspect.unwrap(self._step).__code__
+        code = self._code
         while raised is not None and raised.tb_frame.f_code is not code:
             raised = raised.tb_next
         frame = None if raised else self._frame()
         line = raised.tb_lineno if raised else frame.f_lineno if frame else code.co_firstlineno
-        return CellError(f"{self._step.__qualname__} ({code.co_filename}:{line}): {reason}")
+        return CellError(f"{title(self._step)} ({code.co_filename}:{line}): {reason}")
 
     def _frame(self):
         """The step's own frame, if the step is running."""
-        code, frame = inspect.unwrap(self._step).__code__, sys._getframe(1)
-        while frame is not None and frame.f_code is not code:
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not self._code:
             frame = frame.f_back
         return frame
 
