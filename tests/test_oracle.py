@@ -1,4 +1,4 @@
-"""The cells that are written by hand are the compiler's oracle: derived ones give the same numbers."""
+"""Cells written by hand are the compiler's oracle: derived ones give the same numbers."""
 
 import pytest
 import torch
