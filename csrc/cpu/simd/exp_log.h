@@ -74,6 +74,23 @@ FASTRNN_INLINE typename Vec<T>::N power_of_two(typename Vec<T>::I n) {
   return typename Vec<T>::N((n + Float<T>::kBias) << Float<T>::kMantissa);
 }
 
+// e^x = 2^n e^r as in exp_parts, for |n| of any size that n, a number and an integer, can have.
+template <class T>
+struct ExpReduced {
+  typename Vec<T>::N n, rest;  // rest: e^r - 1
+  typename Vec<T>::I whole;
+};
+template <class T>
+FASTRNN_INLINE ExpReduced<T> exp_reduced(typename Vec<T>::N x) {
+  using N = typename Vec<T>::N;
+  using I = typename Vec<T>::I;
+  using F = Float<T>;
+  const N round = Vec<T>(F::kRound).v;
+  const N rounded = fused<T>(x, Vec<T>(T(1.44269504088896340736)).v, round), n = rounded - round;
+  const N r = fused<T>(n, Vec<T>(-F::kLn2Lo).v, fused<T>(n, Vec<T>(-F::kLn2Hi).v, x));
+  return {n, fused<T>(r * r, polynomial<T>(r, F::kExp), r), I(rounded) - I(round)};
+}
+
 // Multiplied by 2^n in two steps, as 2^n itself may be denormal or infinite where e^x is not.
 template <class T>
 FASTRNN_INLINE Vec<T> exp(Vec<T> x) {

@@ -172,18 +172,18 @@ FASTRNN_INLINE typename Vec<T>::N clamp(typename Vec<T>::N x, T least, T most) {
 #endif
 }
 
-// e^x = 2^n e^r, |r| <= ln2/2 (Cody and Waite's reduction): n as a number and as an integer, and
-// e^r - 1. Keeping that apart is what saves tanh from cancellation near 0.
+// exp(x) = 2^n e^r = scale + scale * (e^r - 1), |r| <= ln2/2 (Cody and Waite's reduction), for x
+// from `least` to `most`. Keeping e^r - 1 apart is what saves tanh from cancellation near 0.
 template <class T>
-struct ExpReduced {
-  typename Vec<T>::N n, rest;
-  typename Vec<T>::I whole;
+struct ExpParts {
+  typename Vec<T>::N scale, rest;
 };
 template <class T>
-FASTRNN_INLINE ExpReduced<T> exp_reduced(typename Vec<T>::N x) {
+FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T least, T most) {
   using N = typename Vec<T>::N;
   using I = typename Vec<T>::I;
   using F = Float<T>;
+  x = clamp<T>(x, least, most);
   const N rounded = x * T(1.44269504088896340736) + F::kRound;
   const N n = rounded - F::kRound;
   const N r = (x - n * F::kLn2Hi) - n * F::kLn2Lo, r2 = r * r;
@@ -191,18 +191,8 @@ FASTRNN_INLINE ExpReduced<T> exp_reduced(typename Vec<T>::N x) {
   N p = r * F::kExp[0] + F::kExp[1];
 #pragma GCC unroll 16
   for (int i = 2; i < F::kTerms; i += 2) p = p * r2 + (r * F::kExp[i] + F::kExp[i + 1]);
-  return {n, r2 * p + r, I(rounded) - I(Vec<T>(F::kRound).v)};
-}
-// scale + scale * (e^r - 1), for x from `least` to `most`, between which 2^n is a normal number.
-template <class T>
-struct ExpParts {
-  typename Vec<T>::N scale, rest;
-};
-template <class T>
-FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T least, T most) {
-  using F = Float<T>;
-  const auto e = exp_reduced<T>(clamp<T>(x, least, most));
-  return {typename Vec<T>::N((e.whole + F::kBias) << F::kMantissa), e.rest};
+  const I bits = I(rounded) - I(Vec<T>(F::kRound).v) + F::kBias;
+  return {N(bits << F::kMantissa), r2 * p + r};
 }
 // e^x / (1 + e^x), exactly 0 far below, as torch's is (0 * inf is NaN): there 2^n is no number any
 // more, but 0.
