@@ -3,6 +3,7 @@
 // the carried states.
 #pragma once
 #include "cells/registry.h"
+#include "cpu/simd/functions.h"
 #include "rows.h"
 
 namespace fastrnn {
