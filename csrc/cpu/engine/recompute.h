@@ -85,8 +85,9 @@ class Recompute {
   static constexpr int64_t kTile = kGroupRows * kWidest * W;
   static constexpr int64_t kPassRows = 4 * kGroupRows;  // rows that stay in L2 for all panels
 
-  void cells(int64_t p, const void* learned, int64_t first, int64_t count, const T** const* list,
-             const A* x, const A* r, const BlockValues<Cell, T>& values) {
+  [[gnu::noinline]] void cells(int64_t p, const void* learned, int64_t first, int64_t count,
+                               const T** const* list, const A* x, const A* r,
+                               const BlockValues<Cell, T>& values) {
     using V = Vec<A>;
     constexpr int G = Cell::kGates;
     const int nu = panels_.registers(p);
