@@ -1,11 +1,10 @@
 // The cell list: the one place that names every cell. F(name, policy).
 #pragma once
-#include <type_traits>
-
 #include "counts.h"
 #include "elman.h"
 #include "gru.h"
 #include "lstm.h"
+#include "traits.h"
 
 // A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
 // the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md.
@@ -25,22 +24,18 @@
 
 namespace fastrnn {
 
-// kKeptGate of a cell that has one, else -1: where gates are recomputed for backward, this gate's
-// value, saved[kKeptGate], is kept all the same, which saves its share of the products. No other
-// saved value may depend on the gate.
-template <class Cell, class = void>
-constexpr int kept_gate = -1;
-template <class Cell>
-constexpr int kept_gate<Cell, std::void_t<decltype(Cell::kKeptGate)>> = Cell::kKeptGate;
-
 struct CellInfo {
   const char* name;
-  int gates, states, saved, kept;
+  int gates, states, saved, kept, params;
 };
 
-#define FASTRNN_CELL_INFO(name, ...)                                      \
-  {#name, __VA_ARGS__::kGates, __VA_ARGS__::kStates, __VA_ARGS__::kSaved, \
-   kept_gate<__VA_ARGS__> >= 0},
+#define FASTRNN_CELL_INFO(name, ...) \
+  {#name,                            \
+   __VA_ARGS__::kGates,              \
+   __VA_ARGS__::kStates,             \
+   __VA_ARGS__::kSaved,              \
+   kept_gate<__VA_ARGS__> >= 0,      \
+   params<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);
