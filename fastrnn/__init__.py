@@ -8,6 +8,7 @@ from . import functional
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
 from .cells.declare import cell
 from .modules import FastGRU, FastLSTM, FastRNN
+from .recurrent import Recurrent
 from .version import __version__
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "FastLSTMCell",
     "FastRNN",
     "FastRNNCell",
+    "Recurrent",
     "__version__",
     "accelerate",
     "cell",

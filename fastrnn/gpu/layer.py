@@ -68,8 +68,8 @@ def read(
     ops.check_devices(input, weights, state)
     D, B, H = state[0].shape
     count = len(weights) // D
-    named = [name_weights(weights[d * count : (d + 1) * count], project) for d in range(D)]
-    w_ih, w_hh, b_ih, b_hh, _ = zip(*named)
+    named = [name_weights(cell, weights[d * count : (d + 1) * count], project) for d in range(D)]
+    w_ih, w_hh, b_ih, b_hh, _, _ = zip(*named)
     offsets = lengths = None
     if batch_sizes is not None:
         offsets, lengths = steps(batch_sizes, B, input.device)
