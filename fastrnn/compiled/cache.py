@@ -1,11 +1,11 @@
 """The user's folder of compiled cells. What is loaded from it is code: it must be ours alone.
 
-    <key>/              an entry: made elsewhere in the folder and moved here whole
-        cell.so         what is loaded; beside it the sources it was compiled from
-        entry.json      what it is, and the sha256 of cell.so
-    <key>.lock          held by the process that makes the entry; the kernel frees it with the process
-    <key>.work-…        where it is made; without a holder of the lock it is a leftover, and goes
-    <key>.failed/       sources and compiler output of what did not compile
+<key>/              an entry: made elsewhere in the folder and moved here whole
+    cell.so         what is loaded; beside it the sources it was compiled from
+    entry.json      what it is, and the sha256 of cell.so
+<key>.lock          held by the process that makes the entry; the kernel frees it with the process
+<key>.work-…        where it is made; without a holder of the lock it is a leftover, and goes
+<key>.failed/       sources and compiler output of what did not compile
 """
 
 from __future__ import annotations
@@ -24,66 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .folder import prepared, reason, untrusted
+
 LIBRARY, FACTS = "cell.so", "entry.json"
 KEY = re.compile(r"[0-9a-f]{64}")
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
-class CacheError(RuntimeError):
-    """The folder cannot be used, or not be trusted."""
 
 
 def key(ingredients: Any) -> str:
     """sha256 of whatever decides what an entry is: anything that JSON can write."""
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
-
-
-def chosen() -> Path:
-    """$FASTRNN_CACHE, else fastrnn in the user's cache folder."""
-    if ours := os.environ.get("FASTRNN_CACHE"):
-        return Path(os.path.abspath(os.path.expanduser(ours)))
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # others are invalid, says the XDG specification
-        return Path(base, "fastrnn")
-    try:
-        return Path.home() / ".cache" / "fastrnn"
-    except RuntimeError:
-        raise CacheError("the user has no home folder: set FASTRNN_CACHE to one") from None
-
-
-def prepared(path: Path) -> Path:
-    """Makes the folder if need be; CacheError unless it is ours alone and can be written.
-
-    The answer has no symbolic links in it: what a link says later does not count.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-        real = path.resolve(strict=True)
-        found = real.stat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise CacheError(f"{path} cannot be made: {_reason(error)}") from None
-    if not stat.S_ISDIR(found.st_mode):
-        raise CacheError(f"{path} is not a folder")
-    if complaint := untrusted(found):
-        raise CacheError(f"{path} {complaint}")
-    for parent in real.parents:
-        mode = parent.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise CacheError(f"{path} lies in {parent}, where everybody may rename folders")
-    if not os.access(real, os.R_OK | os.W_OK | os.X_OK):
-        raise CacheError(f"{path} cannot be written")
-    return real
-
-
-def untrusted(found: os.stat_result) -> str | None:
-    """Why a file or folder may hold somebody else's code, or None."""
-    if found.st_uid != os.geteuid():
-        return f"belongs to user {found.st_uid}, not to user {os.geteuid()}"
-    if found.st_mode & OTHERS_WRITE:
-        return f"can be written by others (mode {stat.S_IMODE(found.st_mode):o})"
-    return None
 
 
 def sha256(path: Path) -> str:
@@ -108,7 +57,7 @@ class Entry:
             try:
                 found = path.lstat()
             except OSError as error:
-                return f"{path.name} cannot be read: {_reason(error)}"
+                return f"{path.name} cannot be read: {reason(error)}"
             if not kind(found.st_mode):
                 return f"{path.name} is not what it should be"
             if complaint := untrusted(found):
@@ -252,7 +201,3 @@ def _size(entry: Entry) -> int:
     with suppress(OSError):
         return entry.library.stat().st_size
     return 0
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
