@@ -12,6 +12,7 @@ prebuilt   folders of libraries that were compiled ahead of time
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -21,11 +22,10 @@ import torch
 from .. import ops
 from ..cells import CELLS, Cell
 from . import compile, prebuilt, program, toolchain
-from .folder import CacheError
 from .compile import CompileError
-from .prebuilt import add as add_folder
+from .folder import CacheError
 
-__all__ = ["CacheError", "CompileError", "add_folder", "provide", "refusal"]
+__all__ = ["CacheError", "CompileError", "load_kernels", "provide", "refusal"]
 
 _lock = threading.RLock()
 # (cell, dtype) -> why it cannot be had, or None: its kernels are loaded
@@ -47,16 +47,25 @@ def provide(name: str, dtype_name: str) -> None:
         raise RuntimeError(f"the cell {title!r} has no compiled kernels for {dtype_name}: {why}")
 
 
+def load_kernels(folder: str | os.PathLike) -> None:
+    """Makes the cells known that `python -m fastrnn build` compiled into a folder.
+
+    A package that ships a cell calls it where it defines the cell, so that its users need no
+    compiler. A library is used where cell, dtype, instruction set and version of fastrnn are those
+    it was compiled for; else the cell is compiled as usual.
+
+    Args:
+        folder: as `Path(__file__).parent / "kernels"`; it is code, and trusted as such
+
+    Raises ValueError where the folder holds no index of such libraries.
+    """
+    prebuilt.add(folder)
+    with _lock:
+        for key in [key for key, why in _known.items() if why]:
+            del _known[key]
+
+
 def _refusal(name: str, dtype: str) -> str | None:
-    key = name, dtype
-    if key not in _known:
-        with _lock:
-            if key not in _known:
-                _known[key] = _load(name, dtype)
-    return _known[key]
-
-
-def _load(name: str, dtype: str) -> str | None:
     if name in ops.NATIVE_CELLS:
         return None
     if not ops.NATIVE_BUILT:
@@ -68,6 +77,15 @@ def _load(name: str, dtype: str) -> str | None:
         return f"the native library has no kernel for the cell {name!r}"
     if dtype not in program.DTYPES:
         return f"compiled kernels are for {', '.join(program.DTYPES)}"
+    key = name, dtype
+    if key not in _known:
+        with _lock:
+            if key not in _known:
+                _known[key] = _load(cell, dtype)
+    return _known[key]
+
+
+def _load(cell: Cell, dtype: str) -> str | None:
     try:
         torch.ops.fastrnn.load_cell(str(library(cell, dtype, program.running_isa())))
     except RuntimeError as error:

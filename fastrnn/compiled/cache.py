@@ -3,7 +3,7 @@
 <key>/              an entry: made elsewhere in the folder and moved here whole
     cell.so         what is loaded; beside it the sources it was compiled from
     entry.json      what it is, and the sha256 of cell.so
-<key>.lock          held by the process that makes the entry; the kernel frees it with the process
+<key>.lock          held by the process that makes the entry; freed with it, however it ends
 <key>.work-…        where it is made; without a holder of the lock it is a leftover, and goes
 <key>.failed/       sources and compiler output of what did not compile
 """
