@@ -109,6 +109,7 @@ def _compiled(cache: Cache, key: str, program: Program, compiler: Compiler) -> E
         try:
             _build(work, program, compiler)
         except CompileError as error:
+            shutil.rmtree(work / "tmp", ignore_errors=True)
             where = cache.failed(key, work)
             raise CompileError(f"{error}\n  sources and compiler.log are in {where}") from None
         seconds = round(time.perf_counter() - start, 2)
