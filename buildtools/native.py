@@ -174,6 +174,11 @@ def sources(root: Path, pattern: str) -> list[Path]:
     return sorted(path.relative_to(root) for path in root.glob(pattern))
 
 
+def headers(root: Path) -> list[Path]:
+    """What a wheel holds of csrc/, relative to `root`: to compile cells from Python with."""
+    return [path for room in shared.HEADERS for path in sources(root, f"csrc/{room}/**/*.h")]
+
+
 def link_step(library: Path, compiler: list[str], torch: Torch, cuda: Cuda | None) -> Link:
     """torch's directory is not recorded in the library: `import torch` has always come first."""
     user_flags = shlex.split(os.environ.get("CXXFLAGS", "") + " " + os.environ.get("LDFLAGS", ""))
