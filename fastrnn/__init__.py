@@ -24,11 +24,17 @@ __all__ = [
     "cell",
     "explain",
     "functional",
+    "load_kernels",
     "restore",
 ]
 
 # Loaded on first use: a program that only builds layers does not need them.
-_LAZY = {"accelerate": "convert", "restore": "convert", "explain": "explanation"}
+_LAZY = {
+    "accelerate": "convert",
+    "restore": "convert",
+    "explain": "explanation",
+    "load_kernels": "compiled",
+}
 
 
 def __getattr__(name: str):
