@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import ops
+from .. import cells, compiled, ops
 from .base import Backend, Size
 
 
@@ -17,13 +17,17 @@ class _Native(Backend):
             return (
                 "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
             )
-        if cell not in ops.NATIVE_CELLS:
-            return f"the native library has no kernel for the cell {cell!r}"
+        if cell not in ops.NATIVE_CELLS and (why := self.compiled_refusal(cell, device, dtype)):
+            return why
         if proj:
             return f"{self.title} have no proj_size"
         if not dtype.is_floating_point:
             return f"{self.title} compute in floating point, not in {dtype}"
         return super().refusal(cell, device, dtype, proj)
+
+    def compiled_refusal(self, cell: str, device: str, dtype: torch.dtype) -> str | None:
+        """Why a cell that is not built in cannot be served all the same, or None."""
+        return f"the native library has no kernel for the cell {cells.get(cell).title!r}"
 
 
 class Cpu(_Native):
@@ -40,6 +44,12 @@ class Cpu(_Native):
 
     def automatic(self, device: str) -> bool:
         return device != "cuda"
+
+    def compiled_refusal(self, cell: str, device: str, dtype: torch.dtype) -> str | None:
+        """A derived cell's kernels are compiled here, at the first call that needs them."""
+        if cells.get(cell).derived is None or device not in self.devices:
+            return super().compiled_refusal(cell, device, dtype)
+        return compiled.refusal(cell, self.compute_dtype(dtype)) if device == "cpu" else None
 
     def compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """bfloat16 has kernels, with float32 sums, cells and carried states; float16 has none."""
