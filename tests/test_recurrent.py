@@ -141,8 +141,8 @@ def test_frozen_weights(cell, backend):
 @backends(F64)
 @each_new_cell
 def test_gradcheck(cell, backend):
-    layer = layer_of(cell, 2, 3, bidirectional=True, backend=backend)
-    x, state = randn(2, 2, 2, dtype=F64, grad=True), some_hx(cell, 2, 2, 3)
+    layer = layer_of(cell, 2, 2, backend=backend)
+    x, state = randn(2, 2, 2, dtype=F64, grad=True), some_hx(cell, 1, 2, 2)
     names = [name for name, _ in layer.named_parameters()]
     weights = [p.detach().clone().requires_grad_() for p in layer.parameters()]
     resets = torch.tensor([[False, False], [False, True]], device=DEVICE)
@@ -160,9 +160,9 @@ def test_gradcheck(cell, backend):
 @backends(F64)
 @each_new_cell
 def test_torch_func(cell, backend):
-    layer = layer_of(cell, *SIZES, num_layers=2, bidirectional=True, backend=backend)
+    layer = layer_of(cell, *SIZES, bidirectional=True, backend=backend)
     weights = {n: p.detach() for n, p in layer.named_parameters()}
-    xs = randn(4, T, B, I, dtype=F64)
+    xs = randn(3, T, B, I, dtype=F64)
 
     def loss(weights, x):
         return functional_call(layer, weights, (x,))[0].pow(2).sum()
