@@ -26,11 +26,11 @@ def some_hx(cell, *shape, dtype=F64):
     return hx(cell.name, *shape, dtype=dtype, grad=True)
 
 
-def compare(layer, ours, exact, *inputs, tolerance=1e-11):
+def compare(layer, ours, exact, *inputs):
     """Results, and the gradients of all inputs and weights."""
     inputs = [*inputs, *layer.parameters()]
-    assert_same(ours, exact, tolerance)
-    assert_same(gradients(flat(ours), inputs), gradients(exact, inputs), 10 * tolerance)
+    assert_same(ours, exact, 1e-11)
+    assert_same(gradients(flat(ours), inputs), gradients(exact, inputs), 1e-9)
 
 
 FORMS = {
