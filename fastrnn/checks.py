@@ -228,9 +228,8 @@ def scan(spec, gx, weight_hh, bias_hh, states, params, batch_sizes, resets) -> N
         shape = [spec.params, h]
         got = [*params.shape] if isinstance(params, Tensor) else type(params).__name__
         _expect(got == shape, "params", f"shape {shape} for the cell {spec.title}", got)
-    else:
-        none = f"no value: the cell {spec.title} has no parameters of its own"
-        _expect(params is None, "params", none, type(params).__name__)
+    elif params is not None:
+        raise ValueError(f"params must be None: the cell {spec.title} has no parameters of its own")
     tensors = [("weight_hh", weight_hh), ("bias_hh", bias_hh), ("params", params)]
     tensors.append(("resets", resets))
     for name, tensor in (*tensors, *(("state", s) for s in states)):

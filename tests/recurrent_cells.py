@@ -1,0 +1,113 @@
+"""Cells that torch.nn has not, and a layer of any cell as a loop over rows and steps."""
+
+import contextlib
+
+import torch
+from helpers import fast
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fastrnn
+from fastrnn import cells
+
+F64 = torch.float64
+
+
+@fastrnn.cell(gates=2)
+def light_gru(x, r, state):
+    """Ravanelli et al. 2018, without its batch normalisation."""
+    z, n = torch.sigmoid(x[0] + r[0]), torch.relu(x[1] + r[1])
+    return (n + z * (state[0] - n),)
+
+
+@fastrnn.cell(gates=4, states=2, params=3)
+def peephole_lstm(x, r, state, p):
+    """Gers and Schmidhuber 2000."""
+    h, c = state
+    i = torch.sigmoid(x[0] + r[0] + p[0] * c)
+    f = torch.sigmoid(x[1] + r[1] + p[1] * c)
+    c = f * c + i * torch.tanh(x[2] + r[2])
+    o = torch.sigmoid(x[3] + r[3] + p[2] * c)
+    return o * torch.tanh(c), c
+
+
+@fastrnn.cell(gates=4, states=4)
+def slstm(x, r, state):
+    """Beck et al. 2024: exponential gates, with a normaliser and a stabiliser as states."""
+    h, c, n, m = state
+    keep, enter = F.logsigmoid(x[1] + r[1]) + m, x[0] + r[0]
+    m = torch.maximum(keep, enter)
+    keep, enter = torch.exp(keep - m), torch.exp(enter - m)
+    c, n = keep * c + enter * torch.tanh(x[2] + r[2]), keep * n + enter
+    return torch.sigmoid(x[3] + r[3]) * c / n.clamp(min=1e-3), c, n, m
+
+
+NEW = (light_gru, peephole_lstm, slstm)
+TITLES = [cell.title for cell in NEW]
+for _cell in NEW:  # other tests go over the cells that everybody has
+    del cells.CELLS[_cell.name]
+
+
+@contextlib.contextmanager
+def known():
+    """fastrnn knows the cells inside."""
+    for cell in NEW:
+        cells.add(cell)
+    yield
+    for cell in NEW:
+        del cells.CELLS[cell.name]
+
+
+def layer_of(cell: cells.Cell, *sizes: int, dtype=F64, **options) -> nn.Module:
+    """A layer whose backend serves the cell; else the test is skipped."""
+    return fast(cell.name, *sizes, dtype=dtype, **options)
+
+
+def by_hand(
+    layer: nn.Module,
+    x: Tensor,  # [T, B, I]
+    state: tuple[Tensor, ...] | None = None,  # S tensors [L*D, B, H]
+    lengths: list[int] | None = None,
+    resets: Tensor | None = None,  # [T, B]
+) -> list[Tensor]:
+    """[output [T, B, D*H], *S final states]: each row alone, a step after the other."""
+    (t, b, _), finals = x.shape, []
+    d = 2 if layer.bidirectional else 1
+    if state is None:
+        state = (x.new_zeros(layer.num_layers * d, b, layer.hidden_size),) * layer.states
+    for k in range(layer.num_layers):
+        if k:
+            x = F.dropout(x, layer.dropout, layer.training)
+        sides = []
+        for side, suffix in enumerate(("", "_reverse")[:d]):
+            weights = _weights(layer, f"_l{k}{suffix}")
+            rows = [
+                _row(layer, weights, x[: t if lengths is None else lengths[row], row],
+                     [s[k * d + side, row] for s in state],
+                     None if resets is None else resets[:, row], side == 1)
+                for row in range(b)
+            ]  # fmt: skip
+            sides.append(torch.stack([F.pad(o, (0, 0, 0, t - len(o))) for o, _ in rows], 1))
+            finals.append([torch.stack(states) for states in zip(*(f for _, f in rows))])
+        x = torch.cat(sides, -1)
+    return [x, *(torch.stack(states) for states in zip(*finals))]
+
+
+def _weights(layer: nn.Module, suffix: str) -> list[Tensor | None]:
+    kinds = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "params"
+    return [getattr(layer, kind + suffix, None) for kind in kinds]
+
+
+def _row(layer, weights, x, state, resets, reverse) -> tuple[Tensor, list[Tensor]]:
+    """(output [steps, H], final states) of one row [steps, I] in one direction."""
+    w_ih, w_hh, b_ih, b_hh, params = weights
+    gates, outputs = len(w_hh) // layer.hidden_size, {}
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        if resets is not None and resets[t]:
+            state = [torch.zeros_like(s) for s in state]
+        gx, r = F.linear(x[t], w_ih, b_ih), F.linear(state[0], w_hh, b_hh)
+        arguments = [gx.chunk(gates), r.chunk(gates), tuple(state)]
+        state = layer.definition(*arguments, *([] if params is None else [params.unbind()]))
+        outputs[t] = state[0]
+    steps = [outputs[t] for t in sorted(outputs)]
+    return torch.stack(steps) if steps else x.new_zeros(0, layer.hidden_size), list(state)
