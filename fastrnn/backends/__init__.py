@@ -87,7 +87,8 @@ def _choose(
         if refusal is None:
             return backend, f"{asked} was asked for"
         refusals.append(refusal)
-    raise RuntimeError(f"{asked} cannot serve {cell} on {device} in {dtype}: {'; '.join(refusals)}")
+    title = cells.get(cell).title
+    raise RuntimeError(f"{asked} cannot serve {title} on {device} in {dtype}: {'; '.join(refusals)}")
 
 
 def _first_that_can(cell: str, device: str, dtype: torch.dtype, proj: bool) -> tuple[Backend, str]:
@@ -97,9 +98,10 @@ def _first_that_can(cell: str, device: str, dtype: torch.dtype, proj: bool) -> t
         if refusal is None:
             break
         refusals.append(f"not {backend.name}: {refusal}")
-    reason = "; ".join([*refusals, f"{backend.title} serve {cell} on {device}"])
+    title = cells.get(cell).title
+    reason = "; ".join([*refusals, f"{backend.title} serve {title} on {device}"])
     if backend.in_torch:
-        warnings.warn(f"fastrnn runs {cell} on its slow reference backend: {reason}", stacklevel=3)
+        warnings.warn(f"fastrnn runs {title} on its slow reference backend: {reason}", stacklevel=3)
     return backend, reason
 
 
