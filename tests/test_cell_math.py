@@ -7,7 +7,6 @@ import ctypes
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +22,20 @@ ISAS = {**{k: v for k, v in native.isas().items() if k != "avx512bf16"}, SCALAR:
 DTYPES = {"float": np.float32, "double": np.float64}
 PAD = 16  # numbers of the widest register
 
-# Largest errors allowed, in units in the last place: float, double.
+# Largest errors allowed, in units in the last place: float, double. The largest seen on the slow
+# grids are 1.02 for exp, 1.9 expm1, 0.8 log, 0.84 log1p, 2.3 sigmoid, 2.5 tanh, 1.5 sin and cos, 1.4 erf.
 ULPS = {
     "abs": (0, 0),
-    "sqrt": (0.5, 0.501),
-    "exp": (1.5, 1.5),
+    "sqrt": (0.501, 0.501),
+    "exp": (1.25, 1.25),
     "expm1": (2, 2),
-    "log": (1.5, 1.5),
-    "log1p": (2, 2),
-    "sigmoid": (3, 3),
-    "tanh": (3, 3),
-    "sin": (1.5, 2),
-    "cos": (1.5, 2),
-    "erf": (1.5, 1.5),
+    "log": (1, 1),
+    "log1p": (1, 1),
+    "sigmoid": (2.5, 2.5),
+    "tanh": (2.6, 2.6),
+    "sin": (1.6, 1.6),
+    "cos": (1.6, 1.6),
+    "erf": (1.6, 1.6),
 }
 
 
@@ -91,17 +91,23 @@ def maths(request, built):
     return Maths(built[request.param][1])
 
 
-def exact(name, x):
-    """The function in long double."""
-    x = x.astype(np.longdouble)
-    with np.errstate(all="ignore"):
-        if name == "sigmoid":
-            return 1 / (1 + np.exp(-x))
-        if name == "erf":
-            erf = ctypes.CDLL(find_library("m")).erfl
-            erf.restype, erf.argtypes = ctypes.c_longdouble, [ctypes.c_longdouble]
-            return np.array([erf(v) for v in x], np.longdouble)
-        return getattr(np, name)(x)
+@pytest.fixture(scope="module")
+def exact(built):
+    """The functions in long double."""
+    erf = ctypes.CDLL(str(built[SCALAR][1])).exact_erf
+
+    def function(name, x):
+        with np.errstate(all="ignore"):
+            x = x.astype(np.longdouble)
+            if name == "sigmoid":
+                return 1 / (1 + np.exp(-x))
+            if name == "erf":
+                out = np.empty_like(x)
+                erf(*(ctypes.c_void_p(a.ctypes.data) for a in (x, out)), ctypes.c_int64(len(x)))
+                return out
+            return getattr(np, name)(x)
+
+    return function
 
 
 def ulps(y, expected):
@@ -140,7 +146,7 @@ def points(name, dtype, count):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ULPS)
 @pytest.mark.parametrize("count", [3000, pytest.param(300_000, marks=pytest.mark.slow)])
-def test_errors_are_units_in_the_last_place(maths, name, dtype, count):
+def test_errors_are_units_in_the_last_place(maths, exact, name, dtype, count):
     x = points(name, DTYPES[dtype], count)
     error = ulps(maths(name, x), exact(name, x))
     worst = error.argmax()
@@ -191,7 +197,7 @@ def test_exp_ends_in_zero_and_in_infinity(maths, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_sigmoid_may_be_zero_where_it_is_denormal(maths, dtype):
+def test_sigmoid_may_be_zero_where_it_is_denormal(maths, exact, dtype):
     x = np.linspace(-120 if dtype == "float" else -750, -87, 4000).astype(DTYPES[dtype])
     expected = exact("sigmoid", x).astype(x.dtype)
     y, normal = maths("sigmoid", x), np.finfo(x.dtype).tiny

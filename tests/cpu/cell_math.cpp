@@ -78,4 +78,11 @@ FASTRNN_FUNCTION(both_, select(both(less(a, b), less(b, c)), a, c))
 FASTRNN_FUNCTION(either_, select(either(less(a, b), less(b, c)), a, c))
 FASTRNN_FUNCTION(inverse_, select(inverse(less(a, b)), a, b))
 
+#ifndef FASTRNN_ISA
+// What numpy has not in long double.
+extern "C" void exact_erf(const long double* x, long double* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = ::erfl(x[i]);
+}
+#endif
+
 }  // namespace fastrnn
