@@ -32,14 +32,16 @@ class Policy:
     struct: str
     gates: int
     states: int
-    saved: int
-    kept: int
     params: int
     step: Callable[..., tuple[Tensor, ...]]
 
     @property
     def name(self) -> str:
         return f"test_{Path(self.header).stem}"
+
+
+def _one_gate(x, r, state, p):
+    return (p[0] + torch.sigmoid(x[0] + r[0]) * (state[0] - p[0]),)
 
 
 def _light_gru(x, r, state, p):
@@ -71,19 +73,21 @@ def _six_gates(x, r, state, p):
 
 
 POLICIES = {
+    "one_gate": Policy("tests/cpu/one_gate.h", "OneGate", 1, 1, 1, _one_gate),
     "light_gru": Policy(
-        "examples/light_gru/light_gru.h", "LightGru", 2, 1, 2, 0, 0, _light_gru,
+        "examples/light_gru/light_gru.h", "LightGru", 2, 1, 0, _light_gru,
     ),
     "peephole_lstm": Policy(
-        "tests/cpu/peephole_lstm.h", "PeepholeLstm", 4, 2, 4, 1, 3, _peephole_lstm,
+        "tests/cpu/peephole_lstm.h", "PeepholeLstm", 4, 2, 3, _peephole_lstm,
     ),
-    "four_states": Policy("tests/cpu/four_states.h", "FourStates", 4, 4, 5, 0, 1, _four_states),
-    "six_gates": Policy("tests/cpu/six_gates.h", "SixGates", 6, 2, 8, 1, 2, _six_gates),
+    "four_states": Policy("tests/cpu/four_states.h", "FourStates", 4, 4, 1, _four_states),
+    "six_gates": Policy("tests/cpu/six_gates.h", "SixGates", 6, 2, 2, _six_gates),
 }  # fmt: skip
 
 
-QUICK = [*((name, "float64") for name in POLICIES)]
+QUICK = [(name, "float64") for name in POLICIES]
 QUICK += [("peephole_lstm", "float32"), ("peephole_lstm", "bfloat16")]
+OF_TWO_SOURCES = ("six_gates", "float64")
 ALL = list(itertools.product(POLICIES, DTYPES))
 
 
@@ -93,9 +97,9 @@ def isa_for(dtype: str) -> str:
     return isa if dtype in native.ISA_SOURCES.get(isa, (dtype,)) else "avx512"
 
 
-def flags(dtype: str, isa: str | None = None) -> list[str]:
+def flags(dtype: str) -> list[str]:
     """Optimised as little as vectors allow: the engine compiles in half the time."""
-    isa = isa or isa_for(dtype)
+    isa = isa_for(dtype)
     defines = [f"-DFASTRNN_ISA={isa}", f"-DFASTRNN_DTYPE={DTYPES[dtype]}"]
     includes = [f"-I{ROOT}", f"-I{ROOT / 'csrc'}"]
     return ["-O1", "-g0", *native.FLAGS, "-Werror", *native.isas()[isa], *defines, *includes]
@@ -113,18 +117,21 @@ def compile_library(folder: Path, stem: str, units: dict[str, str], options: lis
     return folder / f"{stem}.so"
 
 
-def library(folder: Path, policy: Policy, dtype: str, options: Iterable[str] = ()) -> Path:
-    """The cell's library, of two sources, as fastrnn.compiled makes them."""
+def library(folder: Path, name: str, dtype: str) -> Path:
+    """A cell's library: of one source, and one of them of a source for each way."""
+    policy = POLICIES[name]
     text = UNIT.format(header=policy.header, struct=policy.struct, name=policy.name)
-    units = {f"{way}.cpp": f"#define FASTRNN_CELL_{way.upper()}{text}" for way in WAYS}
-    return compile_library(folder, f"{policy.name}_{dtype}", units, [*flags(dtype), *options])
-
-
-WAYS = ("forward", "backward")
+    units = {"both.cpp": text}
+    if (name, dtype) == OF_TWO_SOURCES:
+        units = {
+            f"{way}.cpp": f"#define FASTRNN_CELL_{way.upper()}{text}"
+            for way in ("forward", "backward")
+        }
+    return compile_library(folder, f"{policy.name}_{dtype}", units, flags(dtype))
 
 
 def libraries(folder: Path, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Path]:
     """(policy, dtype) -> its library, compiled at the same time as far as there are cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        paths = {key: pool.submit(library, folder, POLICIES[key[0]], key[1]) for key in wanted}
+        paths = {key: pool.submit(library, folder, *key) for key in wanted}
         return {key: path.result() for key, path in paths.items()}

@@ -37,15 +37,16 @@ std::string text(PyObject* object) {
 }
 
 // Takes the thread's Python error, whose words it returns; "" if all that is wrong is that there is
-// no module of that name.
-std::string taken_error(const char* module_name) {
+// no such module, nor perhaps its package.
+std::string taken_error(const std::string& module_name) {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
   const Reference owned[] = {{type}, {value}, {traceback}};
   if (PyErr_GivenExceptionMatches(type, PyExc_ModuleNotFoundError)) {
     const Reference name{PyObject_GetAttrString(value, "name")};
-    if (text(name.object) == module_name) return "";
+    const std::string missing = text(name.object);
+    if (missing == module_name || module_name.rfind(missing + ".", 0) == 0) return "";
   }
   const std::string words = text(value);
   if (!words.empty()) return words;

@@ -18,7 +18,7 @@ struct Panels {
   FASTRNN_INLINE Panels(int64_t units, int gates, int left_out = -1)
       : H(units),
         G(gates - (left_out >= 0)),
-        NU(G >= kMaxVectors ? 1 : kMaxVectors / G),
+        NU(G > 0 && G < kMaxVectors ? kMaxVectors / G : 1),  // none is left of a single gate
         left_out(left_out) {}
   // The weights' row of gate g of the panels, unit 0.
   FASTRNN_INLINE int64_t gate_row(int g) const {
