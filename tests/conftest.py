@@ -59,6 +59,24 @@ def poisoned():
     assert torch.empty(8).isnan().all(), "torch.empty is not filled: the poison is off"
 
 
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    """Where compiled cells are kept; it does not exist yet."""
+    from fastrnn.compiled import folder
+
+    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(folder, "_temporary", {})
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def fake_compiler(tmp_path, cache_folder, monkeypatch):
+    """A compiler that counts what it does (`fake_compilers.FakeCompiler`)."""
+    from fake_compilers import FakeCompiler
+
+    return FakeCompiler(tmp_path, monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def simulator():
     """The CUDA kernels in the simulator, compiled for this CPU."""

@@ -15,14 +15,16 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from .. import ops
 from ..cells import CELLS, Cell
-from . import compile, prebuilt, program, toolchain
+from . import prebuilt, program, toolchain
 from .compile import CompileError
+from .compile import library as _library
 from .folder import CacheError
 
 __all__ = ["CacheError", "CompileError", "load_kernels", "provide", "refusal"]
@@ -70,7 +72,7 @@ def _refusal(name: str, dtype: str) -> str | None:
         return None
     if not ops.NATIVE_BUILT:
         return "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
-    if not hasattr(torch.ops.fastrnn, "load_cell"):
+    if _op() is None:
         return "the native library is older than this fastrnn: build it again"
     cell = CELLS.get(name)
     if cell is None or cell.derived is None:
@@ -85,9 +87,13 @@ def _refusal(name: str, dtype: str) -> str | None:
     return _known[key]
 
 
+def _op() -> Callable[[str], None] | None:
+    return getattr(torch.ops.fastrnn, "load_cell", None)
+
+
 def _load(cell: Cell, dtype: str) -> str | None:
     try:
-        torch.ops.fastrnn.load_cell(str(library(cell, dtype, program.running_isa())))
+        _op()(str(library(cell, dtype, program.running_isa())))
     except RuntimeError as error:
         warnings.warn(
             f"fastrnn: the cell {cell.title!r} has no compiled kernels for {dtype}: {error}",
@@ -108,7 +114,7 @@ def library(cell: Cell, dtype: str, isa: str) -> Path:
     if found:
         return found
     try:
-        return compile.library(made, toolchain.find())
+        return _library(made, toolchain.find())
     except RuntimeError as error:
         if instead:
             raise type(error)(f"{error} ({instead})") from None

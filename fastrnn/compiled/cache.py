@@ -126,7 +126,7 @@ class Cache:
     def entries(self) -> list[Entry]:
         """All entries, the oldest first."""
         found = [_entry(path) for path in self.path.iterdir() if KEY.fullmatch(path.name)]
-        return sorted(filter(None, found), key=lambda entry: entry.facts.get("date", ""))
+        return sorted(filter(None, found), key=lambda entry: _modified(entry.folder))
 
     def clear(self, older_than: float = 0) -> tuple[int, int]:
         """Removes what was made more than that many days ago, and is in no process's hands.

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,25 +138,28 @@ def _build(work: Path, program: Program, compiler: Compiler) -> None:
 def _run(commands: Sequence[Sequence[str]], work: Path, program: Program) -> None:
     """Runs all at the same time; CompileError if one of them fails. None outlives this call."""
     log = work / "compiler.log"
-    running: list[subprocess.Popen] = []
     until = time.monotonic() + PATIENCE
+    running: dict[int, subprocess.Popen] = {}
+
+    def start(number: int) -> None:
+        running[number] = _start(commands[number], work, output)
+
     try:
-        with log.open("a") as output:
-            for command in commands:
-                output.write(f"$ {shlex.join(command)}\n")
+        # By threads of a pool, which Ctrl-C does not reach: it would lose a process that starts.
+        with log.open("a") as output, ThreadPoolExecutor() as pool:
+            output.write("".join(f"$ {shlex.join(command)}\n" for command in commands))
             output.flush()
-            for command in commands:
-                running.append(_start(command, work, output))
-        for process in running:
+            list(pool.map(start, range(len(commands))))
+        for process in running.values():
             process.wait(max(0.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         raise CompileError(f"compiling {program.title} took more than {PATIENCE} s") from None
     finally:
-        for process in running:
+        for process in running.values():
             _end(process)
-    for command, process in zip(commands, running):
+    for number, process in sorted(running.items()):
         if process.returncode:
-            _fail(program, command, process.returncode, log)
+            _fail(program, commands[number], process.returncode, log)
 
 
 def _start(command: Sequence[str], work: Path, output: IO) -> subprocess.Popen:
