@@ -9,6 +9,8 @@ import torch
 if os.environ.get("FASTRNN_TEST_DEVICE", "cpu") == "cpu":
     # Without a GPU the Triton kernels run in Triton's interpreter, which is chosen on its import.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# Cells that tests compile are kept with the other objects of this tree's builds.
+os.environ.setdefault("FASTRNN_CACHE", str(Path(__file__).resolve().parents[1] / "build" / "cells"))
 
 
 def pytest_addoption(parser):
@@ -38,6 +40,17 @@ def restored_settings():
     torch.set_num_threads(threads)
     torch.set_default_dtype(dtype)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(autouse=True)
+def known_cells():
+    """A cell that a test declares is known for as long as the test lasts."""
+    from fastrnn.cells import CELLS
+
+    before = dict(CELLS)
+    yield
+    for name in CELLS.keys() - before.keys():
+        del CELLS[name]
 
 
 @pytest.fixture(autouse=True)

@@ -87,8 +87,8 @@ def _choose(
         if refusal is None:
             return backend, f"{asked} was asked for"
         refusals.append(refusal)
-    title = cells.get(cell).title
-    raise RuntimeError(f"{asked} cannot serve {title} on {device} in {dtype}: {'; '.join(refusals)}")
+    wanted = f"{cells.get(cell).title} on {device} in {dtype}"
+    raise RuntimeError(f"{asked} cannot serve {wanted}: {'; '.join(refusals)}")
 
 
 def _first_that_can(cell: str, device: str, dtype: torch.dtype, proj: bool) -> tuple[Backend, str]:
