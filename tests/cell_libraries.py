@@ -34,10 +34,12 @@ class Policy:
     states: int
     params: int
     step: Callable[..., tuple[Tensor, ...]]
+    label: str = ""
 
     @property
     def name(self) -> str:
-        return f"test_{Path(self.header).stem}"
+        """What the ops call it."""
+        return self.label or f"test_{Path(self.header).stem}"
 
 
 def _one_gate(x, r, state, p):
@@ -86,7 +88,7 @@ POLICIES = {
 
 
 QUICK = [(name, "float64") for name in POLICIES]
-QUICK += [("peephole_lstm", "float32"), ("peephole_lstm", "bfloat16")]
+QUICK += [("peephole_lstm", "bfloat16"), ("one_gate", "bfloat16")]
 OF_TWO_SOURCES = ("six_gates", "float64")
 ALL = list(itertools.product(POLICIES, DTYPES))
 

@@ -97,7 +97,7 @@ def scan(policy, input, weights, state, batch_sizes=None, resets=None, direction
         outputs.append(torch.cat(steps) if t else packed.new_empty(0, w_hh.shape[1]))
         finals.append(carried)
     output = torch.cat(outputs, 1)
-    output = output if batch_sizes is not None else output.view(t, b, -1)
+    output = output if batch_sizes is not None else output.view(t, b, output.shape[1])
     return [output, *(torch.stack(s) for s in zip(*finals))]
 
 
