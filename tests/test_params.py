@@ -122,7 +122,7 @@ def test_compiled(cell):
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     x, state = randn(T, B, I, dtype=F64, grad=True), hx(cell.name, 4, B, H, dtype=F64, grad=True)
     for given in (None, state):
-        inputs = [x, *layer.parameters(), *(flat(state) if given else ())]
+        inputs = [x, *layer.parameters(), *(() if given is None else flat(state))]
         a, b = flat(compiled(x, given)), flat(layer(x, given))
         assert_same(a, b, 1e-12)
         assert_same(gradients(a, inputs), gradients(b, inputs), 1e-11)
