@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def test_source(module, capsys):
     assert main(["source", "my_cells:leaky"]) == 0
     out = capsys.readouterr().out
     assert "struct Leaky {" in out and "static void backward(" in out
+
+
+@pytest.mark.skipif(find_spec("fastrnn.cells.triton_source") is None, reason="no Triton text yet")
+def test_source_in_triton(module, capsys):
+    assert main(["source", "my_cells:leaky", "--triton"]) == 0
+    assert "@triton.jit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def loaded(monkeypatch, cache_folder):
     paths: list[str] = []
     monkeypatch.setattr(compiled, "_op", lambda: paths.append)
     monkeypatch.setattr(compiled, "_known", {})
+    monkeypatch.setattr(compiled, "_told", set())
     monkeypatch.setattr(prebuilt, "_folders", [])
     monkeypatch.setattr(ops, "NATIVE_BUILT", True)
     return paths

@@ -99,6 +99,47 @@ def test_wheel(tree, tmp_path):
     assert needed == ["torch>=2.11"]
 
 
+COMPILE_A_CELL = """
+import sys
+# that of an editable install of fastrnn would find the _C of the other tree
+sys.meta_path[:] = [f for f in sys.meta_path if "__editable__" not in getattr(f, "__module__", "")]
+from fastrnn.commands import main
+from fastrnn.compiled import headers
+print(headers.folder())
+sys.exit(main(["build", "leaky:leaky", "--isa", "base", "--out", "out"]))
+"""
+LEAKY = """
+import torch, fastrnn
+@fastrnn.cell(gates=1)
+def leaky(x, r, state):
+    return (0.9 * state[0] + 0.1 * torch.tanh(x[0] + r[0]),)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (source_tree.ROOT / "csrc/cpu/library.h").exists(), reason="no engine for one cell yet"
+)
+def test_a_cell_compiles_with_what_is_in_a_wheel(tmp_path):
+    """The real headers, beside a native library that is none: it would take minutes."""
+    rooms = [source_tree.ROOT / "csrc" / room for room in ("cells", "cpu")]
+    paths = [path for room in rooms for path in room.rglob("*.h")]
+    real = {str(path.relative_to(source_tree.ROOT)): path.read_text() for path in paths}
+    tree = source_tree.make(tmp_path / "tree", {**source_tree.SOURCES, **real})
+    build_wheel(tree, tmp_path / "wheel").extractall(tmp_path / "site")
+    (tmp_path / "site/fastrnn/_C.abi3.so").unlink()
+    source_tree.write(tmp_path / "leaky.py", LEAKY)
+    path = os.pathsep.join([str(tmp_path / "site"), str(tmp_path)])
+    cache = str(tmp_path / "cache")
+    done = source_tree.python(
+        "-c", COMPILE_A_CELL, cwd=tmp_path, PYTHONPATH=path, FASTRNN_CACHE=cache
+    )
+    assert done.returncode == 0, done.stdout
+    assert str(tmp_path / "site/fastrnn/csrc") in done.stdout
+    (library,) = (tmp_path / "out").glob("leaky-*-float32-base.so")
+    assert library.read_bytes()[:4] == b"\x7fELF"
+
+
 @pytest.mark.slow
 def test_pure_python_wheel_works(tree, tmp_path):
     """FASTRNN_NATIVE=0: no compiler is needed, nothing native is in it, and it computes."""

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> str:
     if options.triton:
         from ..cells import triton_source
 
-        return triton_source.source(cell).rstrip("\n")
+        return triton_source.module(cell).rstrip("\n")
     from ..cells import cpp
 
     return cpp.policy(cell).rstrip("\n")

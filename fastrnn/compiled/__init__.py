@@ -32,14 +32,24 @@ __all__ = ["CacheError", "CompileError", "load_kernels", "provide", "refusal"]
 _lock = threading.RLock()
 # (cell, dtype) -> why it cannot be had, or None: its kernels are loaded
 _known: dict[tuple[str, str], str | None] = {}
+_told: set[tuple[str, str]] = set()
 
 
 def refusal(name: str, dtype: torch.dtype) -> str | None:
     """Why the native library cannot have kernels of that cell, or None: it has them now.
 
-    Compiles them if need be. An answer holds for the rest of the process.
+    Compiles them if need be. An answer holds for the rest of the process; where compiling was tried
+    and failed, a warning says so once, since another backend may serve.
     """
-    return _refusal(name, str(dtype).removeprefix("torch."))
+    key = name, str(dtype).removeprefix("torch.")
+    why = _refusal(*key)
+    if _known.get(key) and key not in _told:
+        _told.add(key)
+        title = name.partition("@")[0]
+        warnings.warn(
+            f"fastrnn: the cell {title!r} has no compiled kernels for {key[1]}: {why}", stacklevel=2
+        )
+    return why
 
 
 def provide(name: str, dtype_name: str) -> None:
@@ -95,10 +105,6 @@ def _load(cell: Cell, dtype: str) -> str | None:
     try:
         _op()(str(library(cell, dtype, program.running_isa())))
     except RuntimeError as error:
-        warnings.warn(
-            f"fastrnn: the cell {cell.title!r} has no compiled kernels for {dtype}: {error}",
-            stacklevel=4,
-        )
         return str(error)
     return None
 

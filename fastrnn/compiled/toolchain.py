@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .flags import FLAGS
 
-NAMES = ("g++", "c++", "clang++")
+NAMES = ("g++", "clang++", "c++")  # as buildtools looks
 # What would make a compiler do another thing than its command says, or write elsewhere.
 FOREIGN = (
     *("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH", "CXXFLAGS", "LDFLAGS"),
@@ -49,8 +49,8 @@ def environment(temporary: Path | None = None) -> dict[str, str]:
 
 
 def find() -> Compiler:
-    """$CXX, else the first of g++, c++ and clang++; NoCompiler says what was looked for."""
-    return _described(_command(os.environ.get("CXX", ""), os.environ.get("PATH", "")))
+    """$CXX, else the first of g++, clang++ and c++; NoCompiler says what was looked for."""
+    return _described(_command(os.environ.get("CXX", ""), os.pathsep.join(os.get_exec_path())))
 
 
 def check(compiler: Compiler) -> None:
