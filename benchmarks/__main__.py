@@ -37,11 +37,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", choices=presets.PRESETS, default="full")
     run.add_argument("--quick", dest="preset", action="store_const", const="quick")
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    run.add_argument("--threads", default="1,all", help="counts or 'all', by commas (1,all)")
+    run.add_argument("--threads", help="counts or 'all', by commas (custom-cells 1, others 1,all)")
     run.add_argument("--cells", type=_names, help=f"of {', '.join(presets.CELLS)}, by commas")
     run.add_argument("--modes", type=_names, help=f"of {', '.join(presets.MODES)}, by commas")
     run.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
     run.add_argument("--peers", help=f"of {', '.join(CONTESTANTS)}, by commas")
+    run.add_argument(
+        "--slow-peers", action="store_true", help="those that compile for minutes, in every case"
+    )
     run.add_argument("--budget", type=_minutes, metavar="MINUTES", help="bound the whole run")
     run.add_argument("--no-memory", dest="memory", action="store_false", help="skip peak memory")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

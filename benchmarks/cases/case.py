@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from fastrnn.cells import get
+from .lookup import get
 
 MODES = ("inference", "training", "stream")
 

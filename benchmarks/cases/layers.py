@@ -12,7 +12,8 @@ from typing import NamedTuple
 from torch import nn
 
 import fastrnn
-from fastrnn.cells import get
+
+from .lookup import get
 
 
 class Layers(NamedTuple):
@@ -42,7 +43,7 @@ def fast(cell: str) -> Callable[..., nn.Module]:
     name, _, arguments = of(cell)
     if name:
         return partial(getattr(fastrnn, name), **arguments)
-    return partial(fastrnn.Recurrent, cell)
+    return partial(fastrnn.Recurrent, get(cell).name)
 
 
 def plain(cell: str) -> Callable[..., nn.RNNBase]:

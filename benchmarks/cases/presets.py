@@ -109,6 +109,21 @@ def gpu_grid() -> list[Case]:
     return found
 
 
+def custom_cells() -> list[Case]:
+    """The suite's own cells: what fastrnn derives, against the loops that people write."""
+    from .custom_cells import OWN
+
+    found = []
+    for batch, hidden in product((1, 16, 64), (64, 128, 256)):
+        found += _pairs(OWN, B=batch, T=100, I=hidden, H=hidden)
+    return found
+
+
+def custom_anchors() -> list[Case]:
+    """Where of them contestants that compile for minutes run too: a small and a middle size."""
+    return [case for case in custom_cells() if (case.B, case.H) in ((1, 64), (16, 128))]
+
+
 def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
     """Training cases of (B, T, H) whose peak memory is measured too."""
     return tuple(Case(c, "training", b, t, h, h) for b, t, h in sizes for c in MAIN)
@@ -118,7 +133,8 @@ def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
 class Preset:
     """allowance: seconds of timed rounds a case; least: rounds at the least; aa_every: the A/A
     check runs in one case of so many; peers: default contestants, empty for all; minutes: a bound
-    for its timed cases, met on a busy machine by leaving cases to --resume."""
+    for its timed cases, met on a busy machine by leaving cases to --resume; threads: as in
+    --threads; slow_cases: where slow contestants take part, everywhere if None."""
 
     cases: Callable[[], list[Case]]
     allowance: float
@@ -127,14 +143,21 @@ class Preset:
     memory: tuple[Case, ...]
     peers: tuple[str, ...] = ()
     minutes: float | None = None
+    threads: str = "1,all"
+    slow_cases: Callable[[], list[Case]] | None = None
 
 
 CPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax")
 QUICK_PEERS = (*CPU_PEERS, "torch.compile", "fastrnn-triton", "flashrnn", "haste")
+FULL_PEERS = (*QUICK_PEERS, "reference")
+LOOPS = ("eager loop", "scripted loop", "compiled loop", "torch scan", "compiled scan")
+CUSTOM_PEERS = (*LOOPS, "fastrnn", "jax")
 GPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
     "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS, 1.5),
-    "full": Preset(full, 1.5, 7, 1, memory_cases((16, 500, 256), (64, 100, 512), (1, 2000, 128))),
+    "full": Preset(
+        full, 1.5, 7, 1, memory_cases((16, 500, 256), (64, 100, 512), (1, 2000, 128)), FULL_PEERS
+    ),
     "cpu-grid": Preset(
         cpu_grid,
         0.5,
@@ -143,6 +166,9 @@ PRESETS = {
         memory_cases((1, 500, 128), (16, 500, 256), (64, 100, 512), (64, 100, 1024), (3, 100, 32)),
         CPU_PEERS,
     ),
+    "custom-cells": Preset(
+        custom_cells, 1.5, 7, 1, (), CUSTOM_PEERS, threads="1", slow_cases=custom_anchors
+    ),
     "gpu": Preset(gpu, 0.2, 5, 3, memory_cases((16, 500, 256), (64, 100, 512)), GPU_PEERS),
     "gpu-grid": Preset(gpu_grid, 0.2, 5, 5, (), GPU_PEERS),
 }
@@ -150,13 +176,15 @@ PRESETS = {
 
 def select(preset: str, cells=None, modes=None, only: str | None = None) -> list[Case]:
     """Cases of a preset, narrowed; UsageError where a name is unknown or nothing is left."""
-    for what, names, known in (("cell", cells, CELLS), ("mode", modes, MODES)):
+    chosen = PRESETS[preset].cases()
+    known_cells = dict.fromkeys([*CELLS, *(case.cell for case in chosen)])
+    for what, names, known in (("cell", cells, known_cells), ("mode", modes, MODES)):
         for name in names or ():
             if name not in known:
                 raise UsageError(f"{what} must be one of {', '.join(known)}, got {name!r}")
     kept = [
         case
-        for case in PRESETS[preset].cases()
+        for case in chosen
         if (not cells or case.cell in cells)
         and (not modes or case.mode in modes)
         and (not only or only in case.id)

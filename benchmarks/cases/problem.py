@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from fastrnn.cells import get
-
 from . import layers
 from .case import Case
+from .lookup import get
 
 
 def weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of torch.nn's state_dict, in its order."""
-    rows, shapes = get(case.cell).gates * case.H, {}
+    """Names and shapes of torch.nn's state_dict, in its order; [P, H] for a cell with params."""
+    cell, shapes = get(case.cell), {}
+    rows = cell.gates * case.H
     for layer in range(case.layers):
         width = case.I if layer == 0 else case.directions * case.H
         for suffix in ("", "_reverse")[: case.directions]:
@@ -26,6 +26,8 @@ def weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
             shapes[f"weight_hh_l{layer}{suffix}"] = (rows, case.H)
             shapes[f"bias_ih_l{layer}{suffix}"] = (rows,)
             shapes[f"bias_hh_l{layer}{suffix}"] = (rows,)
+            if getattr(cell, "params", 0):  # older revisions have cells without
+                shapes[f"params_l{layer}{suffix}"] = (cell.params, case.H)
     return shapes
 
 

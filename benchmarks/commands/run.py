@@ -87,6 +87,7 @@ def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
     chosen = presets.select(options.preset, options.cells, options.modes, options.only)
     counts = thread_counts(options.threads)
     minutes = options.budget or preset.minutes
+    slow = None if options.slow_peers or not preset.slow_cases else frozenset(preset.slow_cases())
     plans = []
     for index, count in enumerate(counts):
         left = [c for c in chosen if (c, count, records.TIME) not in done]
@@ -104,6 +105,7 @@ def _plans(options: Namespace, machine, names, path, done) -> list[worker.Plan]:
                 limit=minutes * 60 / len(counts) if minutes else None,
                 aa_every=preset.aa_every,
                 results=path,
+                slow_cases=slow,
             )
         )
     return plans
@@ -161,6 +163,7 @@ def _child(plan: worker.Plan) -> bool:
 def run(options: Namespace) -> int:
     """Measures and reports; the exit status."""
     preset = presets.PRESETS[options.preset]
+    options.threads = options.threads or preset.threads
     machine = records.machine(options.device)
     names, missing = worker.present(peer_names(options.peers, preset))
     presets.select(options.preset, options.cells, options.modes, options.only)

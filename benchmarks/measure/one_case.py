@@ -15,7 +15,7 @@ from ..cases.case import Case
 from ..peers import contestants
 from ..peers.contestants import CONTESTANTS
 from . import cost, gate, memory, timing
-from .records import MEMORY, TIME, Machine, Record
+from .records import COMPILE, MEMORY, TIME, Machine, Record
 
 GATE_STEPS = 32  # the gate looks at no fewer, however long they take
 
@@ -137,6 +137,10 @@ def run_case(case: Case, names: list[str], setting: Setting) -> list[Record]:
         racing = {e.name: e.runner.call for e in entries if e.status == "ok"}
         timed = timing.interleaved(racing, setting.allowance, setting.least, setting.slot)
     found = [record(case, n, setting, status="unsupported", note=w) for n, w in refused.items()]
+    for entry in entries:
+        if entry.runner and entry.runner.compiled is not None:
+            taken = {"metric": COMPILE, "status": "ok", "unit": "s", "p50": entry.runner.compiled}
+            found.append(record(case, entry.name, setting, **taken))
     return found + [_timed_record(e, case, gated, timed, setting) for e in entries]
 
 

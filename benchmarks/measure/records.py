@@ -42,6 +42,7 @@ class Record(Machine):
 
     ratio: the baseline's time over this one's within a round, so above 1 is faster; for memory this
     growth over the baseline's, so below 1 is smaller.
+    metric: time; memory; compile, the seconds in p50 that a contestant spent before its first result.
     error: largest error of any result tensor, relative to its magnitude, and the baseline's on it.
     """
 
@@ -79,7 +80,7 @@ class Record(Machine):
 
 
 COLUMNS = tuple(f.name for f in fields(Record))
-TIME, MEMORY = "time", "memory"
+TIME, MEMORY, COMPILE = "time", "memory", "compile"
 
 
 def _git(*args: str) -> str:

@@ -29,12 +29,15 @@ class Plan:
     limit: float | None
     aa_every: int
     results: Path
+    slow_cases: frozenset[Case] | None = None  # where slow contestants take part; None: everywhere
 
     def contestants(self, number: int) -> list[str]:
         """Who runs in the case of that number: the baseline always, the A/A check at times."""
         names = [baseline_of(self.cases[number]), *self.names]
         if number % self.aa_every:
             names = [n for n in names if n != AGAIN]
+        if self.slow_cases is not None and self.cases[number] not in self.slow_cases:
+            names = [n for n in names if not CONTESTANTS[n].slow]
         return list(dict.fromkeys(names))
 
     def budget(self, gflops: float) -> Budget:

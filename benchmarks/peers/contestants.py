@@ -6,107 +6,19 @@ and returns whatever is native to the library; `read` turns that into named tens
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch import nn
 
-from ..cases import layers
+from ..cases import layers, lookup
 from ..cases.case import Case
 from ..cases.problem import Problem
 from . import forms
+from .loops import EAGER, Loop
+from .registry import CONTESTANTS, Contestant, Runner, contestant, named, rows, torch_runner
+
+__all__ = ["AGAIN", "BASELINE", "CONTESTANTS", "EAGER", "Contestant", "Runner"]
 
 BASELINE, AGAIN = "torch.nn", "torch.nn again"
-
-
-@dataclass(frozen=True)
-class Runner:
-    call: Callable[[], Any]
-    read: Callable[[Any], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """needs: modules that must be importable; cannot: why it does not serve a case, or None;
-    setup: rough seconds to build one case (compilation), for the estimate only."""
-
-    name: str
-    build: Callable[[Problem, int], Runner]
-    needs: tuple[str, ...]
-    cannot: Callable[[Case, str], str | None]
-    setup: float = 0.02
-
-    def missing(self) -> str | None:
-        absent = [m for m in self.needs if importlib.util.find_spec(m) is None]
-        return f"not installed: {', '.join(absent)}" if absent else None
-
-    def version(self) -> str:
-        try:
-            return importlib.metadata.version(self.needs[0])
-        except importlib.metadata.PackageNotFoundError:
-            return getattr(importlib.import_module(self.needs[0]), "__version__", "unknown")
-
-
-CONTESTANTS: dict[str, Contestant] = {}
-
-
-def contestant(name: str, *needs: str, cannot=lambda case, device: None, setup: float = 0.02):
-    """Registers a builder under a name."""
-
-    def register(build):
-        CONTESTANTS[name] = Contestant(name, build, needs, cannot, setup)
-        return build
-
-    return register
-
-
-def named(output: Tensor, final, problem: Problem) -> dict[str, Tensor]:
-    """The tensors that the gate compares: output [T, B, D*H], h_n and c_n [L*D, B, H]."""
-    final = (final,) if isinstance(final, Tensor) else final
-    return {"output": problem.pad(output), **dict(zip(("h_n", "c_n"), final))}
-
-
-def rows(value: Tensor | PackedSequence) -> Tensor:
-    """The rows of a packed sequence [N, F], or the tensor itself."""
-    return value.data if isinstance(value, PackedSequence) else value
-
-
-def torch_runner(layer: nn.Module, problem: Problem, forward=None) -> Runner:
-    """A layer that is called as torch.nn's is; training asks for d(input) and d(weights).
-
-    forward: what is called in place of the layer itself, such as its compiled form.
-    """
-    x, forward = problem.packed(problem.x), layer if forward is None else forward
-    if not problem.training:
-
-        def read(result):
-            output, final = result
-            return named(rows(output), final, problem)
-
-        return Runner(lambda: forward(x, problem.hx), read)
-
-    leaf = rows(x).detach().requires_grad_()
-    inputs = PackedSequence(leaf, x.batch_sizes) if problem.case.ragged else leaf
-    parameters = dict(layer.named_parameters())
-    leaves, grad = [leaf, *parameters.values()], rows(problem.packed(problem.grad))
-
-    def call():
-        output, final = forward(inputs)
-        output = rows(output)
-        return output, final, torch.autograd.grad(output, leaves, grad)
-
-    def read_training(result):
-        output, final, (grad_x, *grads) = result
-        gradients = {f"grad {n}": g for n, g in zip(parameters, grads)}
-        return named(output, final, problem) | {"grad x": problem.pad(grad_x)} | gradients
-
-    return Runner(call, read_training)
 
 
 def _torch_serves(case: Case, device: str) -> str | None:
@@ -121,7 +33,8 @@ def _fastrnn_serves(backend: str):
             from fastrnn import ops as backends
 
         try:
-            backends.choose(case.cell, device, getattr(torch, case.tensor_dtype), backend)
+            name, dtype = lookup.get(case.cell).name, getattr(torch, case.tensor_dtype)
+            backends.choose(name, device, dtype, backend)
         except (RuntimeError, ImportError) as refusal:
             return str(refusal).split(": ", 1)[-1]
         return None
@@ -246,20 +159,28 @@ def haste(problem: Problem, threads: int) -> Runner:
 
 
 def baseline_of(case: Case) -> str:
-    """Whom ratios refer to: torch.nn, or the reference scan for a cell that torch.nn lacks."""
+    """Whom ratios refer to: torch.nn, for a cell that it lacks the reference scan; for the suite's
+    own cells the eager loop.
+    """
+    if lookup.own(case.cell):
+        return EAGER
     return BASELINE if layers.of(case.cell).torch else "reference"
 
 
 def step_seconds(cell: str) -> tuple[float, float]:
     """Rough seconds of one step of the baseline on a CPU: (forward, forward + backward)."""
+    if lookup.own(cell):
+        return forms.EAGER_STEP_SECONDS
     return forms.TORCH_STEP_SECONDS.get(layers.of(cell).torch, forms.OTHER_STEP_SECONDS)
 
 
-def exact(problem: Problem) -> dict[str, Tensor]:
-    """The float64 result: of torch.nn, or of the reference scan for a cell that torch.nn lacks."""
-    wide = problem.to(torch.float64)
-    known = layers.of(problem.case.cell).torch
-    layer = wide.torch_layer() if known else fastrnn_layer(wide, "reference")
+def exact(problem: Problem) -> dict[str, torch.Tensor]:
+    """The float64 result of the case's baseline."""
+    wide, baseline = problem.to(torch.float64), baseline_of(problem.case)
+    if baseline == EAGER:
+        layer = Loop(wide)
+    else:
+        layer = wide.torch_layer() if baseline == BASELINE else fastrnn_layer(wide, baseline)
     runner = torch_runner(layer, wide)
     with torch.set_grad_enabled(problem.training):
         return runner.read(runner.call())

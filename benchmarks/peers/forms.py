@@ -37,12 +37,15 @@ ONNX = {
     "lstm": OnnxNode("LSTM", (0, 3, 1, 2), states=("h", "c")),
     "gru": OnnxNode("GRU", (1, 0, 2), attributes={"linear_before_reset": 1}),
 }
-JAX = {  # functions of jax_scan.py
+JAX = {  # functions of jax_steps.py
     "rnn_tanh": "tanh_step",
     "rnn_relu": "relu_step",
     "rnn_identity": "identity_step",
     "lstm": "lstm_step",
     "gru": "gru_step",
+    "light_gru": "light_gru_step",
+    "janet": "janet_step",
+    "peephole_lstm": "peephole_lstm_step",
 }
 FLASHRNN = {"lstm": "FlashLSTM"}  # classes of cuda_layers.py
 HASTE = {"lstm": "HasteLSTM", "gru": "HasteGRU"}
@@ -50,4 +53,5 @@ HASTE = {"lstm": "HasteLSTM", "gru": "HasteGRU"}
 # Seconds of one dependent step of torch.nn's layers on a CPU: (forward, forward + backward).
 TORCH_STEP_SECONDS = {"LSTM": (3e-6, 14e-6), "GRU": (20e-6, 150e-6), "RNN": (9e-6, 40e-6)}
 OTHER_STEP_SECONDS = (9e-6, 40e-6)  # a reference scan's, near enough
+EAGER_STEP_SECONDS = (80e-6, 400e-6)  # an eager loop's
 TORCH_FUSED_ON_CPU = ("LSTM",)  # by oneDNN; the others are ATen operations a step

@@ -13,41 +13,15 @@ import numpy as np
 import torch
 from jax import lax
 
-from fastrnn.cells import get
-
+from ..cases.lookup import get
 from ..cases.problem import Problem
+from . import jax_steps
 from .forms import JAX
 
 # Compilation is never timed; keeping its results makes the next run, or thread count, start sooner.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / "out" / "jax-cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def tanh_step(gx, r, state):
-    return (jnp.tanh(gx + r),)
-
-
-def relu_step(gx, r, state):
-    return (jax.nn.relu(gx + r),)
-
-
-def identity_step(gx, r, state):
-    return (gx + r,)
-
-
-def lstm_step(gx, r, state):
-    i, f, g, o = jnp.split(gx + r, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-def gru_step(gx, r, state):
-    x_r, x_z, x_n = jnp.split(gx, 3, axis=-1)
-    r_r, r_z, r_n = jnp.split(r, 3, axis=-1)
-    z = jax.nn.sigmoid(x_z + r_z)
-    n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + r_r) * r_n)
-    return (n + z * (state[0] - n),)
 
 
 def _array(t: torch.Tensor):
@@ -67,8 +41,10 @@ def _scan(step, weights, suffix, x, state, reverse):
     gx = x @ weights[f"weight_ih_{suffix}"].T + weights[f"bias_ih_{suffix}"]
     recurrent, bias = weights[f"weight_hh_{suffix}"].T, weights[f"bias_hh_{suffix}"]
 
+    params = [weights[f"params_{suffix}"]] if f"params_{suffix}" in weights else []
+
     def body(carry, row):
-        carry = step(row, carry[0] @ recurrent + bias, carry)
+        carry = step(row, carry[0] @ recurrent + bias, carry, *params)
         return carry, carry[0]
 
     final, y = lax.scan(body, state, gx, reverse=reverse)
@@ -77,7 +53,7 @@ def _scan(step, weights, suffix, x, state, reverse):
 
 def _layers(case, weights, x, state):
     """The whole stack: x [T, B, I], state S arrays [L*D, B, H] -> (y [T, B, D*H], finals)."""
-    finals, step = [], globals()[JAX[case.cell]]
+    finals, step = [], getattr(jax_steps, JAX[case.cell])
     for layer in range(case.layers):
         outputs = []
         for d, mark in enumerate(("", "_reverse")[: case.directions]):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..errors import UsageError
 from ..measure import records
-from . import plots, summary, tables, targets
+from . import custom_cells, plots, summary, tables, targets
 
 REPORT, SHOWN_LINES = "report.md", 200
 
@@ -54,21 +54,27 @@ def text(found: pd.DataFrame, pictures: list[Path] = ()) -> str:
     if rows.empty:
         raise UsageError("the result file holds no timed case yet")
     cut = rows[(rows["gate_steps"] > 0) & (rows["gate_steps"] < rows["T"])]["case"].nunique()
+    baselines = ", ".join(tables.ordered(rows["baseline"]))
     parts = [
         "# Benchmark report",
         _header(found),
         f"A/A check: {summary.same_twice(rows)}.",
-        "Times are medians a call (p20–p80). A ratio is torch.nn's time over the contestant's, "
+        "Times are medians a call (p20–p80). A ratio is the time of the baseline "
+        f"({baselines}) over the contestant's, "
         "formed within a round, median: above 1 is faster, below 1 is bold. What is WRONG is not "
         "timed. " + (f"In {cut} cases the gate compared the first steps only." if cut else ""),
         "## Contestants",
         summary.contestants(found),
         "## Summary",
-        summary.against_baseline(rows),
     ]
-    if summary.OURS in set(summary.timed(rows)["contestant"]):
-        parts += ["### Targets of the CPU kernels", targets.table(rows)]
-        parts += ["### fastrnn by region", summary.regions(rows)]
+    has_ours = summary.OURS in set(summary.timed(rows)["contestant"])
+    if not summary.to_torch(rows).empty:
+        parts.append(summary.against_baseline(rows))
+        if has_ours:
+            parts += ["### Targets of the CPU kernels", targets.table(rows)]
+            parts += ["### fastrnn by region", summary.regions(rows)]
+    parts += custom_cells.parts(found, rows)
+    if has_ours:
         parts += ["### Cases that fastrnn loses", summary.losing(rows)]
     parts += ["### Wrong or failed", summary.mistakes(rows)]
     parts += [f"![{p.stem}]({p.name})" for p in pictures]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..measure.records import COMPILE
 from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS
 from .tables import markdown, number, ordered
 
@@ -105,7 +106,7 @@ def losing(rows: pd.DataFrame, limit: int = 60) -> str:
         ]
         for r in lost.head(limit).itertuples()
     ]
-    header = ["case", "threads", "fastrnn µs", "fastest", "against it", "against torch.nn"]
+    header = ["case", "threads", "fastrnn µs", "fastest", "against it", "against baseline"]
     more = f"\n\nand {len(lost) - limit} more, in the result file" if len(lost) > limit else ""
     return markdown(header, lines) + more
 
@@ -130,7 +131,7 @@ def same_twice(rows: pd.DataFrame) -> str:
 
 def contestants(found: pd.DataFrame) -> str:
     """Who ran, who is missing and why."""
-    lines = []
+    lines, found = [], found[found["metric"] != COMPILE]
     for name in CONTESTANTS:
         rows = found[found["contestant"] == name]
         if rows.empty:
