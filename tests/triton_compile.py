@@ -98,7 +98,7 @@ def compile_layer(
     def choose(direction, layer, run):
         device = BY_ARCH[arch]
         sizes = B, directions, device.sms, device.shared
-        need = config.Need(direction, spec.gates, H, layer.multiply)
+        need = config.Need.of(direction, spec, H, layer.multiply)
         options = config.candidates(need, *sizes)
         return [run(option)[0] for option in options[:only]][0]
 
