@@ -29,23 +29,7 @@ _SIGNED, _ATOM = 6, 7  # what has a prefix; a name, a number or a call
 _HELPERS = ("expm1", "log1p", "maximum", "minimum", "tanh")  # of fastrnn.triton.cells
 _CALLS = {name: f"tl.{name}" for name in ("abs", "sqrt", "exp", "log", "sin", "cos", "erf")}
 _CALLS |= {"sigmoid": "tl.sigmoid", "select": "tl.where"} | {name: name for name in _HELPERS}
-_TAKEN = {
-    "tl",
-    "triton",
-    "float",
-    "x",
-    "r",
-    "state",
-    "p",
-    "saved",
-    "prev",
-    "next",
-    "grad",
-    "dx",
-    "dr",
-    "dprev",
-    "dp",
-}
+_TAKEN = {*"tl triton float x r state p saved prev next grad dx dr dprev dp".split(), *_HELPERS}
 _WIDEST = 48  # characters of a value that stands where it is used
 
 
@@ -88,7 +72,7 @@ def identifier(text: str) -> str:
 def _head(cell: Cell, text: str) -> list[str]:
     used = [name for name in _HELPERS if re.search(rf"\b{name}\(", text)]
     lines = [
-        f'"""The cell {identifier(cell.title)}, forward and backward, as fastrnn has derived it."""',
+        f'"""The cell {identifier(cell.title)}, derived by fastrnn, for its Triton kernels."""',
         "", "import triton", "import triton.language as tl", "",
     ]  # fmt: skip
     if used:
@@ -105,7 +89,7 @@ class _Body:
     def __init__(self, leaves: Mapping[str, str], like: str):
         self.lines: list[str] = []
         self._leaves, self._like = leaves, like
-        self._taken = {*_TAKEN, *_HELPERS}
+        self._taken = set(_TAKEN)
         self._unnamed = 0
         self._texts: dict[int, tuple[str, int]] = {}  # by a node's number: text, how it binds
 

@@ -45,10 +45,9 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     absent = layer.w_hh  # stands for a pointer that the kernel never follows
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
-        params=layer.params, H=layer.H, G=spec.gates, S=spec.states, K=spec.saved, P=spec.params,
-        D=layer.D, REVERSE=layer.reverse,
-        RAGGED=layer.offsets is not None, RESETS=layer.resets is not None,
-        PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
+        parameters=layer.params, H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
+        P=spec.params, D=layer.D, REVERSE=layer.reverse, RAGGED=layer.offsets is not None,
+        RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
     return [*args, layer.T, layer.B, layer.N], named
@@ -131,7 +130,7 @@ class TritonScan:
             )  # fmt: skip
             compiled = _launch(
                 backward_kernel, layer, config, tensors,
-                CELL=functions.backward, SPLIT=functions.split, d_params=d_params,
+                CELL=functions.backward, SPLIT=functions.split, d_parameters=d_params,
             )  # fmt: skip
             return (carry, d_params), compiled
 

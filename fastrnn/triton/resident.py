@@ -73,7 +73,7 @@ def _load_projected(
 
 @part
 def forward_resident(
-    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, params, out, saved,
+    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, out, saved,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
     P: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
@@ -92,7 +92,7 @@ def forward_resident(
         weights = _only_share(weights)
     bias = load_vectors(b_hh, units, ROWS, H, G, BIAS)
     if P:
-        p = load_vectors(params, units, ROWS, H, P, True)
+        p = load_vectors(parameters, units, ROWS, H, P, True)
     current = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
     exchange = words, stride, owned, tile[1] > 0
     if not ALONE:
@@ -173,8 +173,8 @@ def _dot_all(
 
 @part
 def backward_resident(
-    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, params, out, saved, dx, dr,
-    d_params, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
+    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, out, saved, dx,
+    dr, d_parameters, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
     K: tl.constexpr, P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
@@ -187,8 +187,8 @@ def backward_resident(
     weights = _load_columns(w_hh, units, k, H, G)
     grad = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
     if P:
-        p = load_vectors(params, units, ROWS, H, P, True)
-        d_p = load_vectors(params, units, ROWS, H, P, False)
+        p = load_vectors(parameters, units, ROWS, H, P, True)
+        d_p = load_vectors(parameters, units, ROWS, H, P, False)
     exchange = words, stride * G, owned * G, tile[1] > 0
     j = steps - 1
     ahead = load_step(
@@ -227,4 +227,4 @@ def backward_resident(
         j -= 1
     store_tiles(carry + owned, tile[1] > 0, units, stride, grad, H, S)
     if P:
-        store_sums(d_params, units, sum_rows(tile[1] > 0, d_p, P), H, P)
+        store_sums(d_parameters, units, sum_rows(tile[1] > 0, d_p, P), H, P)

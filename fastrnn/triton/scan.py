@@ -36,7 +36,7 @@ def forward_kernel(
     offsets,  # [T] int64: first line of each step
     lengths,  # [B] int64: steps of each batch row, falling
     T, B, N,
-    params,  # [D, P, H]; None where P = 0
+    parameters,  # [D, P, H]; None where P = 0
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
     P: tl.constexpr, D: tl.constexpr, REVERSE: tl.constexpr, BIAS: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
@@ -53,15 +53,15 @@ def forward_kernel(
     out += d * H
     saved += d * N * ((K + S - 1) * H)
     if P:
-        params += d * (P * H)
+        parameters += d * (P * H)
     if HOLD == "streamed":
         forward_streamed(
-            tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, params, out, saved, CELL,
+            tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, out, saved, CELL,
             H, G, S, K, P, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
         )  # fmt: skip
     else:
         forward_resident(
-            tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, params, out, saved, CELL,
+            tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, out, saved, CELL,
             H, G, S, K, P, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
             SHARES,
         )  # fmt: skip
@@ -82,8 +82,8 @@ def backward_kernel(
     offsets,  # [T] int64
     lengths,  # [B] int64
     T, B, N,
-    params,  # [D, P, H]; None where P = 0
-    d_params,  # [D, batch tiles, P, H] float32: zeros in, gradients of params out; or None
+    parameters,  # [D, P, H]; None where P = 0
+    d_parameters,  # [D, batch tiles, P, H] float32: zeros in, gradients of parameters out; or None
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
     P: tl.constexpr, D: tl.constexpr, REVERSE: tl.constexpr, SPLIT: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
@@ -101,17 +101,17 @@ def backward_kernel(
     dx += d * (G * H)
     dr += d * (G * H)
     if P:
-        params += d * (P * H)
-        d_params += (d * tl.num_programs(0) + tl.program_id(0)) * (P * H)
+        parameters += d * (P * H)
+        d_parameters += (d * tl.num_programs(0) + tl.program_id(0)) * (P * H)
     if HOLD == "streamed":
         backward_streamed(
-            tile, owned, stride, grad_out, w_hh, resets, state, carry, params, out, saved, dx, dr,
-            d_params, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST, ROWS,
-            UNITS, INNER,
+            tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, out, saved, dx,
+            dr, d_parameters, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST,
+            ROWS, UNITS, INNER,
         )  # fmt: skip
     else:
         backward_resident(
-            tile, owned, stride, grad_out, w_hh, resets, state, words, carry, params, out, saved,
-            dx, dr, d_params, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST,
-            ROWS, UNITS, INNER, SHARES, TOGETHER,
+            tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, out,
+            saved, dx, dr, d_parameters, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION,
+            UPCAST, ROWS, UNITS, INNER, SHARES, TOGETHER,
         )  # fmt: skip

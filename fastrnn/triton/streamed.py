@@ -31,7 +31,7 @@ from .tiles import (
 
 @part
 def forward_streamed(
-    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, params, out, saved,
+    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, out, saved,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
     P: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
@@ -54,7 +54,7 @@ def forward_streamed(
                 r = dot_gates(h[0], weights, r, G, PRECISION, UPCAST)
             prev = load_tiles(carry + owned, entering, units, stride, H, S)
             if P:
-                p = load_vectors(params, units, ROWS, H, P, True)
+                p = load_vectors(parameters, units, ROWS, H, P, True)
                 next, kept = CELL(widen(x, G), r, prev, p)
             else:
                 next, kept = CELL(widen(x, G), r, prev)
@@ -67,9 +67,9 @@ def forward_streamed(
 
 @part
 def backward_streamed(
-    tile, owned, stride, grad_out, w_hh, resets, state, carry, params, out, saved, dx, dr, d_params,
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, out, saved, dx, dr,
+    d_parameters, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
@@ -86,21 +86,21 @@ def backward_streamed(
             grad = load_tiles(carry + owned, valid, units, stride, H, S)
             arriving = (grad[0] + grad_out_now.to(tl.float32),) + grad[1:]
             if P:
-                p = load_vectors(params, units, ROWS, H, P, True)
+                p = load_vectors(parameters, units, ROWS, H, P, True)
                 d_x, d_r, d_prev, d_p_now = CELL(
                     widen(kept, K), widen(prev, S), widen(next, S), arriving, p
                 )
-                d_p = add(load_sums(d_params, units, H, P), sum_rows(valid, d_p_now, P), P)
+                d_p = add(load_sums(d_parameters, units, H, P), sum_rows(valid, d_p_now, P), P)
             else:
                 d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
             store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
             if SPLIT:
                 store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
             # Not every cell's d_prev depends on grad, which must be read before it is replaced; and
-            # several threads read what one of them writes of d_params.
+            # several threads read what one of them writes of d_parameters.
             tl.debug_barrier()
             if P:
-                store_sums(d_params, units, d_p, H, P)
+                store_sums(d_parameters, units, d_p, H, P)
             d_prev = zero_unless(entering, d_prev, S)
             store_tiles(carry + owned, valid, units, stride, d_prev, H, S)
         tl.debug_barrier()
