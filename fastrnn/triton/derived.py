@@ -67,9 +67,17 @@ def _import(name: str, text: str) -> ModuleType:
     return module
 
 
-@functools.cache
 def source_folder() -> Path:
     """Where the modules are written: a folder that nobody else can write to."""
-    folder = tempfile.TemporaryDirectory(prefix="fastrnn-triton-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+    try:
+        from ..compiled import folder
+    except ImportError:
+        return _temporary_folder()
+    return folder.prepared(folder.current() / "triton")
+
+
+@functools.cache
+def _temporary_folder() -> Path:
+    made = tempfile.TemporaryDirectory(prefix="fastrnn-triton-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
