@@ -60,7 +60,7 @@ def every_function(x, r, state, p):
     high = torch.maximum(torch.log1p(decayed) * torch.cos(b), p[0])
     length = torch.sqrt(1.5 + d * d) - torch.log(2.5 + torch.sin(c * d))
     odd = ((a > 0.1) & ~(b <= -0.2)) | (c >= 1.0) & (d != p[0])
-    fresh = ((state[1] == 0.0) | (a < d - 0.5)) & (c < 2.0)
+    fresh = ((state[1] == 0.0) | (a < d - 0.5)) & (c < 0.3)
     h = torch.where(odd, torch.tanh(high + length), torch.erf(low) / length)
     return h * torch.sigmoid(c), torch.where(fresh, 0.3 * low - high, state[1] * 0.75 + h)
 
