@@ -164,6 +164,7 @@ def problem(
     shapes = [(gates, i), (gates, h)] + [(gates,), (gates,)] * bias
     if not project:
         shapes = [(gates, h)] + [(gates,)] * bias
+    shapes += [(spec.params, h)] if spec.params else []
     weights = [(torch.randn(s, dtype=dtype) * h**-0.5).to(DEVICE) for _ in range(d) for s in shapes]
     weights = [w.requires_grad_() for w in weights]
     input = randn(t, b, i if project else gates, dtype=dtype, grad=True)

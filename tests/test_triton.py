@@ -13,99 +13,17 @@ import pytest
 import torch
 from helpers import CELLS, each_cell, oracle, problem, slow_but
 
-from fastrnn import cells, ops
+from fastrnn import cells
 
 pytest.importorskip("triton")
 
-from triton_programs import run_together  # noqa: E402
+from triton_ways import WAYS, assert_close, run_both, use, zones  # noqa: E402, F401
 
 from fastrnn import triton as backend  # noqa: E402
-from fastrnn.triton import config, engine  # noqa: E402
+from fastrnn.triton import engine  # noqa: E402
 from fastrnn.triton.cells import INTERPRET  # noqa: E402
 
 interpreted = pytest.mark.skipif(not INTERPRET, reason="needs TRITON_INTERPRET=1")
-
-WAYS = {
-    "alone": config.Config(4, 32, 32, "resident", 4),
-    "sharing": config.Config(4, 16, 16, "resident", 4, shares=2, together=4),
-    "sharing_narrow": config.Config(2, 8, 8, "resident", 4, shares=4),
-    "sharing_two_gates": config.Config(8, 8, 16, "resident", 4, shares=2, together=2),
-    "streamed": config.Config(4, 16, 16, "streamed", 4),
-    "streamed_wide": config.Config(2, 32, 16, "streamed", 4),
-    "streamed_deep": config.Config(8, 16, 32, "streamed", 4),
-}
-ZONE = 64
-
-
-def use(way: str, monkeypatch) -> None:
-    """Kernels run in that way; programs that tell each other something run side by side."""
-    monkeypatch.setattr(engine, "choose", lambda direction, layer, run: run(WAYS[way])[0])
-    if WAYS[way].shares > 1:
-        run_together(monkeypatch, seed=len(way))
-
-
-def zoned(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(a copy of the tensor, the buffer around it that is otherwise NaN, or a line far outside)."""
-    poison = torch.nan if tensor.is_floating_point() else 99
-    buffer = torch.full((tensor.numel() + 2 * ZONE,), poison, dtype=tensor.dtype)
-    inside = buffer[ZONE:-ZONE].view(tensor.shape)
-    return inside.copy_(tensor), buffer
-
-
-@pytest.fixture
-def zones(monkeypatch):
-    """Kernels run on copies between zones of NaN, which they must leave as they are."""
-    launch = engine._launch
-
-    def guarded(kernel, layer, option, tensors, **constants):
-        pairs = [None if t is None else zoned(t) for t in tensors]
-        # The same tensor twice stays the same: a cell with one array for dx and dr.
-        pairs = [pairs[tensors.index_of(i)] for i in range(len(pairs))]
-        launch(kernel, layer, option, [p and p[0] for p in pairs], **constants)
-        for tensor, pair in zip(tensors, pairs):
-            if pair is not None:
-                tensor.copy_(pair[0])
-                for edge in (pair[1][:ZONE], pair[1][-ZONE:]):
-                    assert edge.isnan().all() if edge.is_floating_point() else (edge == 99).all()
-
-    class Tensors(list):
-        def index_of(self, i):
-            return next(j for j, t in enumerate(self) if t is self[i])
-
-    monkeypatch.setattr(
-        engine, "_launch", lambda k, la, o, tensors, **c: guarded(k, la, o, Tensors(tensors), **c)
-    )
-
-
-def run_both(cell, input, weights, state, sizes, resets, directions, project):
-    """([output, *final, *gradients] of the Triton ops, the same of the reference in float64)."""
-    tensors = [t.detach() for t in (input, *weights, *state)]
-    count = len(weights)
-    x, w, s = tensors[0], tensors[1 : 1 + count], tensors[1 + count :]
-    output, final, saved = backend.forward(cell, x, w, s, sizes, resets, directions, project, True)
-    exact = [t.double().requires_grad_() for t in tensors]
-    result = oracle(
-        cell, exact[0], exact[1 : 1 + count], exact[1 + count :], sizes, resets, directions, project
-    )
-    grads = [torch.randn_like(r).to(input.dtype) for r in result]
-    if not output.numel():
-        return [output, *final], result
-    expected = torch.autograd.grad(result, exact, [g.double() for g in grads])
-    before = [t.clone() for t in (output, saved)]
-    g_input, g_weights, g_state = backend.backward(
-        cell, grads[0], grads[1:], x, w, s, output, saved, sizes, resets, directions, project,
-        ops.NEED_ALL,
-    )  # fmt: skip
-    assert torch.equal(before[0], output) and torch.equal(before[1], saved)
-    return [output, *final, g_input, *g_weights, *g_state], [*result, *expected]
-
-
-def assert_close(ours, exact, tolerance: float) -> None:
-    for i, (a, e) in enumerate(zip(ours, exact)):
-        assert a.shape == e.shape
-        scale = e.abs().max().item() if e.numel() else 1.0
-        gap = (a.double() - e).abs().max().item() if e.numel() else 0.0
-        assert gap <= tolerance * max(scale, 1.0), f"tensor {i} differs by {gap:.3g} of {scale:.3g}"
 
 
 @interpreted
@@ -127,7 +45,8 @@ def assert_close(ours, exact, tolerance: float) -> None:
     ids="-".join,
 )
 @each_cell()
-def test_every_way_to_hold_r(cell, way_and_form, zones, monkeypatch):
+@pytest.mark.usefixtures("zones")
+def test_every_way_to_hold_r(cell, way_and_form, monkeypatch):
     way, form = way_and_form
     use(way, monkeypatch)
     input, weights, state = problem(cell, t=3, b=5, i=3, h=19, directions=3, dtype=torch.float32)
@@ -144,7 +63,8 @@ def test_every_way_to_hold_r(cell, way_and_form, zones, monkeypatch):
 @pytest.mark.parametrize("dtype", slow_but([torch.bfloat16], [torch.bfloat16, torch.float16]))
 @pytest.mark.parametrize("way", slow_but(["alone"], ["alone", "sharing", "streamed"]))
 @each_cell()
-def test_low_precision(cell, way, dtype, zones, monkeypatch):
+@pytest.mark.usefixtures("zones")
+def test_low_precision(cell, way, dtype, monkeypatch):
     """Rounding of inputs, outputs and dot operands only: the states are carried in float32."""
     use(way, monkeypatch)
     input, weights, state = problem(cell, t=4, b=3, i=4, h=18, dtype=dtype)
@@ -214,7 +134,7 @@ def test_lines_beyond_2_31():
     layer = SimpleNamespace(
         spec=cells.get("rnn_identity"), H=h, D=1, B=1, T=2, N=far + 1, reverse=False,
         multiply="float16", offsets=torch.tensor([0, far]), lengths=torch.tensor([2]), resets=None,
-        w_hh=torch.eye(h, dtype=torch.float16)[None], device=torch.device("cpu"),
+        params=None, w_hh=torch.eye(h, dtype=torch.float16)[None], device=torch.device("cpu"),
     )  # fmt: skip
     for way in ("alone", "streamed"):
         carry.zero_()

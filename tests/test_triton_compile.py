@@ -28,6 +28,10 @@ else:
     LAYERS = [f"{cell}:bfloat16:64" for cell in CELLS]
     LAYERS += ["lstm:bfloat16:512", "gru:float16:128", "lstm:ieee:64", "rnn_tanh:ieee:256"]
     LAYERS += ["gru:tf32:64", "lstm:bfloat16:1024:64", "rnn_identity:ieee:1024"]
+# derived ones, with and without parameters of their own
+NEW = [f"{cell}:{multiply}:64" for cell in ("light_gru", "peephole_lstm") for multiply in DOTS]
+NEW += ["peephole_lstm:bfloat16:256", "peephole_lstm:bfloat16:1024:64", "slstm:bfloat16:128"]
+NEW += ["every_function:ieee:64", "delays:bfloat16:64"]
 QUICK = ["lstm:bfloat16:64"]
 
 
@@ -38,7 +42,7 @@ def compiled(tmp_path_factory, request):
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     script = Path(__file__).with_name("triton_compile.py")
     only = [] if ALL else ["--only", "1"]
-    layers = LAYERS if request.config.getoption("--slow") else QUICK
+    layers = [*LAYERS, *NEW] if request.config.getoption("--slow") else QUICK
 
     def run(arch: int) -> str:
         command = [sys.executable, script, "--arch", str(arch), *only, *layers]
@@ -65,7 +69,7 @@ def told(record: dict) -> str:
     )
 
 
-@pytest.mark.parametrize("layer", slow_but(QUICK, LAYERS))
+@pytest.mark.parametrize("layer", slow_but(QUICK, [*LAYERS, *NEW]))
 @pytest.mark.parametrize("arch", BY_ARCH)
 def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
     records = compiled[arch, layer]
@@ -85,8 +89,8 @@ def test_kernels_fit_and_do_not_spill(arch, layer, compiled, capsys):
 @pytest.mark.parametrize("arch", BY_ARCH)
 def test_sums_are_moved_once(arch, compiled):
     """Else each tile that is loaded or stored passes shared memory, with two barriers."""
-    for (a, _), records in compiled.items():
-        for record in records:
+    for (a, layer), records in compiled.items():
+        for record in records if layer in LAYERS else ():  # sums of parameters move once more
             config = record["config"]
             small = config["rows"] * config["units"] <= 64 * config["warps"]  # two units a thread
             if a == arch and config["hold"] == "resident" and record["dots"] and small:

@@ -1,6 +1,6 @@
 """Compiles Triton's scan kernels ahead of time, without a GPU, and says what each one takes.
 
-    python tests/triton_compile.py --arch 90 lstm:bfloat16:128 rnn_tanh:tf32:64
+    python tests/triton_compile.py --arch 90 lstm:bfloat16:128 rnn_tanh:tf32:64 light_gru:ieee:64
 
 The host code of the backend runs as it would on a GPU of that architecture, on CPU tensors, with
 every launch turned into a compilation: so the kernels are those that a GPU would get, with the same
@@ -29,6 +29,7 @@ from devices import BY_ARCH
 from sass import spills_in_loops
 from step_cycles import cycles
 from triton.backends.compiler import GPUTarget
+from triton_new_cells import known, named
 
 from fastrnn import cells, ops
 from fastrnn.triton import config, engine
@@ -98,14 +99,14 @@ def compile_layer(
     def choose(direction, layer, run):
         device = BY_ARCH[arch]
         sizes = B, directions, device.sms, device.shared
-        need = config.Need(direction, spec.gates, H, layer.multiply)
+        need = config.Need.of(direction, spec, H, layer.multiply)
         options = config.candidates(need, *sizes)
         return [run(option)[0] for option in options[:only]][0]
 
     engine._launch, engine.choose = launch, choose
-    weights = [
-        torch.zeros(s, dtype=dtype) for s in ((gates, 8), (gates, H), (gates,), (gates,)) * 2
-    ]
+    shapes = [(gates, 8), (gates, H), (gates,), (gates,)]
+    shapes += [(spec.params, H)] if spec.params else []
+    weights = [torch.zeros(s, dtype=dtype) for s in shapes * directions]
     state = [torch.zeros(directions, B, H, dtype=dtype) for _ in range(spec.states)]
     input, sizes = torch.zeros(T * B, 8, dtype=dtype), torch.full((T,), B)
     resets = torch.zeros(T * B, dtype=torch.bool)
@@ -136,7 +137,9 @@ def main() -> None:
             record = dict(layer=layer, arch=options.arch, kernel=direction)
             print(json.dumps(record | dict(config=vars(option)) | found), flush=True)
 
-        compile_layer(options.arch, cell, multiply, int(H), B, report, options.only, options.dense)
+        with known():
+            name, only = named(cell), options.only
+            compile_layer(options.arch, name, multiply, int(H), B, report, only, options.dense)
 
 
 if __name__ == "__main__":

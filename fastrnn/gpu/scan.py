@@ -39,13 +39,13 @@ class CudaScan:
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
         dx, dr, grad_state = self.library.scan_backward(
             layer.cell, grad_output, grad_final, layer.w_hh, layer.state, output, saved,
             layer.batch_sizes, layer.offsets, layer.lengths, layer.resets, layer.directions,
             layer.multiply == "tf32", self._engine(layer, backward=True),
         )  # fmt: skip
-        return dx, dr if dr.numel() else dx, grad_state
+        return dx, dr if dr.numel() else dx, None, grad_state
 
     def _engine(self, layer: Layer, backward: bool) -> str:
         if self.engine is not None:

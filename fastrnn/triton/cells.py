@@ -3,14 +3,16 @@
 The counterpart of the C++ policies in `csrc/cells/`, held to `fastrnn/cells.py` by tests. A cell
 knows neither memory nor indices: tuples of float32 tiles [rows, units] come in and go out.
 
-    forward(x, r, state) -> next, saved
-        x, r: G gates; state, next: S states before and after the step; saved: K values
-    backward(saved, prev, next, grad) -> dx, dr, dprev
+    forward(x, r, state[, p]) -> next, saved
+        x, r: G gates; state, next: S states before and after the step; saved: K values; p: the P
+        parameters of a cell that has any
+    backward(saved, prev, next, grad[, p]) -> dx, dr, dprev[, dp]
         prev, next: the S states before and after the step; grad: dL/dnext
         dx, dr: dL/dx and dL/dr of the G gates; dprev: the part of dL/dprev that does not pass
-        through r (the scan adds dr W_hh to dprev[0])
+        through r (the scan adds dr W_hh to dprev[0]); dp: dL/dp of this row and step alone
 
-x = W_ih x_t + b_ih, r = W_hh h + b_hh; gate order and formulas are those of torch.nn.
+x = W_ih x_t + b_ih, r = W_hh h + b_hh; gate order and formulas are those of torch.nn. The pairs of
+cells that `fastrnn.cell` has made are written by `fastrnn.cells.triton_source` (derived.py).
 """
 
 from __future__ import annotations
@@ -35,7 +37,35 @@ def _tanh_by_exp(x):
     return tl.where(x < 0, -t, t)
 
 
+@triton.jit
+def _expm1_by_exp(x):
+    # Near 0 the error of u = exp(x) is that of another x, log(u), and x / log(u) mends it (Kahan).
+    u = tl.exp(x)
+    mended = (u - 1.0) * (x / tl.log(tl.where(u == 1.0, 2.0, u)))
+    return tl.where(tl.abs(x) < 0.5, tl.where(u == 1.0, x, mended), u - 1.0)
+
+
+@triton.jit
+def _log1p_by_log(x):
+    # In the same way: u = 1 + x is the rounded one of another x, u - 1.
+    u = 1.0 + x
+    mended = tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0))
+    return tl.where(tl.abs(x) < 0.5, tl.where(u == 1.0, x, mended), tl.log(u))
+
+
 tanh = _tanh_by_exp if INTERPRET else libdevice.tanh
+expm1 = _expm1_by_exp if INTERPRET else libdevice.expm1
+log1p = _log1p_by_log if INTERPRET else libdevice.log1p
+
+
+@triton.jit
+def maximum(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)  # as torch's does
+
+
+@triton.jit
+def minimum(a, b):
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from .. import cells
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 INTERPRETED = dict(shared=166_912, programs=1)
 
 _chosen: dict[tuple, Config] = {}
-Run = Callable[[Config], tuple[Tensor, Any]]  # -> (carry, compiled kernel; None if interpreted)
+Run = Callable[[Config], tuple[Any, Any]]  # -> (results, compiled kernel; None if interpreted)
 
 
 def _rounded(B: int) -> int:
@@ -48,10 +47,10 @@ def _key(need: Need, cell: str, B: int, D: int, long: bool, device: torch.device
     return need, cell, _rounded(B), D, long, device.index
 
 
-def choose(direction: str, layer: Layer, run: Run) -> Tensor:
+def choose(direction: str, layer: Layer, run: Run) -> Any:
     """Runs a kernel with the best configuration known; finds it first where timing is allowed."""
     B, D, spec, device = layer.B, layer.D, layer.spec, layer.device
-    need = Need(direction, spec.gates, layer.H, layer.multiply)
+    need = Need.of(direction, spec, layer.H, layer.multiply)
     options = _candidates(need, B, D, device)
     config = options[0]
     if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
@@ -68,7 +67,7 @@ def explain(
     """How the kernels hold a layer's R on a device, and why: a line each, for T > 16."""
     lines = []
     for direction in ("forward", "backward"):
-        need = Need(direction, cells.get(cell).gates, H, multiply_of(dtype))
+        need = Need.of(direction, cells.get(cell), H, multiply_of(dtype))
         options = _candidates(need, B, D, device)
         timed = _chosen.get(_key(need, cell, B, D, True, device))
         source = f"the likely best of {len(options)}, which the first call times"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import triton
+
+if TYPE_CHECKING:
+    from ..cells import Cell
 
 # Registers of a thread that weights, words and tiles may take, found by compiling.
 MOST_ALONE, MOST_SHARING = 208, 196
@@ -68,6 +71,14 @@ class Need(NamedTuple):
     gates: int
     H: int
     multiply: str  # "bfloat16", "float16", "tf32" or "ieee"
+    tiles: int = 0  # what a step has of each unit, where that is more than 4 G + 1
+
+    @classmethod
+    def of(cls, direction: str, cell: Cell, H: int, multiply: str) -> Need:
+        tiles = 1 + cell.saved + 3 * cell.states + cell.gates
+        tiles += cell.params * (2 if direction == "backward" else 1)
+        most = 0 if tiles <= 4 * cell.gates + 1 else tiles
+        return cls(direction, cell.gates, H, multiply, most)
 
     @property
     def width(self) -> int:
@@ -92,7 +103,7 @@ class Need(NamedTuple):
     @property
     def values(self) -> float:
         """Bytes of registers that a step takes for each unit of a batch row."""
-        return 4 * (1 + 4 * self.gates) * (1 if self.size == 2 else 2.5)
+        return 4 * max(1 + 4 * self.gates, self.tiles) * (1 if self.size == 2 else 2.5)
 
 
 @functools.cache

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..gpu import host
 from ..gpu.layer import Layer, stack
-from .cells import INTERPRET, TRITON_CELLS
+from .cells import INTERPRET
 from .choice import choose
 from .config import Config
+from .derived import pair, without
 from .scan import backward_kernel, forward_kernel
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -23,8 +24,9 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def unavailable(cell: str, device: str, dtype: torch.dtype) -> str | None:
     """Why the Triton kernels cannot serve this cell, device type and dtype; None if they can."""
-    if cell not in TRITON_CELLS:
-        return f"the cell {cell!r} has no Triton functions (those with: {', '.join(TRITON_CELLS)})"
+    missing = without(cell)
+    if missing:
+        return missing
     if dtype not in DTYPES:
         return f"the Triton kernels compute in float32, bfloat16 or float16, not in {dtype}"
     if device == "cpu" and not INTERPRET:
@@ -42,21 +44,21 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     spec = layer.spec
     absent = layer.w_hh  # stands for a pointer that the kernel never follows
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
-    constants = dict(
-        H=layer.H, G=spec.gates, S=spec.states, K=spec.saved, D=layer.D, REVERSE=layer.reverse,
-        RAGGED=layer.offsets is not None, RESETS=layer.resets is not None,
-        PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
+    named = dict(
+        parameters=layer.params, H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
+        P=spec.params, D=layer.D, REVERSE=layer.reverse, RAGGED=layer.offsets is not None,
+        RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
-    return [*args, layer.T, layer.B, layer.N], constants
+    return [*args, layer.T, layer.B, layer.N], named
 
 
-def _launch(kernel, layer: Layer, config: Config, tensors: Sequence[Tensor | None], **constants):
+def _launch(kernel, layer: Layer, config: Config, tensors: Sequence[Tensor | None], **named):
     """Runs a scan kernel on the tensors of its signature; returns what Triton compiled."""
-    args, shared_constants = _arguments(layer, tensors)
+    args, shared = _arguments(layer, tensors)
     grid = (-(-layer.B // config.rows), layer.D, config.programs(layer.H))
     with torch.cuda.device(layer.device) if layer.device.type == "cuda" else nullcontext():
-        return kernel[grid](*args, **shared_constants, **constants, **config.options())
+        return kernel[grid](*args, **shared, **named, **config.options())
 
 
 def _words(layer: Layer, config: Config, columns: int) -> Tensor | None:
@@ -65,6 +67,14 @@ def _words(layer: Layer, config: Config, columns: int) -> Tensor | None:
         return None
     dtype = torch.int64 if layer.w_hh.dtype == torch.float32 else torch.int32
     return layer.w_hh.new_zeros((2, layer.D, layer.B, columns), dtype=dtype)
+
+
+def _params_gradients(layer: Layer, config: Config) -> Tensor | None:
+    """What each batch tile adds to the gradients of the parameters [D, batch tiles, P, H]."""
+    if layer.params is None:
+        return None
+    shape = (layer.D, -(-layer.B // config.rows), *layer.params.shape[1:])
+    return layer.params.new_zeros(shape, dtype=torch.float32)
 
 
 def _resets(layer: Layer) -> Tensor | None:
@@ -90,7 +100,7 @@ class TritonScan:
             )  # fmt: skip
             compiled = _launch(
                 forward_kernel, layer, config, tensors,
-                CELL=TRITON_CELLS[layer.cell].forward, BIAS=layer.b_hh is not None, SAVE=save,
+                CELL=pair(layer.cell).forward, BIAS=layer.b_hh is not None, SAVE=save,
             )  # fmt: skip
             return carry, compiled
 
@@ -104,27 +114,30 @@ class TritonScan:
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        spec, pair = layer.spec, TRITON_CELLS[layer.cell]
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+        spec, functions = layer.spec, pair(layer.cell)
         dx = output.new_empty((layer.N, layer.D * spec.gates * layer.H))
-        dr = torch.empty_like(dx) if pair.split else dx
+        dr = torch.empty_like(dx) if functions.split else dx
         initial, final = stack(layer.state), stack(grad_final)
 
         def run(config: Config):
             carry = final.to(torch.float32, copy=True)
             words = _words(layer, config, spec.gates * layer.H)
+            d_params = _params_gradients(layer, config)
             tensors = (
                 grad_output, layer.w_hh, _resets(layer), initial, words, carry, output, saved,
                 dx, dr,
             )  # fmt: skip
             compiled = _launch(
                 backward_kernel, layer, config, tensors,
-                CELL=pair.backward, SPLIT=pair.split,
+                CELL=functions.backward, SPLIT=functions.split, d_parameters=d_params,
             )  # fmt: skip
-            return carry, compiled
+            return (carry, d_params), compiled
 
-        carry = choose("backward", layer, run)
-        return dx, dr, [c.to(output.dtype, copy=True) for c in carry]
+        carry, d_params = choose("backward", layer, run)
+        if d_params is not None:
+            d_params = d_params.sum(1).to(output.dtype)
+        return dx, dr, d_params, [c.to(output.dtype, copy=True) for c in carry]
 
 
 def _check(cell: str, input: Tensor) -> None:

@@ -15,15 +15,18 @@ import triton.language as tl
 
 from .exchange import publish, receive
 from .tiles import (
+    add,
     dot,
     entering_rows,
-    load_bias,
     load_step,
     load_tiles,
+    load_vectors,
     locate,
     part,
     select,
+    store_sums,
     store_tiles,
+    sum_rows,
     widen,
     zero_unless,
 )
@@ -70,11 +73,11 @@ def _load_projected(
 
 @part
 def forward_resident(
-    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, out, saved, CELL: tl.constexpr,
-    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    INNER: tl.constexpr, SHARES: tl.constexpr,
+    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, out, saved,
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
+    P: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
     GATES: tl.constexpr = triton.next_power_of_2(G)
@@ -87,7 +90,9 @@ def forward_resident(
     weights = _load_rows(w_hh, first, k, H, G, GATES, UNITS)
     if ALONE:
         weights = _only_share(weights)
-    bias = load_bias(b_hh, units, ROWS, H, G, BIAS)
+    bias = load_vectors(b_hh, units, ROWS, H, G, BIAS)
+    if P:
+        p = load_vectors(parameters, units, ROWS, H, P, True)
     current = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
     exchange = words, stride, owned, tile[1] > 0
     if not ALONE:
@@ -110,7 +115,10 @@ def forward_resident(
         r = turn_onto(
             bias, dot(weights, h, nothing, PRECISION, UPCAST), SHARES, G, GATES, UNITS, ROWS
         )
-        next, kept = CELL(widen(x, G), r, prev)
+        if P:
+            next, kept = CELL(widen(x, G), r, prev, p)
+        else:
+            next, kept = CELL(widen(x, G), r, prev)
         current = select(valid, next, current, S)
         if not ALONE:  # before the stores: others wait for it
             publish(exchange, j + 2, units, units < H, current[0], DTYPE)
@@ -165,11 +173,11 @@ def _dot_all(
 
 @part
 def backward_resident(
-    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, out, saved, dx, dr,
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
+    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, out, saved, dx,
+    dr, d_parameters, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
     ALONE: tl.constexpr = SHARES == 1
     DTYPE: tl.constexpr = w_hh.dtype.element_ty
@@ -178,6 +186,9 @@ def backward_resident(
     k = tl.arange(0, SHARES)[:, None] * INNER + tl.arange(0, INNER)[None, :]
     weights = _load_columns(w_hh, units, k, H, G)
     grad = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
+    if P:
+        p = load_vectors(parameters, units, ROWS, H, P, True)
+        d_p = load_vectors(parameters, units, ROWS, H, P, False)
     exchange = words, stride * G, owned * G, tile[1] > 0
     j = steps - 1
     ahead = load_step(
@@ -193,7 +204,13 @@ def backward_resident(
         lines, valid = locate(j, tile, RAGGED)
         entering = entering_rows(resets, lines, valid, RESETS)
         arriving = (grad[0] + grad_now.to(tl.float32),) + grad[1:]
-        d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
+        if P:
+            d_x, d_r, d_prev, d_p_now = CELL(
+                widen(kept, K), widen(prev, S), widen(next, S), arriving, p
+            )
+            d_p = add(d_p, zero_unless(valid, d_p_now, P), P)
+        else:
+            d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
         number = steps - j
         if not ALONE:
             for g in tl.static_range(G):
@@ -209,3 +226,5 @@ def backward_resident(
         grad = select(valid, zero_unless(entering, d_h + d_prev[1:], S), grad, S)
         j -= 1
     store_tiles(carry + owned, tile[1] > 0, units, stride, grad, H, S)
+    if P:
+        store_sums(d_parameters, units, sum_rows(tile[1] > 0, d_p, P), H, P)

@@ -9,6 +9,7 @@ Names: j is a step in scan order, t in time. A line is one row of the packed for
 N = T*B). For each unit KEPT = K + S - 1 values are saved: those of the cell, then the states
 besides h. `carry` [S, D, B, H] float32 is the way in and out: initial to final states, or their
 gradients.
+Of a cell with P parameters each program sums the gradients over its steps and rows.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ def forward_kernel(
     saved,  # [D, N, KEPT, H]
     offsets,  # [T] int64: first line of each step
     lengths,  # [B] int64: steps of each batch row, falling
-    T, B, N, CELL: tl.constexpr,
-    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    REVERSE: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
-    UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
-    HOLD: tl.constexpr,
+    T, B, N,
+    parameters,  # [D, P, H]; None where P = 0
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
+    P: tl.constexpr, D: tl.constexpr, REVERSE: tl.constexpr, BIAS: tl.constexpr,
+    RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
+    SHARES: tl.constexpr, TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
     tile = batch_tile(T, B, offsets, lengths, (d == 1) | REVERSE, ROWS, RAGGED)
@@ -50,15 +52,17 @@ def forward_kernel(
     b_hh += d * (G * H)
     out += d * H
     saved += d * N * ((K + S - 1) * H)
+    if P:
+        parameters += d * (P * H)
     if HOLD == "streamed":
         forward_streamed(
-            tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, out, saved, CELL,
-            H, G, S, K, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
+            tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, out, saved, CELL,
+            H, G, S, K, P, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
         )  # fmt: skip
     else:
         forward_resident(
-            tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, out, saved, CELL,
-            H, G, S, K, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
+            tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, out, saved, CELL,
+            H, G, S, K, P, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
             SHARES,
         )  # fmt: skip
 
@@ -77,11 +81,14 @@ def backward_kernel(
     dr,  # [N, D*G*H]: gradient of r; dx itself where the cell does not tell them apart
     offsets,  # [T] int64
     lengths,  # [B] int64
-    T, B, N, CELL: tl.constexpr,
-    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    REVERSE: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr, HOLD: tl.constexpr,
+    T, B, N,
+    parameters,  # [D, P, H]; None where P = 0
+    d_parameters,  # [D, batch tiles, P, H] float32: zeros in, gradients of parameters out; or None
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
+    P: tl.constexpr, D: tl.constexpr, REVERSE: tl.constexpr, SPLIT: tl.constexpr,
+    RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
+    TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
     tile = batch_tile(T, B, offsets, lengths, (d == 1) | REVERSE, ROWS, RAGGED)
@@ -93,14 +100,18 @@ def backward_kernel(
     saved += d * N * ((K + S - 1) * H)
     dx += d * (G * H)
     dr += d * (G * H)
+    if P:
+        parameters += d * (P * H)
+        d_parameters += (d * tl.num_programs(0) + tl.program_id(0)) * (P * H)
     if HOLD == "streamed":
         backward_streamed(
-            tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr, CELL,
-            H, G, S, K, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST, UNITS, INNER,
+            tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, out, saved, dx,
+            dr, d_parameters, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST,
+            ROWS, UNITS, INNER,
         )  # fmt: skip
     else:
         backward_resident(
-            tile, owned, stride, grad_out, w_hh, resets, state, words, carry, out, saved, dx, dr,
-            CELL, H, G, S, K, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST, ROWS, UNITS, INNER,
-            SHARES, TOGETHER,
+            tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, out,
+            saved, dx, dr, d_parameters, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION,
+            UPCAST, ROWS, UNITS, INNER, SHARES, TOGETHER,
         )  # fmt: skip

@@ -10,16 +10,20 @@ from __future__ import annotations
 import triton.language as tl
 
 from .tiles import (
+    add,
     dot_back,
     dot_gates,
     entering_rows,
-    load_bias,
     load_step,
+    load_sums,
     load_tiles,
+    load_vectors,
     load_weights,
     locate,
     part,
+    store_sums,
     store_tiles,
+    sum_rows,
     widen,
     zero_unless,
 )
@@ -27,11 +31,11 @@ from .tiles import (
 
 @part
 def forward_streamed(
-    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, out, saved, CELL: tl.constexpr,
-    H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, D: tl.constexpr,
-    BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    INNER: tl.constexpr,
+    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, out, saved,
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
+    P: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
     for j in range(tile[2]):
@@ -42,14 +46,18 @@ def forward_streamed(
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             x = load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
-            r = load_bias(b_hh, units, ROWS, H, G, BIAS)
+            r = load_vectors(b_hh, units, ROWS, H, G, BIAS)
             for k in range(0, H, INNER):
                 inner = k + tl.arange(0, INNER)
                 h = load_tiles(h_lines, entering, inner, H, H, 1)
                 weights = load_weights(w_hh, inner, units, H, G, False)
                 r = dot_gates(h[0], weights, r, G, PRECISION, UPCAST)
             prev = load_tiles(carry + owned, entering, units, stride, H, S)
-            next, kept = CELL(widen(x, G), r, prev)
+            if P:
+                p = load_vectors(parameters, units, ROWS, H, P, True)
+                next, kept = CELL(widen(x, G), r, prev, p)
+            else:
+                next, kept = CELL(widen(x, G), r, prev)
             store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
             if SAVE:
                 store_tiles(saved + lines * (KEPT * H), valid, units, H, kept + next[1:], H, KEPT)
@@ -59,10 +67,11 @@ def forward_streamed(
 
 @part
 def backward_streamed(
-    tile, owned, stride, grad_out, w_hh, resets, state, carry, out, saved, dx, dr,
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
+    tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, out, saved, dx, dr,
+    d_parameters, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     for i in range(tile[2]):
         j = tile[2] - 1 - i
@@ -76,12 +85,22 @@ def backward_streamed(
             )  # fmt: skip
             grad = load_tiles(carry + owned, valid, units, stride, H, S)
             arriving = (grad[0] + grad_out_now.to(tl.float32),) + grad[1:]
-            d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
+            if P:
+                p = load_vectors(parameters, units, ROWS, H, P, True)
+                d_x, d_r, d_prev, d_p_now = CELL(
+                    widen(kept, K), widen(prev, S), widen(next, S), arriving, p
+                )
+                d_p = add(load_sums(d_parameters, units, H, P), sum_rows(valid, d_p_now, P), P)
+            else:
+                d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
             store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
             if SPLIT:
                 store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
-            # Not every cell's d_prev depends on grad, which must be read before it is replaced.
+            # Not every cell's d_prev depends on grad, which must be read before it is replaced; and
+            # several threads read what one of them writes of d_parameters.
             tl.debug_barrier()
+            if P:
+                store_sums(d_parameters, units, d_p, H, P)
             d_prev = zero_unless(entering, d_prev, S)
             store_tiles(carry + owned, valid, units, stride, d_prev, H, S)
         tl.debug_barrier()

@@ -105,6 +105,24 @@ def zero_unless(mask_rows, tiles, COUNT: tl.constexpr):
 
 
 @part
+def add(tiles, others, COUNT: tl.constexpr):
+    sums = ()
+    for i in tl.static_range(COUNT):
+        sums = sums + (tiles[i] + others[i],)
+    return sums
+
+
+@part
+def sum_rows(mask_rows, tiles, COUNT: tl.constexpr):
+    """The sums [UNITS] over the rows of the mask; the others may be NaN."""
+    chosen = zero_unless(mask_rows, tiles, COUNT)
+    sums = ()
+    for i in tl.static_range(COUNT):
+        sums = sums + (tl.sum(chosen[i], 0),)
+    return sums
+
+
+@part
 def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD: tl.constexpr):
     """G tiles [INNER, UNITS] of w_hh [G*H, H]: W_g^T for h W_g^T, or W_g for dr_g W_g."""
     mask = (inner < H)[:, None] & (units < H)[None, :]
@@ -120,19 +138,34 @@ def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD:
 
 
 @part
-def load_bias(
-    b_hh, units, ROWS: tl.constexpr, H: tl.constexpr, G: tl.constexpr, BIAS: tl.constexpr
+def load_vectors(
+    vectors, units, ROWS: tl.constexpr, H: tl.constexpr, COUNT: tl.constexpr, GIVEN: tl.constexpr
 ):
-    """b_hh [G*H] as G float32 tiles [ROWS, UNITS]: where the dots of a step start from."""
+    """COUNT vectors [H] in a row (b_hh, params) as float32 tiles [ROWS, UNITS]; else zeros."""
     shape: tl.constexpr = (ROWS, units.shape[0])
     tiles = ()
-    for g in tl.static_range(G):
-        if BIAS:
-            b = tl.load(b_hh + g * H + units, mask=units < H, other=0.0).to(tl.float32)
-            tiles = tiles + (tl.broadcast_to(b[None, :], shape),)
+    for i in tl.static_range(COUNT):
+        if GIVEN:
+            v = tl.load(vectors + i * H + units, mask=units < H, other=0.0).to(tl.float32)
+            tiles = tiles + (tl.broadcast_to(v[None, :], shape),)
         else:
             tiles = tiles + (tl.full(shape, 0.0, tl.float32),)
     return tiles
+
+
+@part
+def load_sums(vectors, units, H: tl.constexpr, COUNT: tl.constexpr):
+    """COUNT vectors [H] in a row, as they stand: [UNITS] each."""
+    sums = ()
+    for i in tl.static_range(COUNT):
+        sums = sums + (tl.load(vectors + i * H + units, mask=units < H, other=0.0),)
+    return sums
+
+
+@part
+def store_sums(vectors, units, sums, H: tl.constexpr, COUNT: tl.constexpr):
+    for i in tl.static_range(COUNT):
+        tl.store(vectors + i * H + units, sums[i], mask=units < H)
 
 
 @part
