@@ -38,7 +38,9 @@ from . import cells, flops, per_sample, schemas
 
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
-NEED_WEIGHTS = sum(WEIGHT_BITS)
+NEED_PARAMS = 64
+KIND_BITS = (*WEIGHT_BITS, NEED_PARAMS)  # of every kind of weight, in a direction's order
+NEED_WEIGHTS = sum(KIND_BITS)
 NEED_ALL = NEED_INPUT | NEED_STATE | NEED_WEIGHTS
 
 NATIVE_BUILT = importlib.util.find_spec("fastrnn._C") is not None

@@ -81,7 +81,7 @@ def _join(outputs: list[Tensor], gx: Tensor, h: Tensor, dense: bool) -> Tensor:
 def forward(
     cell: str,
     input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx, D = 1
-    weights: Sequence[Tensor],  # for each direction w_ih, w_hh, (b_ih, b_hh), (w_hr)
+    weights: Sequence[Tensor],  # for each direction w_ih, w_hh, (b_ih, b_hh), (w_hr or params)
     state: Sequence[Tensor],  # S tensors [D, B, H]
     batch_sizes: Tensor | None,
     resets: Tensor | None,
@@ -96,8 +96,8 @@ def forward(
     per_direction = len(weights) // len(reverses)
     outputs, finals = [], []
     for d, reverse in enumerate(reverses):
-        w_ih, w_hh, b_ih, b_hh, w_hr = name_weights(
-            weights[d * per_direction : (d + 1) * per_direction], project
+        w_ih, w_hh, b_ih, b_hh, w_hr, params = name_weights(
+            cell, weights[d * per_direction : (d + 1) * per_direction], project
         )
         output, final = scan(
             cell,
@@ -109,6 +109,7 @@ def forward(
             resets=resets,
             reverse=reverse,
             weight_hr=w_hr,
+            params=params,
         )
         outputs.append(output)
         finals.append(final)
@@ -164,12 +165,13 @@ def second_derivatives(
     return vjp(tuple(torch.zeros_like(p) if g is None else g for g, p in zip(grads, primals)))
 
 
-def name_weights(weights: Sequence[Tensor], project: bool) -> tuple[Tensor | None, ...]:
-    """(w_ih, w_hh, b_ih, b_hh, w_hr) of one direction from torch.nn's flat list; None if absent."""
+def name_weights(cell: str, weights: Sequence[Tensor], project: bool) -> tuple[Tensor | None, ...]:
+    """(w_ih, w_hh, b_ih, b_hh, w_hr, params) of one direction's flat list; None if absent."""
     rest = list(weights)
+    params = rest.pop() if cells.get(cell).params else None
     w_ih = rest.pop(0) if project else None
     w_hh = rest.pop(0)
     w_hr = rest.pop() if rest and rest[-1].dim() == 2 else None
     b_ih = rest.pop(0) if project and rest else None
     b_hh = rest.pop(0) if rest else None
-    return w_ih, w_hh, b_ih, b_hh, w_hr
+    return w_ih, w_hh, b_ih, b_hh, w_hr, params

@@ -66,7 +66,7 @@ class PlainScan:
         leaves = [self.gx, self.r, *self.state]
         output, final = self.results
         dx, dr, *dstate = torch.autograd.grad([output, *final], leaves, [grad_output, *grad_final])
-        return dx, dr if layer.cell == "gru" else dx, list(dstate)
+        return dx, dr if layer.cell == "gru" else dx, None, list(dstate)
 
 
 FORMS = {
@@ -202,10 +202,10 @@ def test_the_ops_get_a_kernel_for_cuda_tensors():
 @pytest.mark.parametrize("split", [True, False])
 def test_an_empty_dr_is_dx(split):
     dx, dr = torch.ones(2, 4), torch.zeros(2, 4) if split else torch.empty(0)
-    library = SimpleNamespace(scan_backward=lambda *args: (dx, dr, []))
+    library = SimpleNamespace(scan_backward=lambda *args: (dx, dr, torch.empty(0), []))
     plain = SimpleNamespace(
-        device=torch.device("cpu"), cell="gru", w_hh=None, state=[], batch_sizes=None,
-        offsets=None, lengths=None, resets=None, directions=FORWARD | REVERSE, multiply="ieee",
+        device=torch.device("cpu"), cell="gru", w_hh=None, params=None, state=[],
+        batch_sizes=None, offsets=None, lengths=None, resets=None, directions=FORWARD | REVERSE, multiply="ieee",
     )  # fmt: skip
     found = scan.CudaScan(library, "auto").backward(plain, dx, [], dx, dx)
     assert found[0] is dx and found[1] is (dr if split else dx)

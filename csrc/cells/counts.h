@@ -3,6 +3,6 @@
 
 namespace fastrnn {
 
-constexpr int kMaxStates = 2;
+constexpr int kMaxStates = 8;
 
 }  // namespace fastrnn

@@ -8,13 +8,19 @@
 #include "lstm.h"
 
 // A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
-// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md.
+// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md. A cell whose name is no
+// identifier, as that of a derived one, says it in its policy, and F's first argument is not used:
+//   struct LightGru { static constexpr const char* kName = "light_gru@0123456789abcdef"; .. };
+// So a header of several cells is their headers one after another, and the list:
+//   #define FASTRNN_EXTRA_CELL_LIST(F) F(light_gru, LightGru) F(peephole, Peephole)
+// A header that defines FASTRNN_CELLS(F) itself leaves the cells below out.
 #ifdef FASTRNN_EXTRA_CELLS
 #include FASTRNN_EXTRA_CELLS
 #else
 #define FASTRNN_EXTRA_CELL_LIST(F)
 #endif
 
+#ifndef FASTRNN_CELLS
 #define FASTRNN_CELLS(F)           \
   F(rnn_tanh, Elman<Tanh>)         \
   F(rnn_relu, Elman<Relu>)         \
@@ -22,6 +28,7 @@
   F(lstm, Lstm)                    \
   F(gru, Gru)                      \
   FASTRNN_EXTRA_CELL_LIST(F)
+#endif
 
 namespace fastrnn {
 
@@ -33,14 +40,30 @@ constexpr int kept_gate = -1;
 template <class Cell>
 constexpr int kept_gate<Cell, std::void_t<decltype(Cell::kKeptGate)>> = Cell::kKeptGate;
 
+// kParams, learned values of a unit that forward and backward get, of a cell that has some, else 0.
+template <class Cell, class = void>
+constexpr int param_count = 0;
+template <class Cell>
+constexpr int param_count<Cell, std::void_t<decltype(Cell::kParams)>> = Cell::kParams;
+
+// kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
+template <class Cell, class = void>
+constexpr const char* own_name = nullptr;
+template <class Cell>
+constexpr const char* own_name<Cell, std::void_t<decltype(Cell::kName)>> = Cell::kName;
+
 struct CellInfo {
   const char* name;
-  int gates, states, saved, kept;
+  int gates, states, saved, kept, params;
 };
 
-#define FASTRNN_CELL_INFO(name, ...)                                      \
-  {#name, __VA_ARGS__::kGates, __VA_ARGS__::kStates, __VA_ARGS__::kSaved, \
-   kept_gate<__VA_ARGS__> >= 0},
+#define FASTRNN_CELL_INFO(name, ...)                      \
+  {own_name<__VA_ARGS__> ? own_name<__VA_ARGS__> : #name, \
+   __VA_ARGS__::kGates,                                   \
+   __VA_ARGS__::kStates,                                  \
+   __VA_ARGS__::kSaved,                                   \
+   kept_gate<__VA_ARGS__> >= 0,                           \
+   param_count<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);

@@ -33,8 +33,11 @@ class Scan(Protocol):
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """-> dx, dr [N, D*G*H] (dr is dx where the cell does not tell them apart), dstate."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+        """-> dx, dr [N, D*G*H], dparams [D, P, H], dstate.
+
+        dr is dx where the cell does not tell them apart; dparams is None where it has none.
+        """
         ...
 
 
@@ -56,7 +59,7 @@ def forward(
     scan: Scan,
     cell: str,
     input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx [.., G*H], D = 1
-    weights: Sequence[Tensor],  # of each direction in torch.nn's order
+    weights: Sequence[Tensor],  # of each direction in torch.nn's order, then the cell's own
     state: Sequence[Tensor],  # S tensors [D, B, H]
     batch_sizes: Tensor | None,  # [T] int64 on the CPU, falling
     resets: Tensor | None,  # [T, B] or [N] bool
@@ -107,9 +110,10 @@ def backward(
     output = output.reshape(layer.N, -1).contiguous()
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output
     grads = grad_output.reshape(layer.N, -1).contiguous(), [g.contiguous() for g in grad_final]
-    dx, dr, grad_state = scan.backward(layer, *grads, output, saved.contiguous())
+    dx, dr, d_params, grad_state = scan.backward(layer, *grads, output, saved.contiguous())
     lines = input.reshape(layer.N, -1)
-    grad_weights = _weight_gradients(layer, lines if project else None, output, dx, dr, needs)
+    lines = lines if project else None
+    grad_weights = _weight_gradients(layer, lines, output, dx, dr, d_params, needs)
     if not need_input:
         grad_input = input.new_empty(0)
     elif project:
@@ -136,9 +140,10 @@ def _weight_gradients(
     output: Tensor,  # [N, D*H]
     dx: Tensor,  # [N, D*G*H]
     dr: Tensor,  # [N, D*G*H]
+    d_params: Tensor | None,  # [D, P, H]
     needs: int,
 ) -> list[Tensor]:
-    """One GEMM or sum over all lines for each weight that needs it, in torch.nn's order."""
+    """One GEMM or sum over all lines for each weight that needs it, in their order."""
     gates = layer.spec.gates * layer.H
     w_ih, w_hh, b_ih, b_hh = (needs & bit for bit in ops.WEIGHT_BITS)
     gradients: list[Tensor | None] = []
@@ -156,6 +161,8 @@ def _weight_gradients(
             same = dr is dx and layer.b_ih and b_ih
             again = gradients[-1].clone() if same and b_hh else None
             gradients.append(again if again is not None else dr_d.sum(0) if b_hh else None)
+        if d_params is not None:
+            gradients.append(_own(d_params[d]) if needs & ops.NEED_PARAMS else None)
     return [dx.new_empty(0) if g is None else g for g in gradients]
 
 

@@ -31,6 +31,7 @@ class Layer:
     w_hh: Tensor  # [D, G*H, H]
     b_ih: list[Tensor]  # D tensors [G*H], or empty
     b_hh: Tensor | None  # [D, G*H]
+    params: Tensor | None  # [D, P, H]; None: the cell has no parameters of its own
     state: list[Tensor]  # S tensors [D, B, H], contiguous
     batch_sizes: Tensor | None  # [T] int64 on the CPU; None: dense
     offsets: Tensor | None  # [T] int64: first line of each step; None: dense
@@ -57,7 +58,7 @@ def multiply_of(dtype: torch.dtype) -> str:
 def read(
     cell: str,
     input: Tensor,  # [T, B, I] or packed [N, I]
-    weights: Sequence[Tensor],  # of each direction in torch.nn's order
+    weights: Sequence[Tensor],  # of each direction in torch.nn's order, then the cell's own
     state: Sequence[Tensor],  # S tensors [D, B, H]
     batch_sizes: Tensor | None,
     resets: Tensor | None,
@@ -68,8 +69,8 @@ def read(
     ops.check_devices(input, weights, state)
     D, B, H = state[0].shape
     count = len(weights) // D
-    named = [name_weights(weights[d * count : (d + 1) * count], project) for d in range(D)]
-    w_ih, w_hh, b_ih, b_hh, _ = zip(*named)
+    named = [name_weights(cell, weights[d * count : (d + 1) * count], project) for d in range(D)]
+    w_ih, w_hh, b_ih, b_hh, _, params = zip(*named)
     offsets = lengths = None
     if batch_sizes is not None:
         offsets, lengths = steps(batch_sizes, B, input.device)
@@ -87,6 +88,7 @@ def read(
         w_hh=stack(w_hh),
         b_ih=[b for b in b_ih if b is not None],
         b_hh=None if b_hh[0] is None else stack(b_hh),
+        params=None if params[0] is None else stack(params),
         state=[s.contiguous() for s in state],
         batch_sizes=None if batch_sizes is None else batch_sizes.contiguous(),
         offsets=offsets,

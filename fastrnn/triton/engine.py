@@ -104,7 +104,7 @@ class TritonScan:
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, None, list[Tensor]]:
         spec, pair = layer.spec, TRITON_CELLS[layer.cell]
         dx = output.new_empty((layer.N, layer.D * spec.gates * layer.H))
         dr = torch.empty_like(dx) if pair.split else dx
@@ -124,7 +124,7 @@ class TritonScan:
             return carry, compiled
 
         carry = choose("backward", layer, run)
-        return dx, dr, [c.to(output.dtype, copy=True) for c in carry]
+        return dx, dr, None, [c.to(output.dtype, copy=True) for c in carry]
 
 
 def _check(cell: str, input: Tensor) -> None:
