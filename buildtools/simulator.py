@@ -32,14 +32,13 @@ def build(root: Path, defines: tuple[str, ...] = (), cells: str = "") -> Path:
     """Compiles what has changed below `root` and returns the library in `build/<tag>-sim…/`.
 
     defines: macros besides, as "FASTRNN_BUG=3" for the tests of the tests.
-    cells: a header for FASTRNN_EXTRA_CELLS, below `tests/`.
+    cells: a header of `tests/cuda/` for FASTRNN_EXTRA_CELLS.
     """
     compiler, torch = find_compiler(), find_torch()
     if torch is None:
         raise BuildError(f"fastrnn: no {TORCH_REQUIREMENT} found to build the simulator against")
-    name = "-".join([native.build_tag(torch, None), "sim", *defines, *([Path(cells).stem] if cells else [])])
-    name = name.replace("=", "")
-    directory = Path("build", name)
+    parts = [native.build_tag(torch, None), "sim", *defines, Path(cells).stem]
+    directory = Path("build", "-".join(filter(None, parts)).replace("=", ""))
     user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
     extra = [f'-DFASTRNN_EXTRA_CELLS="{cells}"'] if cells else native.extra_cells()
     base = [*compiler, *FLAGS, *user_flags, *extra]

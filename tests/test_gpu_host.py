@@ -205,7 +205,8 @@ def test_an_empty_dr_is_dx(split):
     library = SimpleNamespace(scan_backward=lambda *args: (dx, dr, torch.empty(0), []))
     plain = SimpleNamespace(
         device=torch.device("cpu"), cell="gru", w_hh=None, params=None, state=[],
-        batch_sizes=None, offsets=None, lengths=None, resets=None, directions=FORWARD | REVERSE, multiply="ieee",
+        batch_sizes=None, offsets=None, lengths=None, resets=None, directions=FORWARD | REVERSE,
+        multiply="ieee",
     )  # fmt: skip
     found = scan.CudaScan(library, "auto").backward(plain, dx, [], dx, dx)
     assert found[0] is dx and found[1] is (dr if split else dx)

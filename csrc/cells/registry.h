@@ -1,11 +1,10 @@
 // The cell list: the one place that names every cell. F(name, policy).
 #pragma once
-#include <type_traits>
-
 #include "counts.h"
 #include "elman.h"
 #include "gru.h"
 #include "lstm.h"
+#include "traits.h"
 
 // A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
 // the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md. A cell whose name is no
@@ -32,26 +31,6 @@
 
 namespace fastrnn {
 
-// kKeptGate of a cell that has one, else -1: where gates are recomputed for backward, this gate's
-// value, saved[kKeptGate], is kept all the same, which saves its share of the products. No other
-// saved value may depend on the gate.
-template <class Cell, class = void>
-constexpr int kept_gate = -1;
-template <class Cell>
-constexpr int kept_gate<Cell, std::void_t<decltype(Cell::kKeptGate)>> = Cell::kKeptGate;
-
-// kParams, learned values of a unit that forward and backward get, of a cell that has some, else 0.
-template <class Cell, class = void>
-constexpr int param_count = 0;
-template <class Cell>
-constexpr int param_count<Cell, std::void_t<decltype(Cell::kParams)>> = Cell::kParams;
-
-// kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
-template <class Cell, class = void>
-constexpr const char* own_name = nullptr;
-template <class Cell>
-constexpr const char* own_name<Cell, std::void_t<decltype(Cell::kName)>> = Cell::kName;
-
 struct CellInfo {
   const char* name;
   int gates, states, saved, kept, params;
@@ -63,7 +42,7 @@ struct CellInfo {
    __VA_ARGS__::kStates,                                  \
    __VA_ARGS__::kSaved,                                   \
    kept_gate<__VA_ARGS__> >= 0,                           \
-   param_count<__VA_ARGS__>},
+   params<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);

@@ -45,20 +45,20 @@ struct Parameters {
   FASTRNN_DEVICE static const T* from(const Scan& s, const Place& p, int k) {
     return static_cast<const T*>(s.params) + (int64_t(p.d) * P + k) * s.H + p.u;
   }
-  FASTRNN_DEVICE void load(const Scan& s, const Place& p, int count, bool aligned) {
+  FASTRNN_DEVICE void load_params(const Scan& s, const Place& p, int count, bool aligned) {
     for (int k = 0; kAhead && k < P; ++k) {
       ahead[k] = Two<T>::load(from(s, p, k), count, aligned);
     }
   }
   // Of unit p, which is number i of those loaded.
   template <class V>
-  FASTRNN_DEVICE void read(const Scan& s, const Place& p, int i, V (&values)[P]) const {
+  FASTRNN_DEVICE void read_params(const Scan& s, const Place& p, int i, V (&values)[P]) const {
     for (int k = 0; k < P; ++k) values[k] = V(to_float(kAhead ? ahead[k].at(i) : *from(s, p, k)));
   }
 };
 template <class T>
 struct Parameters<T, 0> {
-  FASTRNN_DEVICE void load(const Scan&, const Place&, int, bool) {}
+  FASTRNN_DEVICE void load_params(const Scan&, const Place&, int, bool) {}
 };
 
 template <class Cell, class Numbers>
@@ -67,14 +67,13 @@ struct ForwardStep {
   using A = typename Numbers::A;
   using V = typename Numbers::V;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int P = param_count<Cell>;
+  static constexpr int P = params<Cell>;
   static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G + P;
   static constexpr bool kBackward = false, kSplit = Cell::kSplit;
   // b_hh, too, waits in registers where two values share one; else it is read in the step.
   static constexpr bool kBiasAhead = sizeof(T) == 2;
-  struct Loaded {
+  struct Loaded : Parameters<T, P> {
     Two<T> x[G], bias[kBiasAhead ? G : 1];
-    Parameters<T, P> params;
   };
   struct Stored {  // what a unit leaves in device memory
     T h, kept[K + S];
@@ -101,7 +100,7 @@ struct ForwardStep {
       l.x[g] = Two<T>::load(x + int64_t(g) * s.H, count, aligned);
       if (kBiasAhead && s.b_hh) l.bias[g] = Two<T>::load(bias_at(s, p, g), count, aligned);
     }
-    l.params.load(s, p, count, aligned);
+    l.load_params(s, p, count, aligned);
     return l;
   }
 
@@ -125,7 +124,7 @@ struct ForwardStep {
     for (int k = 0; k < S; ++k) prev[k] = V(p.reset ? A(0) : carry[k]);
     if constexpr (P > 0) {
       V params[P];
-      l.params.read(s, p, i, params);
+      l.read_params(s, p, i, params);
       Cell::forward(x, r, prev, params, next, kept);
     } else {
       Cell::forward(x, r, prev, next, kept);
@@ -163,13 +162,12 @@ struct BackwardStep {
   using A = typename Numbers::A;
   using V = typename Numbers::V;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int P = param_count<Cell>;
+  static constexpr int P = params<Cell>;
   // carried after the states' gradients: those of the parameters, summed over the row's steps
   static constexpr int kSums = 1, kIn = G, kCarried = S + P, kLoads = K + 2 * S + 1 + P;
   static constexpr bool kBackward = true, kSplit = Cell::kSplit;
-  struct Loaded {
+  struct Loaded : Parameters<T, P> {
     Two<T> kept[K + 1], prev[S], next[S], d_output;
-    Parameters<T, P> params;
   };
   struct Stored {
     T dx[G], dr[G];
@@ -207,7 +205,7 @@ struct BackwardStep {
       l.next[k] = two(state(s, p, p.n, k));
     }
     l.d_output = two(static_cast<const T*>(s.d_output) + (p.n * s.D + p.d) * s.H + p.u);
-    l.params.load(s, p, count, aligned);
+    l.load_params(s, p, count, aligned);
     return l;
   }
 
@@ -224,7 +222,7 @@ struct BackwardStep {
     d[0] = V(carry[0] + sums[0] + A(to_float(l.d_output.at(i))));
     if constexpr (P > 0) {
       V params[P], d_params[P];
-      l.params.read(s, p, i, params);
+      l.read_params(s, p, i, params);
       Cell::backward(kept, prev, next, params, d, dx, dr, d_params);
       for (int k = 0; k < P; ++k) carry[S + k] = carry[S + k] + raw<A>(d_params[k]);
     } else {

@@ -1,0 +1,28 @@
+// What a policy may say of its cell, and what holds where it does not.
+#pragma once
+#include <type_traits>
+
+namespace fastrnn {
+
+// kKeptGate of a cell that has one, else -1: where gates are recomputed for backward, this gate's
+// value, saved[kKeptGate], is kept all the same, which saves its share of the products. No other
+// saved value may depend on the gate.
+template <class Cell, class = void>
+constexpr int kept_gate = -1;
+template <class Cell>
+constexpr int kept_gate<Cell, std::void_t<decltype(Cell::kKeptGate)>> = Cell::kKeptGate;
+
+// kParams of a cell that has some, else 0: vectors over the units that are learned, beside weights
+// and biases, and that the cell reads at every step.
+template <class Cell, class = void>
+constexpr int params = 0;
+template <class Cell>
+constexpr int params<Cell, std::void_t<decltype(Cell::kParams)>> = Cell::kParams;
+
+// kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
+template <class Cell, class = void>
+constexpr const char* own_name = nullptr;
+template <class Cell>
+constexpr const char* own_name<Cell, std::void_t<decltype(Cell::kName)>> = Cell::kName;
+
+}  // namespace fastrnn
