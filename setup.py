@@ -41,12 +41,20 @@ class BuildLibrary(build_ext):
 
 
 class BuildPython(build_py):
-    """build_py from scratch: setuptools would pack what an earlier build left in build/lib."""
+    """build_py from scratch: setuptools would pack what an earlier build left in build/lib.
+
+    Adds the headers that cells from Python are compiled with; an editable install finds csrc/.
+    """
 
     def run(self):
-        if not self.editable_mode:
-            shutil.rmtree(self.build_lib, ignore_errors=True)
+        if self.editable_mode:
+            return super().run()
+        shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
+        for header in native.headers(ROOT) if NATIVE else []:
+            target = Path(self.build_lib, "fastrnn", header)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / header, target)
 
 
 class EditableWheel(editable_wheel):

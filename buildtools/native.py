@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from buildtools import ninja
@@ -31,25 +32,14 @@ from buildtools.toolchain import (
 
 LIBRARY = "_C.abi3.so"
 
-# Instruction set -> compiler flags. Every machine runs "base"; FASTRNN_HAVE_<NAME> tells the
-# dispatcher in csrc/cpu/ which of the others are there.
-ISAS_X86_64 = {
-    "base": [],
-    "avx2": ["-march=x86-64-v3"],
-    "avx512": ["-march=x86-64-v4"],
-    "avx512bf16": ["-march=x86-64-v4", "-mavx512bf16"],
-}
-# Instruction sets that add something for these sources alone.
-ISA_SOURCES = {"avx512bf16": ("bfloat16",)}
-ISAS_OTHER = {"base": []}
+# Shared with what compiles a cell at run time. Found by its path: fastrnn itself imports torch.
+_SPEC = spec_from_file_location(
+    "fastrnn_flags", Path(__file__).resolve().parents[1] / "fastrnn" / "compiled" / "flags.py"
+)
+_SPEC.loader.exec_module(shared := module_from_spec(_SPEC))
+ISAS_X86_64, OPTIMISE, FLAGS, isas = shared.ISAS_X86_64, shared.OPTIMISE, shared.FLAGS, shared.isas
+ISA_SOURCES = shared.ISA_DTYPES  # a source of csrc/cpu/isa/ bears its dtype's name
 
-# -fno-trapping-math and -fno-math-errno let gcc vectorise the cells' loops. Never -ffast-math: it
-# would let the compiler drop NaNs and reorder sums.
-OPTIMISE = ["-O3", "-g0"]
-FLAGS = [
-    *("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"),
-    *("-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
-]
 # Target 2.11: the library runs on that torch and all later ones. Limited API: Python 3.10 and up.
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DPy_LIMITED_API=0x030A0000"]
 
@@ -97,11 +87,6 @@ def install(library: Path, target: Path) -> None:
     shutil.copyfile(library, new)
     new.chmod(0o755)
     os.replace(new, target)
-
-
-def isas() -> dict[str, list[str]]:
-    """The instruction sets built on this kind of machine."""
-    return ISAS_X86_64 if platform.machine() in ("x86_64", "AMD64") else ISAS_OTHER
 
 
 def isas_of(source: Path) -> dict[str, list[str]]:
@@ -187,6 +172,11 @@ def torch_flags(torch: Torch) -> list[str]:
 def sources(root: Path, pattern: str) -> list[Path]:
     """Source files by pattern, relative to `root`, in a fixed order."""
     return sorted(path.relative_to(root) for path in root.glob(pattern))
+
+
+def headers(root: Path) -> list[Path]:
+    """What a wheel holds of csrc/, relative to `root`: to compile cells from Python with."""
+    return [path for room in shared.HEADERS for path in sources(root, f"csrc/{room}/**/*.h")]
 
 
 def link_step(library: Path, compiler: list[str], torch: Torch, cuda: Cuda | None) -> Link:

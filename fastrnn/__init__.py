@@ -8,6 +8,7 @@ from . import functional
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
 from .cells.declare import cell
 from .modules import FastGRU, FastLSTM, FastRNN
+from .recurrent import Recurrent
 from .version import __version__
 
 __all__ = [
@@ -17,16 +18,23 @@ __all__ = [
     "FastLSTMCell",
     "FastRNN",
     "FastRNNCell",
+    "Recurrent",
     "__version__",
     "accelerate",
     "cell",
     "explain",
     "functional",
+    "load_kernels",
     "restore",
 ]
 
 # Loaded on first use: a program that only builds layers does not need them.
-_LAZY = {"accelerate": "convert", "restore": "convert", "explain": "explanation"}
+_LAZY = {
+    "accelerate": "convert",
+    "restore": "convert",
+    "explain": "explanation",
+    "load_kernels": "compiled",
+}
 
 
 def __getattr__(name: str):

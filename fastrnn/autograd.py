@@ -21,7 +21,7 @@ from .calls import Call
 def recurrent_scan(
     cell: str,
     input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx [.., G*H]
-    weights: Sequence[Tensor],  # for each direction in torch.nn's order
+    weights: Sequence[Tensor],  # for each direction in torch.nn's order, then the cell's params
     state: Sequence[Tensor] | None,  # S tensors [D, B, H]; None, for a dense input: zeros
     batch_sizes: Tensor | None,  # [T] int64 on the CPU
     resets: Tensor | None,  # [T, B] or [N] bool
@@ -76,7 +76,7 @@ def recurrent_scan(
 def single_step(
     cell: str,
     input: Tensor,  # [B, I]
-    weights: Sequence[Tensor],  # in torch.nn's order
+    weights: Sequence[Tensor],  # likewise
     state: Sequence[Tensor] | None,  # S tensors [B, H]; None: zeros
     backend: Backend,
 ) -> Sequence[Tensor]:
@@ -226,8 +226,7 @@ class ScanGradient(torch.autograd.Function):
             return (output[0], *(f[0] for f in final)) if call.single else (output, *final)
 
         # What the kernel did not compute has no gradient to pass on.
-        d = 2 if call.directions == reference.BOTH else 1
-        bits = ops.weight_bits(call.weights // d, call.project) * d
+        bits = ops.weight_bits(call.cell, call.weights, call.directions, call.project)
         bits = (ops.NEED_INPUT, *bits, *[ops.NEED_STATE] * (len(primals) - 1 - call.weights))
         wanted = [g if needs & bit else None for g, bit in zip_longest(grads, bits)]
         return *[None] * 7, *reference.second_derivatives(

@@ -43,8 +43,8 @@ def needed(call: Call, need_input: bool, need: Sequence[bool]) -> int:
         needs |= ops.NEED_STATE
     if False not in need[: call.weights]:
         return needs | ops.NEED_WEIGHTS
-    d = 2 if call.directions == reference.BOTH else 1
-    for bit, needed in zip(ops.weight_bits(call.weights // d, call.project) * d, need):
+    bits = ops.weight_bits(call.cell, call.weights, call.directions, call.project)
+    for bit, needed in zip(bits, need):
         needs |= bit * needed
     return needs
 

@@ -6,15 +6,25 @@ few comparisons; the words are put together only for a call that fails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from . import backends, torch_private
+from . import backends, cells, torch_private
 
 
 def backend(name: str) -> str:
     backends.check_word(name)
     return name
+
+
+def cell(cell: str | cells.Cell) -> str:
+    """The name of a cell that is given itself, or by its name."""
+    if not isinstance(cell, (str, cells.Cell)):
+        raise TypeError(f"cell must be made by fastrnn.cell, or a name, got {cell!r}")
+    name = cell if isinstance(cell, str) else cell.name
+    return cells.get(name).name
 
 
 def nonlinearity(name: str) -> str:
@@ -84,18 +94,20 @@ def _features(module, input: Tensor, weight: Tensor) -> None:
         )
 
 
-def state(module, hx, input: Tensor, b: int, unbatched: bool) -> tuple[Tensor, ...]:
+def state(module, hx, input: Tensor, b: int, unbatched: bool) -> Sequence[Tensor]:
     """hx as S tensors [L*D, B, H]."""
     rows, h = len(module._all_weights), module.hidden_size
     if module.states == 1:
         return (_one_state("hx", hx, input, rows, b, h, unbatched),)
-    if isinstance(hx, Tensor) or not isinstance(hx, (tuple, list)) or len(hx) != 2:
+    names, expected = module.hx_names
+    if isinstance(hx, Tensor) or not isinstance(hx, (tuple, list)) or len(hx) != len(names):
         got = f"{len(hx)} values" if isinstance(hx, (tuple, list)) else f"a {type(hx).__name__}"
-        raise TypeError(f"hx must be a tuple (h_0, c_0), got {got}")
-    return (
-        _one_state("hx[0] (h_0)", hx[0], input, rows, b, module.proj_size or h, unbatched),
-        _one_state("hx[1] (c_0)", hx[1], input, rows, b, h, unbatched),
-    )
+        raise TypeError(f"hx must be a tuple {expected}, got {got}")
+    states, width = [], module.proj_size or h
+    for name, s in zip(names, hx):
+        states.append(_one_state(name, s, input, rows, b, width, unbatched))
+        width = h  # a projection is of the first alone
+    return states
 
 
 def _one_state(
@@ -186,7 +198,7 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
     return s
 
 
-def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
+def scan(spec, gx, weight_hh, bias_hh, states, params, batch_sizes, resets) -> None:
     """The arguments of functional.scan."""
     gates, h = spec.gates, weight_hh.shape[-1]
     _expect(len(states) == spec.states, "state", f"{spec.states} tensors", len(states))
@@ -212,7 +224,15 @@ def scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets) -> None:
         _expect(first <= b, "batch_sizes", f"at most state's {b} rows in a step", first)
     for s in states:
         _expect(s.shape == (b, h), "state", f"tensors of shape [B, {h}]", [*s.shape])
-    tensors = [("weight_hh", weight_hh), ("bias_hh", bias_hh), ("resets", resets)]
+    if spec.params:
+        shape = [spec.params, h]
+        got = [*params.shape] if isinstance(params, Tensor) else type(params).__name__
+        _expect(got == shape, "params", f"shape {shape} for the cell {spec.title}", got)
+    else:
+        none = f"no value: the cell {spec.title} has no parameters of its own"
+        _expect(params is None, "params", none, type(params).__name__)
+    tensors = [("weight_hh", weight_hh), ("bias_hh", bias_hh), ("params", params)]
+    tensors.append(("resets", resets))
     for name, tensor in (*tensors, *(("state", s) for s in states)):
         if tensor is not None:
             here = tensor.device == gx.device

@@ -17,6 +17,7 @@ from . import backends
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
 from .face import change_class
 from .modules import FastGRU, FastLSTM, FastRNN
+from .recurrent import Recurrent
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -88,6 +89,8 @@ def _why_not_fast(module: nn.Module) -> str | None:
 
 
 def _why_not_torch(module: nn.Module) -> str | None:
+    if issubclass(type(module), Recurrent):
+        return "torch.nn has no layer of any cell"
     if type(module) not in TORCH_OF:
         if not issubclass(type(module), tuple(TORCH_OF)):
             return None

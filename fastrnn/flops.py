@@ -22,7 +22,9 @@ def forward(
 ) -> int:
     """For each line of input the products with W_ih and W_hh."""
     lines = input.shape[:-1].numel()
-    return sum(2 * lines * w.numel() for w in weights if w.dim() == 2)
+    bits = ops.weight_bits(cell, len(weights), directions, project)
+    products = [w for w, bit in zip(weights, bits) if w.dim() == 2 and bit != ops.NEED_PARAMS]
+    return sum(2 * lines * w.numel() for w in products)
 
 
 def backward(
@@ -32,11 +34,10 @@ def backward(
     """A product for each gradient that is wanted, and one from each step to the one before it."""
     lines = input.shape[:-1].numel()
     hops = lines if needs & ops.NEED_STATE else lines - _rows(input, batch_sizes)
-    count = len(weights) // (2 if directions == 3 else 1)
     _, w_hh, *_ = ops.WEIGHT_BITS
     total = 0
-    for weight, bit in zip(weights, ops.weight_bits(count, project) * (len(weights) // count)):
-        if weight.dim() == 2:
+    for weight, bit in zip(weights, ops.weight_bits(cell, len(weights), directions, project)):
+        if weight.dim() == 2 and bit != ops.NEED_PARAMS:
             back = hops if bit == w_hh else lines * bool(needs & ops.NEED_INPUT)
             total += 2 * weight.numel() * (lines * bool(needs & bit) + back)
     spec = cells.get(cell)

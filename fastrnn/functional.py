@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import backends, cells, checks, ops, torch_private
 from .autograd import recurrent_scan, single_step
+from .cells import Cell
 from .reference import BOTH, FORWARD, REVERSE
 
 __all__ = ["Packing", "pack_lengths", "recurrent", "scan", "step"]
@@ -33,10 +34,11 @@ def recurrent(
     """L layers of D directions, as the layers call it after their checks.
 
     Args:
-        cell: "rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru" or a registered cell
+        cell: a name in `fastrnn.cells.CELLS`
         input: `[T, B, I]`, or packed `[N, I]` with batch_sizes
         hx: S tensors `[L*D, B, H]`; None, for a dense input: zeros
-        layers: L lists of weights, both directions together, in torch.nn's order
+        layers: L lists of weights, both directions together: those of a direction in torch.nn's
+            order, then the cell's params `[P, H]` if it has any
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None: dense
         resets: `[T, B]`, or packed `[N]`; bool
         bidirectional: D is 2
@@ -102,7 +104,7 @@ def step(
         cell: as in `recurrent`
         input: `[B, I]`
         hx: S tensors `[B, H]`; None: zeros
-        weights: in torch.nn's order
+        weights: of one direction, as in `recurrent`
         proj: the weights have weight_hr
         backend: as in `recurrent`
 
@@ -119,12 +121,13 @@ def step(
 
 
 def scan(
-    cell: str,
+    cell: str | Cell,
     gx: Tensor,
     weight_hh: Tensor,
     bias_hh: Tensor | None,
     state: Tensor | Sequence[Tensor],
     *,
+    params: Tensor | None = None,
     batch_sizes: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
@@ -133,11 +136,13 @@ def scan(
     """The scan alone, over a ready input projection: for cells whose input is not W x + b.
 
     Args:
-        cell: "rnn_tanh", "rnn_relu", "rnn_identity", "lstm", "gru" or a registered cell
+        cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`: "rnn_tanh",
+            "rnn_relu", "rnn_identity", "lstm", "gru"
         gx: `[T, B, G*H]`, or packed `[N, G*H]` with batch_sizes; biases of the input included
         weight_hh: `[G*H, H]`
         bias_hh: `[G*H]` or None
         state: S tensors `[B, H]` (lstm: (h, c)); the tensor itself where S is 1
+        params: `[P, H]`, for a cell with parameters of its own
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None for a dense gx
         resets: `[T, B]`, or packed `[N]`; bool; true: the row enters that step with zero state
         reverse: from the last step to the first
@@ -148,13 +153,13 @@ def scan(
     Raises ValueError for wrong shapes, dtypes and devices, RuntimeError where a backend asked for
     cannot serve.
     """
-    spec = cells.get(cell)
+    cell = checks.cell(cell)
     bare = isinstance(state, Tensor)
     states = (state,) if bare else tuple(state)
-    checks.scan(spec, gx, weight_hh, bias_hh, states, batch_sizes, resets)
+    checks.scan(cells.get(cell), gx, weight_hh, bias_hh, states, params, batch_sizes, resets)
     chosen, _ = backends.choose(cell, gx.device.type, gx.dtype, backend)
     compute = chosen.compute_dtype(gx.dtype)
-    weights = [weight_hh] if bias_hh is None else [weight_hh, bias_hh]
+    weights = [w for w in (weight_hh, bias_hh, params) if w is not None]
     output, final = recurrent_scan(
         cell,
         gx.to(compute),

@@ -9,7 +9,7 @@
                            Tensor? batch_sizes, Tensor? resets, int directions, bool project,
                            int needs)
         -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih,
-            Tensor grad_b_hh, Tensor grad_state)
+            Tensor grad_b_hh, Tensor grad_params, Tensor grad_state)
 
 state, final and their gradients are [S, D, B, H], the weights' gradients [D, ..] by kind; None is
 zeros, and [0] is what nobody wanted. Inductor's C++ code takes neither empty lists nor lists of
@@ -38,7 +38,7 @@ FORWARD_SCHEMA = (
 BACKWARD_SCHEMA = (
     f"(str cell, Tensor? grad_output, Tensor? grad_final, {_BEFORE}Tensor output, Tensor saved, "
     f"{_AFTER}int needs) -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, "
-    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_state)"
+    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_params, Tensor grad_state)"
 )
 
 
@@ -85,10 +85,10 @@ def _fake_backward(
     directions, project, needs,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     d = 2 if directions == reference.BOTH else 1
-    by_kind = dict(zip(ops.weight_bits(len(weights) // d, project), weights))
+    by_kind = dict(zip(ops.weight_bits(cell, len(weights), directions, project), weights))
     kinds = [
         input.new_empty((d, *by_kind[bit].shape) if bit in by_kind and needs & bit else 0)
-        for bit in ops.WEIGHT_BITS
+        for bit in ops.KIND_BITS
     ]
     want_state = state is not None and needs & ops.NEED_STATE
     return (
@@ -131,16 +131,14 @@ def _backward_by_lists(backward: Callable) -> Callable:
             directions, project, needs,
         )  # fmt: skip
         count = len(weights) // sizes[1]
+        bits = ops.weight_bits(cell, len(weights), directions, project)[:count]
         kinds = {
-            bit: torch.stack(grad_weights[i::count])
-            for i, bit in enumerate(ops.weight_bits(count, project))
-            if needs & bit
+            bit: torch.stack(grad_weights[i::count]) for i, bit in enumerate(bits) if needs & bit
         }
-        none = input.new_empty(0)
         return (
             grad_input,
-            *(kinds.get(bit, none) for bit in ops.WEIGHT_BITS),
-            torch.stack(grad_state) if grad_state else none.clone(),
+            *(kinds[b] if b in kinds else input.new_empty(0) for b in ops.KIND_BITS),
+            torch.stack(grad_state) if grad_state else input.new_empty(0),
         )
 
     return flat

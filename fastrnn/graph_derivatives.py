@@ -43,7 +43,7 @@ class Scan(torch.autograd.Function):
         if save == ops.SAVE_NOTHING:
             with torch.no_grad():
                 saved = forward(*call, ops.SAVE_ALL)[2]
-        bits = _bits(weights, directions, project)
+        bits = ops.weight_bits(cell, len(weights), directions, project)
         needs = ops.NEED_INPUT * need_input | ops.NEED_STATE * need_state
         for bit, need in zip(bits, need_weights):
             needs |= bit * need
@@ -93,7 +93,7 @@ class Gradient(torch.autograd.Function):
             )
             return output, torch.stack(final)
 
-        bits = _bits(weights, directions, project)
+        bits = ops.weight_bits(cell, len(weights), directions, project)
         grads = [
             grad_input if needs & ops.NEED_INPUT else None,
             grad_state if needs & ops.NEED_STATE else None,
@@ -106,16 +106,10 @@ class Gradient(torch.autograd.Function):
         return *[None] * 6, *(g if need else None for g, need in zip(derivatives, needed))
 
 
-def _bits(weights: Sequence[Tensor], directions: int, project: bool) -> tuple[int, ...]:
-    """The bit in `needs` of each weight."""
-    d = 2 if directions == reference.BOTH else 1
-    return ops.weight_bits(len(weights) // d, project) * d
-
-
 def _by_weight(
     kinds: Sequence[Tensor], bits: Sequence[int], directions: int, needs: int
 ) -> list[Tensor | None]:
     """The gradient of each weight, from those of each kind [D, ..]."""
-    of = dict(zip(ops.WEIGHT_BITS, kinds))
+    of = dict(zip(ops.KIND_BITS, kinds))
     count = len(bits) // (2 if directions == reference.BOTH else 1)
     return [of[bit][i // count] if needs & bit else None for i, bit in enumerate(bits)]

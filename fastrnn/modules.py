@@ -1,189 +1,16 @@
-"""FastRNN, FastLSTM, FastGRU: torch.nn's recurrent layers over fastrnn's scan.
-
-The base class is torch.nn.RNNBase, so parameters, names, initialisation and state_dict are those of
-torch.nn. (torch.compile would refuse a subclass of nn.RNN, nn.LSTM or nn.GRU; isinstance says that
-they are, see face.py.) Weights are read from the module at each call, never cached.
-"""
+"""FastRNN, FastLSTM, FastGRU: torch.nn's recurrent layers over fastrnn's scan."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from torch import nn
 
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
-
-from . import checks, functional, per_sample, torch_private
-from .face import HasFace
+from . import checks
+from .layer import Layer
 
 __all__ = ["FastGRU", "FastLSTM", "FastRNN"]
 
 
-class _FastBase(HasFace, nn.RNNBase):
-    """What the three layers share; a layer adds its constructor and the name of its cell.
-
-    recompute_gates: of the values that LSTM and GRU keep for backward, keep fewer (on the CPU 2 of
-    5 and 1 of 4) and recompute the rest a block of steps at a time: an eighth to a quarter more
-    time in training. Triton kernels keep none and run the forward scan again: about a third more.
-    FastRNN has nothing to leave out; the reference backend ignores it.
-    """
-
-    cell: str
-    states = 1  # S
-    backend: str
-    recompute_gates = False
-
-    # torch.nn keeps a flat list of weights beside the parameters, for cuDNN; here it is derived.
-    @property
-    def _flat_weights(self) -> list[Tensor | None]:
-        return [getattr(self, name, None) for name in self._flat_weights_names]
-
-    @_flat_weights.setter
-    def _flat_weights(self, weights: Sequence[Tensor]) -> None:
-        for name, weight in zip(self._flat_weights_names, weights):
-            setattr(self, name, weight)
-
-    def _init_flat_weights(self) -> None:
-        pass
-
-    def _update_flat_weights(self) -> None:
-        pass
-
-    def _replicate_for_data_parallel(self):
-        return nn.Module._replicate_for_data_parallel(self)
-
-    def __prepare_scriptable__(self):
-        checks.no_torchscript()
-
-    def __getstate__(self) -> dict:
-        # torch.nn makes these weak references anew in __setstate__; they cannot be pickled.
-        return {k: v for k, v in self.__dict__.items() if k != "_flat_weight_refs"}
-
-    def flatten_parameters(self) -> None:
-        """Nothing to do: fastrnn's kernels need no flat buffer. Kept for torch.nn's callers."""
-
-    def _layers(self) -> list[list[Tensor]]:
-        """The weights of the L layers, both directions together, read afresh."""
-        parameters = self._parameters
-        try:
-            layers = [[parameters[name] for name in names] for names in self._all_weights]
-        except KeyError:  # a parametrization, pruning or weight_norm made some plain attributes
-            layers = [[getattr(self, name) for name in names] for names in self._all_weights]
-        if self.bidirectional:
-            return [ahead + back for ahead, back in zip(layers[::2], layers[1::2])]
-        return layers
-
-    def _zeros(self, input: Tensor, b: int) -> tuple[Tensor, ...]:
-        """Initial states for input: S tensors [L*D, B, H]."""
-        rows = len(self._all_weights)
-        h0 = input.new_zeros(rows, b, self.proj_size or self.hidden_size)
-        if self.states == 1:
-            return (h0,)
-        return h0, input.new_zeros(rows, b, self.hidden_size) if self.proj_size else h0
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Tensor | tuple[Tensor, Tensor] | None = None,
-        *,
-        lengths: Tensor | Sequence[int] | None = None,
-        resets: Tensor | None = None,
-    ) -> tuple:
-        """Runs the layers over a sequence, in the weights' dtype (or autocast's), on their device.
-
-        Args:
-            input: `[T, B, I]` (`[B, T, I]` with batch_first), `[T, I]` unbatched, or PackedSequence
-            hx: `[L*D, B, H]` (`[L*D, H]` unbatched); FastLSTM: (h_0, c_0); None: zeros
-            lengths: `[B]` integers in any order, on any device, zeros too: each row's valid steps.
-                Outputs past them are zeros, h_n is the state at the length
-            resets: `[T, B]` bool (`[B, T]` with batch_first, `[T]` unbatched): the row enters that
-                step with zero state, and no gradient passes
-
-        Returns output `[T, B, D*H]` in the layout of input, and h_n `[L*D, B, H]` (FastLSTM: (h_n,
-        c_n)), as torch.nn's layers do. With proj_size, output and h have P in place of H.
-
-        Raises ValueError or RuntimeError as torch.nn, TypeError for what is no Tensor: the name,
-        what was expected and what was given. RuntimeError where `backend` cannot serve.
-        """
-        if torch_private.tracing_state() is not None:
-            checks.no_torchscript()
-        layers = self._layers()
-        if isinstance(input, PackedSequence):
-            return self._forward_packed(layers, input, hx, lengths, resets)
-        if not isinstance(input, Tensor):
-            options = {"lengths": lengths, "resets": resets}
-            given = {name: value for name, value in options.items() if value is not None}
-            return checks.no_tensor(self, input, (input, hx), given)
-        checks.input(self, input, layers[0][0])
-        unbatched = input.dim() == 2
-        if unbatched:
-            input = input.unsqueeze(1)
-        elif self.batch_first:
-            input = input.transpose(0, 1)
-        t, b, _ = input.shape
-        if t == 0:
-            raise RuntimeError("input must have at least one time step, got a sequence of length 0")
-        if hx is not None:
-            state = checks.state(self, hx, input, b, unbatched)
-        else:
-            state = None if lengths is None else self._zeros(input, b)
-        if resets is not None:
-            resets = checks.resets(self, resets, t, b, unbatched, input.device)
-        if lengths is None:
-            output, final = self._run(layers, input, state, None, resets)
-        else:
-            per_sample.refuse_lengths(sum(layers, []))
-            packing = functional.pack_lengths(lengths, t, b, input.device)
-            output, final = self._run(
-                layers,
-                packing.pack(input),
-                [packing.sort(s) for s in state],
-                packing.batch_sizes,
-                None if resets is None else packing.pack(resets),
-            )
-            output, final = packing.pad(output, t, b), [packing.unsort(s) for s in final]
-        if unbatched:
-            output, final = output.squeeze(1), [s.squeeze(1) for s in final]
-        elif self.batch_first:
-            output = output.transpose(0, 1)
-        return output, final[0] if self.states == 1 else tuple(final)
-
-    def _forward_packed(self, layers, packed: PackedSequence, hx, lengths, resets) -> tuple:
-        """A PackedSequence in and out, hx and h_n in the caller's order of rows."""
-        if lengths is not None:
-            raise ValueError("lengths must be None with a PackedSequence, which has its own")
-        input, batch_sizes, order, inverse = packed
-        checks.packed_input(self, input, layers[0][0])
-        b = int(batch_sizes[0])
-        if hx is None:
-            state = self._zeros(input, b)
-        else:
-            state = checks.state(self, hx, input, b, False)
-            if order is not None:
-                state = [s.index_select(1, order) for s in state]
-        if resets is not None:
-            resets = checks.resets(self, resets, len(batch_sizes), b, False, input.device)
-            resets = functional.pack_resets(resets, batch_sizes, order)
-        output, final = self._run(layers, input, state, batch_sizes, resets)
-        if inverse is not None:
-            final = [s.index_select(1, inverse) for s in final]
-        output = PackedSequence(output, batch_sizes, order, inverse)
-        return output, final[0] if self.states == 1 else tuple(final)
-
-    def _run(self, layers, input, state, batch_sizes, resets):
-        return functional.recurrent(
-            self.cell, input, state, layers, batch_sizes, resets, self.bidirectional,
-            self.proj_size > 0, self.dropout, self.training, self.backend,
-            self.recompute_gates,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        extra = super().extra_repr()
-        if self.recompute_gates:
-            extra += ", recompute_gates=True"
-        return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"
-
-
-class FastRNN(_FastBase):
+class FastRNN(Layer):
     """Elman network, `h' = act(W_ih x + b_ih + W_hh h + b_hh)`: torch.nn.RNN, and "identity".
 
     nonlinearity: "tanh", "relu" or "identity" (a linear hidden state). backend: "auto", "native"
@@ -211,20 +38,16 @@ class FastRNN(_FastBase):
         proj_size: None = None,
     ) -> None:
         checks.no_projection(proj_size)
-        # torch.nn knows no identity: it starts as any mode with one gate.
-        mode = "RNN_RELU" if checks.nonlinearity(nonlinearity) == "relu" else "RNN_TANH"
+        cell = f"rnn_{checks.nonlinearity(nonlinearity)}"
         super().__init__(
-            mode, input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, device=device, dtype=dtype,
+            cell, cell.upper(), input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, device=device, dtype=dtype, backend=backend,
+            recompute_gates=recompute_gates,
         )  # fmt: skip
         self.nonlinearity = nonlinearity
-        self.mode = f"RNN_{nonlinearity.upper()}"
-        self.cell = f"rnn_{nonlinearity}"
-        self.backend = checks.backend(backend)
-        self.recompute_gates = recompute_gates
 
 
-class FastLSTM(_FastBase):
+class FastLSTM(Layer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997): torch.nn.LSTM, proj_size too.
 
     backend: "auto", "native" (C++/CUDA), "triton" or "reference". Raises ValueError for another.
@@ -233,6 +56,7 @@ class FastLSTM(_FastBase):
 
     cell = "lstm"
     states = 2
+    hx_names = ("hx[0] (h_0)", "hx[1] (c_0)"), "(h_0, c_0)"
     stands_for = nn.LSTM
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
     check_forward_args = nn.LSTM.check_forward_args
@@ -255,14 +79,13 @@ class FastLSTM(_FastBase):
         recompute_gates: bool = False,
     ) -> None:
         super().__init__(
-            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, proj_size, device, dtype,
+            self.cell, "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, proj_size, device=device, dtype=dtype, backend=backend,
+            recompute_gates=recompute_gates,
         )  # fmt: skip
-        self.backend = checks.backend(backend)
-        self.recompute_gates = recompute_gates
 
 
-class FastGRU(_FastBase):
+class FastGRU(Layer):
     """Gated recurrent unit (Cho et al. 2014) in its reset-after form: torch.nn.GRU.
 
     backend: "auto", "native" (C++/CUDA), "triton" or "reference". Raises ValueError for another, as
@@ -290,8 +113,7 @@ class FastGRU(_FastBase):
     ) -> None:
         checks.no_projection(proj_size)
         super().__init__(
-            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, device=device, dtype=dtype,
+            self.cell, "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, device=device, dtype=dtype, backend=backend,
+            recompute_gates=recompute_gates,
         )  # fmt: skip
-        self.backend = checks.backend(backend)
-        self.recompute_gates = recompute_gates

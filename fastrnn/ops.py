@@ -9,7 +9,8 @@
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
-them; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
+them, then params [P, H] where the cell has any; state S tensors [D, B, H]; output [T, B, D*H] or
+[N, D*H]; final S tensors [D, B, H]; saved
 [D, N, K+S-1, H]. Where a backend `knows_zeros`, grad_final and, for a dense input, state may be
 empty: zeros; grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
 NEED_INPUT, NEED_STATE and `weight_bits`; a gradient of input or a weight that is not is [0], and
@@ -69,9 +70,16 @@ if NATIVE_BUILT:
 
 
 @functools.cache
-def weight_bits(count: int, project: bool) -> tuple[int, ...]:
-    """For each of a direction's weights its bit in `needs`."""
-    return WEIGHT_BITS[:count] if project else WEIGHT_BITS[1::2][:count]
+def weight_bits(cell: str, weights: int, directions: int, project: bool) -> tuple[int, ...]:
+    """For each of that many weights, of all directions, its bit in `needs`."""
+    d = directions.bit_count()
+    params = (NEED_PARAMS,) if cells.get(cell).params else ()
+    count = weights // d - len(params)
+    bits = WEIGHT_BITS[:count] if project else WEIGHT_BITS[1::2][:count]
+    return (*bits, *params) * d
+
+
+cells.on_add.append(weight_bits.cache_clear)
 
 
 def check_devices(input: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]) -> None:
@@ -110,8 +118,7 @@ def _fake_backward(
     directions, project, needs,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     check_devices(input, weights, state)
-    d = 2 if directions == 3 else 1
-    bits = weight_bits(len(weights) // d, project) * d
+    bits = weight_bits(cell, len(weights), directions, project)
     return (
         input.new_empty(input.shape if needs & NEED_INPUT else 0),
         [w.new_empty(w.shape if needs & bit else 0) for w, bit in zip(weights, bits)],

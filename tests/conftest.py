@@ -67,3 +67,15 @@ def simulator():
     from buildtools import simulator
 
     return Simulator(simulator.build(Path(__file__).resolve().parents[1]))
+
+
+@pytest.fixture(scope="session")
+def loaded(request, tmp_path_factory):
+    """Hand-written cells compiled by themselves and loaded: (policy, dtype) -> its library."""
+    import cell_libraries as cells
+
+    wanted = cells.ALL if request.config.getoption("--slow") else cells.QUICK
+    paths = cells.libraries(tmp_path_factory.mktemp("cells"), wanted)
+    for path in paths.values():
+        torch.ops.fastrnn.load_cell(str(path))
+    return paths

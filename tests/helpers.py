@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import fastrnn
 from fastrnn import cells, reference
-from fastrnn.any_cell import CellLayer
 from fastrnn.backends import Backend, choose
 
 DEVICE = os.environ.get("FASTRNN_TEST_DEVICE", "cpu")
@@ -76,7 +75,7 @@ def fast(cell: str, *args, **kwargs) -> nn.Module:
     if spec.layer:
         return getattr(fastrnn, spec.layer)(*args, **spec.arguments, **kwargs)
     # Only a cell without a layer class may lack kernels: for those that have one it is an error.
-    layer = CellLayer(cell, *args, **kwargs)
+    layer = fastrnn.Recurrent(cell, *args, **kwargs)
     refusal = _refusal(layer.backend, layer.weight_hh_l0.dtype, cell)
     return pytest.skip(refusal) if refusal else layer
 

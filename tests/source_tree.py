@@ -47,6 +47,8 @@ SOURCES = {
         namespace fastrnn::FASTRNN_ISA { float scale(float x) { return FACTOR * x; } }
     """,
     "csrc/cells/scale.h": "#define FACTOR 2\n",
+    "csrc/cpu/engine/forward.h": "#pragma once\n",
+    "csrc/op/private.h": "#pragma once\n",
 }
 
 

@@ -12,20 +12,20 @@ from helpers import CELLS, TORCH_CELLS, fast, plain, run_python
 from fastrnn import cells, ops
 
 ROOT = Path(__file__).resolve().parents[1]
-HOMES = {"cells.py", "modules.py", "cell_modules.py", "triton/cells.py"}
+HOMES = {"cells/builtin.py", "modules.py", "cell_modules.py", "triton/cells.py"}
 TRANSLATORS = {"forms.py", "cuda_layers.py"}  # of benchmarks/peers: what other libraries have
 NO_KERNEL = "no kernel for the cell 'toy'" if ops.NATIVE_BUILT else "not built"
 
 TOY = """
 import sys
+import torch
 from fastrnn import cells
 
 def step(x, r, state):
-    z, n = (x + r).unbind(-2)
-    z = z.sigmoid()
-    return (z * state[0] + (1 - z) * n.tanh(),)
+    z, n = torch.sigmoid(x[0] + r[0]), torch.tanh(x[1] + r[1])
+    return (z * state[0] + (1 - z) * n,)
 
-cells.register(cells.CellSpec("toy", gates=2, states=1, saved=2, step=step))
+cells.add(cells.Cell("toy", gates=2, states=1, step=step, saved=2))
 
 if __name__ == "__main__":
     from benchmarks.__main__ import main

@@ -64,7 +64,7 @@ PUBLIC = [
     ),
     *(getattr(fastrnn.functional, name) for name in fastrnn.functional.__all__),
 ]
-NO_TENSORS = (fastrnn.accelerate, fastrnn.restore)
+NO_TENSORS = (fastrnn.accelerate, fastrnn.restore, fastrnn.load_kernels)
 
 
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)

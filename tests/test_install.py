@@ -89,7 +89,9 @@ def test_wheel(tree, tmp_path):
     assert {"fastrnn/_C.abi3.so", "fastrnn/py.typed", "fastrnn/triton/__init__.py"} <= names
     outside = {name.split("/")[0] for name in names}
     assert all(name.startswith("fastrnn") for name in outside), outside
-    assert not [name for name in names if name.endswith((".cpp", ".h", ".cu", "gone.py"))]
+    assert not [name for name in names if name.endswith((".cpp", ".cu", ".cuh", "gone.py"))]
+    headers = {name for name in names if name.endswith(".h")}
+    assert headers == {"fastrnn/csrc/cells/scale.h", "fastrnn/csrc/cpu/engine/forward.h"}
     (metadata,) = (name for name in names if name.endswith("METADATA"))
     facts = message_from_string(wheel.read(metadata).decode())
     assert facts["Version"] == fastrnn.__version__ and facts["Requires-Python"] == ">=3.10"
@@ -103,7 +105,7 @@ def test_pure_python_wheel_works(tree, tmp_path):
     source_tree.write(tree / "fastrnn/_C.abi3.so", "left by an earlier build")
     wheel = build_wheel(tree, tmp_path / "wheel", FASTRNN_NATIVE="0", CXX="no-such-compiler")
     assert wheel.filename.endswith("-py3-none-any.whl")
-    assert not [name for name in wheel.namelist() if name.endswith(".so")]
+    assert not [name for name in wheel.namelist() if name.endswith((".so", ".h"))]
     wheel.extractall(tmp_path / "site")
     code = """
 import sys, warnings; warnings.simplefilter("ignore")

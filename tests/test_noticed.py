@@ -118,7 +118,7 @@ warnings.simplefilter("ignore")
 from fastrnn import backends, cells, triton
 from fastrnn.triton import cells as pairs
 spec = cells.get("gru")
-cells.register(cells.CellSpec("mine", 3, 1, 4, spec.step))
+cells.add(cells.Cell("mine", 3, 1, spec.step, 4))
 before = backends.choose("mine", "cuda", torch.float32)[0]
 triton.register("mine", pairs.TRITON_CELLS["gru"])
 print(before.name, backends.choose("mine", "cuda", torch.float32)[0].name)

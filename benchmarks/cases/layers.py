@@ -42,9 +42,7 @@ def fast(cell: str) -> Callable[..., nn.Module]:
     name, _, arguments = of(cell)
     if name:
         return partial(getattr(fastrnn, name), **arguments)
-    from fastrnn.any_cell import CellLayer
-
-    return partial(CellLayer, cell)
+    return partial(fastrnn.Recurrent, cell)
 
 
 def plain(cell: str) -> Callable[..., nn.RNNBase]:

@@ -80,6 +80,13 @@ const CpuKernels& cpu_kernels() {
   return kernels;
 }
 
+bool cpu_runs(std::string_view isa) {
+  for (const Built& b : built) {
+    if (isa == b.kernels.isa) return b.runs_here;
+  }
+  return false;
+}
+
 const char* cpu_isas_built() {
   static const std::string names = [] {
     std::string list;

@@ -1,6 +1,8 @@
 // The CPU engine as the op sees it: a table of functions for each cell and dtype, in the widest
 // instruction set that was built and runs here (or in the one that FASTRNN_ISA names).
 #pragma once
+#include <string_view>
+
 #include "params.h"
 
 namespace fastrnn {
@@ -18,6 +20,7 @@ struct CpuKernels {
 };
 
 const CpuKernels& cpu_kernels();
-const char* cpu_isas_built();  // comma-separated
+const char* cpu_isas_built();         // comma-separated
+bool cpu_runs(std::string_view isa);  // is it one of those, and does it run here?
 
 }  // namespace fastrnn

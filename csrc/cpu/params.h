@@ -13,6 +13,7 @@ struct Direction {
   const void* w_hh;                   // [G*H, H]
   const void* b_ih;                   // [G*H] or null
   const void* b_hh;                   // [G*H] or null
+  const void* params;                 // [P, H]; null: the cell has none
   const void* state0[kMaxStates];     // [B, H]; null: zeros
   void* state_n[kMaxStates];          // [B, H], written by forward
   void* saved;                        // [N, K+S-1, H], or less if partial; null: nothing
@@ -20,6 +21,7 @@ struct Direction {
   void* d_state0[kMaxStates];         // [B, H], all of them or null: not wanted
   void *d_w_ih, *d_w_hh;              // [G*H, I], [G*H, H]; null: not wanted
   void *d_b_ih, *d_b_hh;              // [G*H], likewise
+  void* d_params;                     // [P, H], likewise
 };
 
 // Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, best at the same time.

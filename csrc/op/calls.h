@@ -109,7 +109,8 @@ struct BackwardCall {
   // Where the gradient of weight i of a direction goes; null: not wanted.
   void weight_to(int64_t d, Weight i, void* to) {
     Direction& dir = layer.params.dir[d];
-    (i == kWih ? dir.d_w_ih : i == kWhh ? dir.d_w_hh : i == kBih ? dir.d_b_ih : dir.d_b_hh) = to;
+    void** const places[] = {&dir.d_w_ih, &dir.d_w_hh, &dir.d_b_ih, &dir.d_b_hh, &dir.d_params};
+    *places[i] = to;
   }
   // State k's gradient [D, B, H] goes to element `index` of a tensor.
   void state_to(int k, const Tensor& to, int64_t index) {

@@ -19,9 +19,10 @@ void check_like(const char* name, const Tensor& t, const Tensor& input) {
 Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
              const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
              int64_t directions, bool project)
-    : cell(find_cell(name)),
+    : cell(known_cell(name, input.scalar_type())),
       packed(batch_sizes.has_value()),
       single(!packed && input.dim() == 2),
+      project(project),
       input_(input) {
   const int64_t dims = packed || single ? 2 : 3;
   FASTRNN_CHECK(input.dim() == dims,
@@ -33,30 +34,31 @@ Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
   if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {
     input_ = torch::stable::contiguous(input);
   }
-  read_sizes(weights, directions, project);
+  read_sizes(weights, directions);
   read_rows(batch_sizes, state);
   read_resets(resets);
   params.input = input_.data_ptr();
   for (int d = 0; d < params.directions; ++d) {
-    read_direction(d, directions == kReverse || d == 1, weights, state, project);
+    read_direction(d, directions == kReverse || d == 1, weights, state);
   }
 }
 
-void Layer::read_sizes(const Tensors& weights, int64_t directions, bool project) {
+void Layer::read_sizes(const Tensors& weights, int64_t directions) {
   FASTRNN_CHECK(
       directions >= kForward && directions <= (kForward | kReverse),
       "directions must be 1 (forward), 2 (reverse) or 3 (both), got " + std::to_string(directions));
   params.directions = directions == (kForward | kReverse) ? 2 : 1;
   FASTRNN_CHECK((project && !single) || params.directions == 1,
                 "a ready projection or a single step has one direction");
-  const int least = project ? 2 : 1;
+  const int least = (project ? 2 : 1) + (info().params > 0), biased = least + (project ? 2 : 1);
   per_direction = int(weights.size()) / params.directions;
-  bias = per_direction == 2 * least;
+  bias = per_direction == biased;
   FASTRNN_CHECK(int64_t(weights.size()) == params.directions * per_direction &&
                     (bias || per_direction == least),
-                "weights must be " + std::to_string(least) + " or " + std::to_string(2 * least) +
-                    " tensors for each of " + std::to_string(params.directions) +
-                    " directions, got " + std::to_string(weights.size()));
+                "weights must be " + std::to_string(least) + " or " + std::to_string(biased) +
+                    " tensors for each of " + std::to_string(params.directions) + " directions" +
+                    (info().params > 0 ? ", the last of them the cell's parameters" : "") +
+                    ", got " + std::to_string(weights.size()));
   params.H = weights[project ? 1 : 0].size(1);
   params.I = input_.size(packed || single ? 1 : 2);
 }
@@ -105,8 +107,7 @@ void Layer::read_resets(const MaybeTensor& resets) {
   params.resets = static_cast<const bool*>(keep(*resets));
 }
 
-void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
-                           bool project) {
+void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state) {
   const int64_t H = params.H, GH = H * info().gates;
   const Tensor* w = &weights[d * per_direction];
   for (int i = 0; i < per_direction; ++i) check_like("weights", w[i], input_);
@@ -132,7 +133,11 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
   }
   if (bias) {
     check_shape("bias_hh", *w, {GH});
-    dir.b_hh = keep(*w);
+    dir.b_hh = keep(*w++);
+  }
+  if (info().params > 0) {
+    check_shape("params", *w, {info().params, H});
+    dir.params = keep(*w);
   }
   for (size_t k = 0; k < state.size(); ++k) {
     const char* data = static_cast<const char*>(keep(state[k]));

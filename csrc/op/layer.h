@@ -2,8 +2,7 @@
 #pragma once
 #include <string_view>
 
-#include "cell.h"
-#include "cpu/params.h"
+#include "cells.h"
 #include "tensors.h"
 
 namespace fastrnn {
@@ -11,7 +10,8 @@ namespace fastrnn {
 // Bit mask of the op's argument `directions`.
 constexpr int64_t kForward = 1, kReverse = 2;
 
-enum Weight { kWih, kWhh, kBih, kBhh };
+enum Weight { kWih, kWhh, kBih, kBhh, kParams };
+constexpr int kWeightKinds = 5;
 
 class Layer {
  public:
@@ -21,14 +21,15 @@ class Layer {
         bool project);
 
   ScanParams params{};
-  int cell;  // index in the cell list
+  KnownCell cell;
   // Of input [T, B, I], or packed [N, I]; or a single step [B, I] with states [B, H] and D = 1.
   bool packed, single;
+  bool project;       // weights have W_ih; else the input is the ready projection
   bool bias;          // weights have biases
   int per_direction;  // weights of one direction
 
   int64_t H() const { return params.H; }
-  const CellInfo& info() const { return kCells[cell]; }
+  const CellInfo& info() const { return *cell.info; }
   // [T, B, columns] or [N, columns], as the input is.
   Tensor like_input(int64_t columns) const;
   // [D, B, H], or [B, H] of a single step; zeros where no row has a step, as the next one.
@@ -37,8 +38,9 @@ class Layer {
   Tensor zeroed(Tensor t) const;  // if no kernel will write it
   void check_state(const char* name, const Tensor& state) const;
   // What weight i of the op's list is.
-  Weight kind(size_t i, bool project) const {
+  Weight kind(size_t i) const {
     const int place = int(i) % per_direction;
+    if (info().params > 0 && place == per_direction - 1) return kParams;
     return project ? Weight(place) : place == 0 ? kWhh : kBhh;
   }
   // Values a unit and step leaves for backward.
@@ -47,11 +49,10 @@ class Layer {
   }
 
  private:
-  void read_sizes(const Tensors& weights, int64_t directions, bool project);
+  void read_sizes(const Tensors& weights, int64_t directions);
   void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
   void read_resets(const MaybeTensor& resets);
-  void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state,
-                      bool project);
+  void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
 
   Tensor input_;

@@ -1,19 +1,79 @@
 // All that the library knows of Python: an empty limited-API module, whose import registers the
-// ops, and Ctrl-C.
+// ops, Ctrl-C, and whom to ask for a cell.
 #include <Python.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "interrupted.h"
+#include <stdexcept>
+#include <string>
+
+#include "python.h"
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", 0, 0, 0, 0, 0, 0, 0};
 
 PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&module); }
 
-bool fastrnn::interrupted() {
-  if (syscall(SYS_gettid) != getpid() || !Py_IsInitialized()) return false;
+namespace fastrnn {
+namespace {
+
+// The GIL for as long as it lives.
+struct Gil {
   const PyGILState_STATE state = PyGILState_Ensure();
-  const bool raised = PyErr_CheckSignals() != 0;
-  PyGILState_Release(state);
-  return raised;
+  ~Gil() { PyGILState_Release(state); }
+};
+
+// A reference of ours, or none.
+struct Reference {
+  PyObject* object;
+  ~Reference() { Py_XDECREF(object); }
+};
+
+std::string text(PyObject* object) {
+  const Reference words{object ? PyObject_Str(object) : nullptr};
+  const Reference bytes{words.object ? PyUnicode_AsUTF8String(words.object) : nullptr};
+  const char* data = bytes.object ? PyBytes_AsString(bytes.object) : nullptr;
+  if (!data) PyErr_Clear();
+  return data ? data : "";
 }
+
+// Takes the thread's Python error, whose words it returns; "" if all that is wrong is that there is
+// no module of that name.
+std::string taken_error(const char* module_name) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  const Reference owned[] = {{type}, {value}, {traceback}};
+  if (PyErr_GivenExceptionMatches(type, PyExc_ModuleNotFoundError)) {
+    const Reference name{PyObject_GetAttrString(value, "name")};
+    if (text(name.object) == module_name) return "";
+  }
+  const std::string words = text(value);
+  if (!words.empty()) return words;
+  const Reference name{PyObject_GetAttrString(type, "__name__")};
+  return text(name.object);
+}
+
+}  // namespace
+
+bool interrupted() {
+  if (syscall(SYS_gettid) != getpid() || !Py_IsInitialized()) return false;
+  const Gil gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+void provide(std::string_view cell, const char* dtype) {
+  if (!Py_IsInitialized()) return;
+  constexpr char kModule[] = "fastrnn.compiled";
+  const Gil gil;
+  const Reference compiled{PyImport_ImportModule(kModule)};
+  if (compiled.object) {
+    const Reference done{
+        PyObject_CallMethod(compiled.object, "provide", "ss", std::string(cell).c_str(), dtype)};
+    if (done.object) return;
+  }
+  if (!PyErr_ExceptionMatches(PyExc_Exception)) throw std::runtime_error(kInterrupted);
+  const std::string words = taken_error(kModule);
+  if (!words.empty()) throw std::runtime_error(words);
+}
+
+}  // namespace fastrnn

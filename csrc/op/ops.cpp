@@ -3,21 +3,10 @@
 #include <tuple>
 
 #include "calls.h"
-#include "cpu/kernels.h"
-#include "interrupted.h"
+#include "python.h"
 
 namespace fastrnn {
 namespace {
-
-const CellKernels& kernels_for(const Layer& layer, ScalarType dtype) {
-  const CpuKernels& kernels = cpu_kernels();
-  if (dtype == ScalarType::Float) return kernels.float32[layer.cell];
-  if (dtype == ScalarType::Double) return kernels.float64[layer.cell];
-  FASTRNN_CHECK(dtype == ScalarType::BFloat16,
-                std::string("the CPU kernels take float32, float64 and bfloat16, got ") +
-                    torch::headeronly::toString(dtype));
-  return kernels.bfloat16[layer.cell];
-}
 
 void parallel_for(int64_t n, void (*fn)(int64_t, int64_t, void*), void* ctx) {
   FASTRNN_SHIM(torch_parallel_for(0, n, 1, fn, ctx));
@@ -39,12 +28,13 @@ int team_size(const ScanParams& s, int gates, int64_t element_size, bool backwar
   return int(std::max<int64_t>(threads, 1));
 }
 
-constexpr char kInterrupted[] = "interrupted by a signal";
-
 void run(Layer& layer, const Tensor& like, bool backward) {
   ScanParams& s = layer.params;
   if (s.H == 0 || s.B == 0) return;  // every result is empty, or zeros already
-  const CellKernels& kernels = kernels_for(layer, like.scalar_type());
+  FASTRNN_CHECK(layer.cell.kernels,
+                std::string("the CPU kernels take float32, float64 and bfloat16, got ") +
+                    torch::headeronly::toString(like.scalar_type()));
+  const CellKernels& kernels = *layer.cell.kernels;
   s.threads = team_size(s, layer.info().gates, like.element_size(), backward);
   s.parallel = parallel_for;
   s.interrupted = interrupted;
@@ -111,7 +101,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Maybe
   Tensors d_weights, d_state;
   d_weights.reserve(weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
-    const Weight kind = layer.kind(i, project);
+    const Weight kind = layer.kind(i);
     const bool wanted = needs & need(kind);
     d_weights.push_back(wanted ? layer.like_weight(weights[i], input) : allocate(input, {0}));
     if (wanted) call.weight_to(i / layer.per_direction, kind, d_weights.back().data_ptr());
@@ -125,7 +115,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Maybe
 }
 
 // grad_final, state and the last result: [S, D, B, H]; of the weights each kind's [D, ...].
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
     StringHandle cell, const MaybeTensor& grad_output, const MaybeTensor& grad_final,
     const Tensor& input, const Tensors& weights, const MaybeTensor& state, const Tensor& output,
     const Tensor& saved, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
@@ -137,10 +127,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
   Layer& layer = call.layer;
   const ScanParams& s = layer.params;
   const int64_t D = s.directions;
-  Tensor kinds[4];
+  Tensor kinds[kWeightKinds];
   for (Tensor& t : kinds) t = allocate(input, {0});
   for (int i = 0; i < layer.per_direction; ++i) {
-    const Weight kind = layer.kind(i, project);
+    const Weight kind = layer.kind(i);
     if (!(needs & need(kind))) continue;
     const int64_t rows = weights[i].size(0), size = int64_t(weights[i].numel());
     kinds[kind] = weights[i].dim() == 2
@@ -153,8 +143,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
   Tensor d_state = want_state ? allocate(input, {states, D, s.B, s.H}) : allocate(input, {0});
   for (int k = 0; want_state && k < states; ++k) call.state_to(k, d_state, k * D * s.B * s.H);
   run(layer, input, true);
-  return {call.d_input, kinds[kWih], kinds[kWhh], kinds[kBih], kinds[kBhh], d_state};
+  return {call.d_input, kinds[kWih],    kinds[kWhh], kinds[kBih],
+          kinds[kBhh],  kinds[kParams], d_state};
 }
+
+void load_cell_op(StringHandle path) { load_cell(std::string(Text(path).view())); }
 
 #ifndef FASTRNN_CUDA_ARCHS
 #define FASTRNN_CUDA_ARCHS ""  // a build without CUDA
@@ -203,8 +196,9 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
       "Tensor[] weights, Tensor? state, Tensor output, Tensor saved, Tensor? batch_sizes, "
       "Tensor? resets, int directions, bool project, int needs) "
       "-> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih, Tensor "
-      "grad_b_hh, Tensor grad_state)");
+      "grad_b_hh, Tensor grad_params, Tensor grad_state)");
   m.def("build_info() -> str");
+  m.def("load_cell(str path) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) {
@@ -216,4 +210,5 @@ STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(fastrnn, CompositeExplicitAutograd, m) {
   m.impl("build_info", TORCH_BOX(&fastrnn::build_info));
+  m.impl("load_cell", TORCH_BOX(&fastrnn::load_cell_op));
 }

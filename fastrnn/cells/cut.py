@@ -49,13 +49,9 @@ def kept(next: Sequence[Node], gradients: Sequence[Node]) -> list[Node]:
             network.add_edge(("has", gradient.number), "backward")
     network.add_nodes_from(("forward", "backward"))
     _, (_, there) = networkx.minimum_cut(network, "forward", "backward")
-    return [
-        nodes[number]
-        for number in sorted(nodes)
-        if ("has", number) in there
-        and ("make", number) in network
-        and ("make", number) not in there
-    ]
+    made_again = {number for kind, number in there - {"backward"} if kind == "make"}
+    available = {number for kind, number in there - {"backward"} if kind == "has"}
+    return [nodes[n] for n in sorted(available - made_again) if ("make", n) in network]
 
 
 def _offer(network: networkx.DiGraph, node: Node) -> None:

@@ -10,7 +10,7 @@ from .cut import kept
 from .derived import Derived
 from .evaluate import evaluate
 from .graph import Graph, Node, order, rebuild
-from .trace import CellError, Traced, trace
+from .trace import CellError, Traced, title, trace
 
 
 def derive(step: Callable, gates: int, states: int, params: int) -> Derived:
@@ -58,6 +58,6 @@ def _check(step: Callable, traced: Traced) -> None:
     for a, b in zip(ours, theirs):
         if not torch.allclose(a, b, rtol=1e-6, atol=1e-6, equal_nan=True):
             raise CellError(
-                f"{step.__qualname__} gives other results than its operations alone: it must "
+                f"{title(step)} gives other results than its operations alone: it must "
                 "depend on nothing but its arguments and constants"
             )

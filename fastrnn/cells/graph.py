@@ -12,20 +12,8 @@ from collections.abc import Iterable, Iterator
 # What a unit of a step reads: gate g of x and of r, state k before and after the step, parameter
 # p; in backward also the gradient d of state k after the step, and saved value k.
 LEAVES = ("x", "r", "prev", "param", "next", "d", "saved")
-UNARY = (
-    "neg",
-    "abs",
-    "sqrt",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "sigmoid",
-    "tanh",
-    "sin",
-    "cos",
-    "erf",
-)
+FUNCTIONS = ("sqrt", "exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf")
+UNARY = ("neg", "abs", *FUNCTIONS)
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")  # the last two let NaN through
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")  # of two numbers: a mask
 MASKS = ("both", "either", "inverse")  # of masks: a mask
@@ -104,7 +92,7 @@ class Graph:
         return self._node("const", (), float(value))
 
     def make(self, op: str, *args: Node | float) -> Node:
-        """The node of an operation, or of a simpler one that is equal but for the sign of a zero."""
+        """The node of an operation, or a simpler one, equal to it but for the sign of a zero."""
         nodes = tuple(a if isinstance(a, Node) else self.const(a) for a in args)
         same = _simpler(op, *nodes)
         if same is not None:

@@ -53,6 +53,12 @@ class Cell:
         params = f", params={self.params}" if self.params else ""
         return f"<fastrnn cell {self.title}: gates={self.gates}, states={self.states}{params}>"
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> str | tuple:
         # By reference, as functions: pickle imports the module; copies are the cell itself.
-        return self.step.__qualname__ if self.derived else super().__reduce__()
+        return self.step.__qualname__ if self.derived else (_named, (self.name,))
+
+
+def _named(name: str) -> Cell:
+    from . import get
+
+    return get(name)

@@ -3,13 +3,14 @@
 The step runs once, on small float64 tensors, under a dispatch mode that sees each operation of
 ATen: whatever functions, methods and operators a step is written with, compositions and custom
 `autograd.Function`s too, only those arrive here, and their derivatives are autograd's. (A
-`__torch_function__` trace would have to know torch's whole surface, and each derivative; AOTAutograd
-gives the same graph with a choice of what to save that is made for whole tensors.)
+`__torch_function__` trace would have to know torch's whole surface, and each derivative;
+AOTAutograd gives the same graph, with a choice of what to save that is made for whole tensors.)
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from . import activations  # noqa: F401  adds to LOWER
 from .graph import Graph, Node
 from .lowering import LOWER, Refused, mask, number
 
 _SHAPE = (2, 3)  # of every tensor of the trace: rows, units
 _SAME = ("detach", "alias", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "positive")
 _FILLED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "ones": 1.0, "ones_like": 1.0,
-           "new_ones": 1.0}  # fmt: skip
+           "new_ones": 1.0, "empty": math.nan, "empty_like": math.nan,
+           "new_empty": math.nan}  # fmt: skip
 _GIVEN = {"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill": 1}
 _ACROSS = (
     "sum", "mean", "var", "std", "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum",
@@ -32,8 +35,10 @@ _ACROSS = (
     "linalg_vector_norm", "native_layer_norm", "native_group_norm", "amax", "amin", "max", "min",
     "argmax", "argmin", "prod", "logsumexp", "any", "all", "gather", "index_select", "cat", "stack",
 )  # fmt: skip
+_PARTS = ("slice", "select", "index", "narrow", "unbind", "split", "chunk", "diagonal")
 _RANDOM = ("rand", "bernoulli", "dropout", "normal", "uniform", "exponential")
-_ON_VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "item")
+_ON_VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero")
+_ON_VALUE = "what a step does cannot hang on a tensor's values: choose with torch.where"
 
 
 class CellError(ValueError):
@@ -63,11 +68,22 @@ def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
         leaves[op] = tuple(t.clone().requires_grad_(op != "d") for t in drawn)
         for at, tensor in enumerate(leaves[op]):
             tracer.bind(tensor, tracer.graph.leaf(op, at))
-    arguments = [leaves["x"], leaves["r"], leaves["prev"]]
+    counts = [("x", "gates", "x"), ("r", "gates", "r"), ("state", "states", "prev")]
     if params:
-        arguments.append(leaves["param"])
+        counts.append(("p", "params", "param"))
+    arguments = [_Argument(word, count, leaves[op]) for word, count, op in counts]
+    _check_signature(step, [word for word, _, _ in counts])
     with torch.enable_grad(), tracer:
-        next = _results(step, step(*arguments), states)
+        try:
+            given = step(*arguments)
+        except _Missing as missing:
+            raise tracer.error(str(missing), missing.__traceback__) from None
+        except RuntimeError as error:  # torch's: of an `if`, a conversion, shapes
+            reason = f"torch says: {error}"
+            if "ambiguous" in reason or "Scalar" in reason:
+                reason += f" ({_ON_VALUE})"
+            raise tracer.error(reason, error.__traceback__) from error
+        next = _results(step, given, states)
         for k, tensor in enumerate(next):
             if tracer.node(tensor).is_mask:
                 raise tracer.error(f"state {k} that it returns is a comparison: use torch.where")
@@ -91,8 +107,42 @@ def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
     return Traced(next=tuple(map(tracer.node, next)), **parts, values=values)
 
 
+def title(step: Callable) -> str:
+    """What errors call a step."""
+    return getattr(step, "__qualname__", type(step).__name__)
+
+
+class _Missing(Exception):
+    """A tensor that a step reads and its cell does not have."""
+
+
+class _Argument(tuple):
+    """A tuple of tensors that says in the cell's words what it has not."""
+
+    def __new__(cls, word: str, count: str, tensors: tuple[Tensor, ...]):
+        made = super().__new__(cls, tensors)
+        made.has = f"{word} has {len(tensors)} tensors ({count}={len(tensors)})"
+        made.word = word
+        return made
+
+    def __getitem__(self, place):
+        try:
+            return super().__getitem__(place)
+        except IndexError:
+            raise _Missing(f"{self.has}, and it reads {self.word}[{place}]") from None
+
+
+def _check_signature(step: Callable, words: Sequence[str]) -> None:
+    try:
+        inspect.signature(step).bind(*words)
+    except TypeError:
+        raise CellError(
+            f"{title(step)} must take {len(words)} arguments: {', '.join(words)}"
+        ) from None
+
+
 def _results(step: Callable, given: object, states: int) -> tuple[Tensor, ...]:
-    where = f"{step.__qualname__} must return a tuple of {states} tensors [.., H] (states={states})"
+    where = f"{title(step)} must return a tuple of {states} tensors [.., H] (states={states})"
     if not isinstance(given, (tuple, list)):
         raise CellError(f"{where}, got {type(given).__name__}")
     if len(given) != states:
@@ -111,6 +161,8 @@ class _Tracer(TorchDispatchMode):
         self.graph = Graph()
         self.backward = False
         self._step = step
+        function = inspect.unwrap(step)
+        self._code = getattr(function, "__code__", None) or type(step).__call__.__code__
         self._known: dict[int, tuple[Tensor, Node]] = {}  # by id: the tensors are kept alive
 
     def bind(self, tensor: Tensor, node: Node) -> None:
@@ -133,16 +185,19 @@ class _Tracer(TorchDispatchMode):
             "and tensors without axes can be closed over; learned vectors are params"
         )
 
-    def error(self, reason: str) -> CellError:
-        frame = self._frame()
-        code = inspect.unwrap(self._step).__code__
-        line = frame.f_lineno if frame else code.co_firstlineno
-        return CellError(f"{self._step.__qualname__} ({code.co_filename}:{line}): {reason}")
+    def error(self, reason: str, raised=None) -> CellError:
+        """The error at the step's line: that which runs, or that which raised a traceback."""
+        code = self._code
+        while raised is not None and raised.tb_frame.f_code is not code:
+            raised = raised.tb_next
+        frame = None if raised else self._frame()
+        line = raised.tb_lineno if raised else frame.f_lineno if frame else code.co_firstlineno
+        return CellError(f"{title(self._step)} ({code.co_filename}:{line}): {reason}")
 
     def _frame(self):
         """The step's own frame, if the step is running."""
-        code, frame = inspect.unwrap(self._step).__code__, sys._getframe(1)
-        while frame is not None and frame.f_code is not code:
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not self._code:
             frame = frame.f_back
         return frame
 
@@ -174,6 +229,8 @@ class _Tracer(TorchDispatchMode):
             return self._converted(self.node(args[0]), args[0].dtype, kwargs.get("dtype"))
         if name in ("expand", "view", "unsqueeze", "squeeze") and self.node(args[0]).op == "const":
             return self.node(args[0])
+        if name in _ON_VALUES and self.node(args[0]).op == "const":
+            return ()
         if name not in LOWER:
             raise Refused(_why_not(name))
         nodes = [self.node(a) if isinstance(a, Tensor) else a for a in args]
@@ -204,9 +261,11 @@ def _several(value) -> tuple:
 
 def _why_not(name: str) -> str:
     if name in _ON_VALUES:
-        return "what it does hangs on a tensor's values: choose with torch.where"
+        return _ON_VALUE
     if any(word in name for word in _RANDOM):
         return "it draws random numbers: pass a mask as part of the input"
     if name in _ACROSS:
         return "it looks across units or rows, and a step is about each unit alone"
+    if name in _PARTS:
+        return "it takes a part of a tensor, and a step is about each unit alone"
     return "fastrnn has no kernel for it"

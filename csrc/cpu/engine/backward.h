@@ -5,8 +5,10 @@
 // gradients are in cache, the input and the weight gradients.
 #pragma once
 #include "block_grad.h"
+#include "cell_params.h"
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
+#include "param_grad.h"
 #include "recompute.h"
 #include "shares.h"
 
@@ -45,7 +47,7 @@ class Backward {
   }
 
  private:
-  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved, P = params<Cell>;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   static constexpr int64_t kDirectSteps = 2;  // up to here packing weights does not pay
@@ -70,7 +72,7 @@ class Backward {
         rows_{s},
         saved_{s},
         arena_(memory),
-        block_rows_(block_rows<T>(s, G)),
+        block_rows_(block_rows<T>(s, G + params<Cell>)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         several_(s.T * s.B > block_rows_),
         lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
@@ -78,6 +80,7 @@ class Backward {
               s.threads, lent_),
         panels_(w_hh_.panels),
         block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
+        param_grad_(arena_, s, block_rows_, several_),
         recompute_(arena_, s, block_rows_),
         interruption_(s.interrupted) {
     const int64_t gates = G * s.H;
@@ -132,6 +135,7 @@ class Backward {
       const bool end = step == s_.T && w.rows.end == s_.B;
       block_grad_.run({block, d_x_, d_r_, start, end}, zeros_, w.scratch.tile, w.rank, w.size,
                       w.barrier);
+      param_grad_.add(block.count, w.dir.d_params, start, end, w.rank, w.size);
       keep_last(w);
       if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
     } while (step < s_.T);
@@ -142,13 +146,8 @@ class Backward {
     return carry_[k] + (b - w.rows.begin) * s_.H;
   }
 
-  // The units of this thread as numbers, and a copy of them.
-  Range columns(const Worker& w) const {
-    const int64_t begin = panels_.unit(w.units.begin), end = panels_.unit(w.units.end);
-    return {begin < s_.H ? begin : s_.H, end < s_.H ? end : s_.H};
-  }
   void begin(Worker& w) {
-    const Range u = columns(w);
+    const Range u = panels_.units(w.units);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
@@ -203,7 +202,7 @@ class Backward {
     const bool reset = s_.resets && s_.resets[n];
     for (int v = 0; v < panels_.registers(p); ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
-      V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
+      V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G], learned[P + 1], dp[P + 1];
       for (int k = 0; k < K; ++k) kept[k] = read(keep[k] + j, left);
       for (int k = 0; k < S; ++k) {
         prev[k] = read(before[k] + j, left);
@@ -211,7 +210,9 @@ class Backward {
         d[k] = V::load(carry(w, k, b) + j, left);
       }
       d[0] = d[0] + read(d_out + j, left) + V::load(recurrent + v * W);
-      Cell::backward(kept, prev, next, d, dx, dr);
+      load_params<Cell, T>(w.dir.params, s_.H, j, learned);
+      cell_backward<Cell>(kept, prev, next, learned, d, dx, dr, dp);
+      param_grad_.store(at, j, dp);
       for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);
       for (int g = 0; g < G; ++g) {
         write(dx[g], d_x + g * s_.H + j, left);
@@ -237,7 +238,7 @@ class Backward {
   // The initial states' gradients.
   void finish(Worker& w) {
     if (!w.dir.d_state0[0]) return;
-    const Range u = columns(w);
+    const Range u = panels_.units(w.units);
     const bool one = w_hh_.streams(w.mine.end - w.mine.begin);
     one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
@@ -284,6 +285,7 @@ class Backward {
   Matrix<T> w_hh_;
   const Panels<A>& panels_;  // of units: the columns of W_hh
   BlockGrad<T> block_grad_;
+  ParamGrad<Cell, T> param_grad_;
   Recompute<Cell, T> recompute_;
   Interruption interruption_;
   T* zeros_;       // [G*H]

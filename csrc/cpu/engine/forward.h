@@ -3,6 +3,7 @@
 // Two directions share the threads. Time goes in blocks: the block's input projection first, then
 // its steps, so that the projection never leaves the cache.
 #pragma once
+#include "cell_params.h"
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
 #include "gate_weights.h"
@@ -43,6 +44,7 @@ class Forward {
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
+  static constexpr bool kOneRow = kPanelVectors <= 8;  // do its sums stay in registers?
   enum { kNothing, kPartial, kAll };
   // Carried states live in the final states' memory, and h in the output: where those are rounded,
   // in memory of their own.
@@ -73,12 +75,12 @@ class Forward {
     for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
     scratch_ = arena.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
-      const int64_t tile = kGroupRows * kMaxVectors * W;
+      const int64_t tile = kGroupRows * panels_.most_vectors() * W;
       Scratch w{arena.take<A>(block_rows_ * panels_.width()),
                 arena.take<A>(tile > panels_.width() ? tile : panels_.width()),
                 arena.take<A>(s.H),
                 arena.take<A>(kRounded ? S * most * s.H : 0),
-                arena.take<Lane<T>>(GateWeights<T>::scratch(s)),
+                arena.take<Lane<T>>(GateWeights<T>::scratch(panels_, s)),
                 arena.take<const T*>(block_rows_),
                 arena.take<const T*>(most),
                 arena.take<const T*>(most),
@@ -109,8 +111,7 @@ class Forward {
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.
   bool walk(int d, Range rows, Range panels, Scratch& w, Barrier* barrier, int rank, int size) {
     const Direction& dir = s_.dir[d];
-    const int64_t start = panels_.unit(panels.begin), first = start < s_.H ? start : s_.H;
-    const int64_t last = panels_.unit(panels.end) < s_.H ? panels_.unit(panels.end) : s_.H;
+    const auto [first, last] = panels_.units(panels);
     memset(w.zeros, 0, s_.H * sizeof(A));
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     w.rows = rows;
@@ -183,9 +184,10 @@ class Forward {
       any |= w.h_in[b] != zeros;
     }
     const int64_t origin = panels_.column(panels.begin);
-    const bool by_row = any && active == 1 && weights_[d].packed();
+    const bool by_row = kOneRow && any && active == 1 && weights_[d].packed();
     if (by_row) {
-      weights_[d].template hidden_row<kPanelVectors>(panels, w.h_in, w.recurrent, sweep.back);
+      weights_[d].template hidden_row<kOneRow ? kPanelVectors : 1>(panels, w.h_in, w.recurrent,
+                                                                   sweep.back);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
         apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w, w.h_in);
@@ -236,6 +238,8 @@ class Forward {
     const int values = saved_.values();
     for (int v = 0; v < nu; ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = H - j;
+      V learned[params<Cell> + 1];
+      load_params<Cell, T>(s_.dir[d].params, H, j, learned);
       for (int64_t i = 0; i < count; ++i) {
         V xs[G], rs[G], prev[S], next[S], keep[K + 1];
         for (int g = 0; g < G; ++g) {
@@ -246,7 +250,7 @@ class Forward {
         for (int k = kFirstCarried; k < S; ++k) {
           prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);
         }
-        Cell::forward(xs, rs, prev, next, keep);
+        cell_forward<Cell>(xs, rs, prev, learned, next, keep);
         write(next[0], out + i * out_ld + j, left);
         for (int k = kFirstCarried; k < S; ++k) next[k].store(state[k] + i * H + j, left);
         if (kSave == kNothing) continue;

@@ -34,8 +34,8 @@ class GateWeights {
   void set(int d) { dir_ = &s_->dir[d]; }
   bool packed() const { return mode_ == kPacked; }
   // Numbers of the memory that a thread gives to input_panel() or hidden_panel().
-  static int64_t scratch(const ScanParams& s) {
-    return mode(s) == kPanelwise ? kMaxVectors * residue_column<T>(deepest(s)) : 0;
+  static int64_t scratch(const Panels<A>& panels, const ScanParams& s) {
+    return mode(s) == kPanelwise ? panels.most_vectors() * residue_column<T>(deepest(s)) : 0;
   }
 
   void pack(int64_t p) {

@@ -2,6 +2,7 @@
 // by then, so the rows of all the block's steps go through the products together, in no order, and
 // the values never leave the cache.
 #pragma once
+#include "cell_params.h"
 #include "gate_weights.h"
 #include "saved.h"
 
@@ -34,7 +35,7 @@ class Recompute {
     if (!wanted()) return;
     for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
     tiles_ = arena.take<A>(s.threads * 2 * kTile);
-    scratch_ = GateWeights<T>::scratch(s);
+    scratch_ = GateWeights<T>::scratch(panels_, s);
     packed_ = arena.take<Lane<T>>(s.threads * 2 * scratch_);
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
   }
@@ -70,7 +71,7 @@ class Recompute {
           const int64_t ld = panels_.vectors(p) * W;
           weights.input(p, w_ih, list[0] + at, count, x, ld);
           weights.hidden(p, w_hh, list[1] + at, count, r, ld);
-          cells(p, at, count, list, x, r, values);
+          cells(p, s_.dir[block.d].params, at, count, list, x, r, values);
         }
       }
     }
@@ -80,11 +81,13 @@ class Recompute {
   using A = Sum<T>;
   static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<Sum<T>>::W;
   static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
-  static constexpr int64_t kTile = kGroupRows * kMaxVectors * W;
+  static constexpr int kWidest = Cell::kGates > kMaxVectors ? Cell::kGates : kMaxVectors;
+  static constexpr int64_t kTile = kGroupRows * kWidest * W;
   static constexpr int64_t kPassRows = 4 * kGroupRows;  // rows that stay in L2 for all panels
 
-  void cells(int64_t p, int64_t first, int64_t count, const T** const* list, const A* x, const A* r,
-             const BlockValues<Cell, T>& values) {
+  [[gnu::noinline]] void cells(int64_t p, const void* learned, int64_t first, int64_t count,
+                               const T** const* list, const A* x, const A* r,
+                               const BlockValues<Cell, T>& values) {
     using V = Vec<A>;
     constexpr int G = Cell::kGates;
     const int nu = panels_.registers(p);
@@ -92,7 +95,8 @@ class Recompute {
       const A *x_row = x + i * panels_.vectors(p) * W, *r_row = r + (x_row - x);
       for (int v = 0; v < nu; ++v) {
         const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
-        V xs[G], rs[G], prev[S], next[S], keep[K + 1];
+        V xs[G], rs[G], prev[S], next[S], keep[K + 1], ps[params<Cell> + 1];
+        load_params<Cell, T>(learned, s_.H, j, ps);
         for (int g = 0, at = v * W; g < G; ++g) {
           xs[g] = rs[g] = V(A(0));
           if (g == kKept) continue;
@@ -100,7 +104,7 @@ class Recompute {
           at += nu * W;
         }
         for (int k = 0; k < S; ++k) prev[k] = read(list[1 + k][first + i] + j, left);
-        Cell::forward(xs, rs, prev, next, keep);
+        cell_forward<Cell>(xs, rs, prev, ps, next, keep);
         if (kKept >= 0) keep[kKept] = read(list[1 + S][first + i] + j, left);
         for (int k = 0; k < K; ++k) write(keep[k], values.row(first + i, k) + j, left);
       }

@@ -2,7 +2,8 @@
 // after the step [K+S-1, H]; or, if partial, the value of the cell's kept gate (if it has one) and
 // the carried states.
 #pragma once
-#include "cells/registry.h"
+#include "cells/traits.h"
+#include "cpu/simd/functions.h"
 #include "rows.h"
 
 namespace fastrnn {

@@ -26,6 +26,27 @@ struct Gradient {
   }
 };
 
+// out [columns] (+)= the sums of `count` rows that lie ld apart, this rank's share of them. From:
+// T, or the precision of its sums.
+template <class T, class From>
+void column_sums(const From* rows, int64_t ld, int64_t columns, int64_t count,
+                 const Gradient<T>& out, int rank, int size) {
+  using A = Sum<T>;
+  constexpr int W = Vec<A>::W;
+  constexpr int64_t kRows = 32;  // summed before they are added to the rest
+  const Range mine = part((columns + W - 1) / W, rank, size);
+  for (int64_t c = mine.begin * W; c < mine.end * W && c < columns; c += W) {
+    Vec<A> sum(A(0));
+    for (int64_t n = 0; n < count; n += kRows) {
+      const int64_t end = count - n < kRows ? count : n + kRows;
+      Vec<A> part(A(0));
+      for (int64_t i = n; i < end; ++i) part = part + read(rows + i * ld + c, columns - c);
+      sum = sum + part;
+    }
+    out.add(sum, c, columns - c);
+  }
+}
+
 template <class T>
 class WeightGrad {
  public:
@@ -35,8 +56,7 @@ class WeightGrad {
   static constexpr int64_t kGates = 16 * kTile;           // gates that stay in L2 for all of X
   static constexpr int64_t kL2Bytes = 512 << 10;          // of X
 
-  static constexpr int64_t kFewRows = 2;    // up to here a tile costs more than it gives
-  static constexpr int64_t kBiasRows = 32;  // summed before they are added to the rest
+  static constexpr int64_t kFewRows = 2;  // up to here a tile costs more than it gives
 
   // gates: G*H; rows: at most so many a block; widest: the most columns of any X.
   WeightGrad(Arena& arena, int64_t gates, int64_t rows, int64_t widest)
@@ -109,19 +129,7 @@ class WeightGrad {
 
   // d_bias [G*H] (+)= column sums of d_gates, for this rank's gates.
   void add_bias(const T* d_gates, int64_t count, const Gradient<T>& d_bias, int rank, int size) {
-    const Range mine = part((gates_ + W - 1) / W, rank, size);
-    for (int64_t g = mine.begin * W; g < mine.end * W && g < gates_; g += W) {
-      Vec<A> sum(A(0));
-      for (int64_t n = 0; n < count; n += kBiasRows) {
-        const int64_t end = count - n < kBiasRows ? count : n + kBiasRows;
-        Vec<A> part(A(0));
-        for (int64_t i = n; i < end; ++i) {
-          part = part + read(d_gates + i * ld_ + g, gates_ - g);
-        }
-        sum = sum + part;
-      }
-      d_bias.add(sum, g, gates_ - g);
-    }
+    column_sums(d_gates, ld_, gates_, count, d_bias, rank, size);
   }
 
  private:

@@ -10,7 +10,7 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-constexpr int kMaxVectors = 4;  // registers a panel is wide
+constexpr int kMaxVectors = 4;  // registers a panel is wide; more only for cells of more gates
 // Rows of a tile that fit the register file beside NV panel registers, a broadcast and, for halves
 // of lanes, a mask.
 template <class T>
@@ -168,17 +168,19 @@ void row_panels(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_ste
   }
 }
 
-// The same for `count` panels, two at a time: a single panel has too few accumulators to hide the
-// FMA's latency. back: from the last panels on.
+// The same for `count` panels, two at a time: a single panel of kMaxVectors has too few
+// accumulators to hide the FMA's latency. back: from the last panels on.
 template <class T, int NV>
 void row_gemm(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_step, int64_t count,
               const Sum<T>* init, Sum<T>* out, bool back) {
   constexpr int C = NV * Vec<Sum<T>>::W;
-  const int64_t pairs = (count + 1) / 2;
-  for (int64_t i = 0; i < pairs; ++i) {
-    const int64_t p = 2 * (back ? pairs - 1 - i : i);
-    if (p + 1 < count) {
-      row_panels<T, NV, 2>(row, K, panel + p * panel_step, panel_step, init + p * C, out + p * C);
+  constexpr int kTogether = NV > kMaxVectors ? 1 : 2;
+  const int64_t turns = (count + kTogether - 1) / kTogether;
+  for (int64_t i = 0; i < turns; ++i) {
+    const int64_t p = kTogether * (back ? turns - 1 - i : i);
+    if (kTogether == 2 && p + 1 < count) {
+      row_panels<T, NV, kTogether>(row, K, panel + p * panel_step, panel_step, init + p * C,
+                                   out + p * C);
     } else {
       row_panels<T, NV, 1>(row, K, panel + p * panel_step, panel_step, init + p * C, out + p * C);
     }
@@ -202,6 +204,21 @@ void panel_gemm(const T* const* rows, int64_t count, int64_t K, const Lane<T>* p
   }
   add_last(rows, count, K, panel, panel_ld, NV * Vec<Sum<T>>::W, out, ld);
 }
+// The same for a panel wider than kMaxVectors, in parts that are even.
+template <class T>
+[[gnu::noinline]] void wide_panel_gemm(int nv, const T* const* rows, int64_t count, int64_t K,
+                                       const Lane<T>* panel, int64_t panel_ld, const Sum<T>* init,
+                                       Sum<T>* out, int64_t ld) {
+  constexpr int W = Vec<Sum<T>>::W;
+  static constexpr decltype(&panel_gemm<T, 1>) kGemms[] = {panel_gemm<T, 1>, panel_gemm<T, 2>,
+                                                           panel_gemm<T, 3>, panel_gemm<T, 4>};
+  const int parts = (nv + kMaxVectors - 1) / kMaxVectors;
+  for (int i = 0; i < parts; ++i) {
+    const int first = nv * i / parts, some = nv * (i + 1) / parts - first;
+    const Sum<T>* from = init ? init + first * W : nullptr;
+    kGemms[some - 1](rows, count, K, panel + first * W, panel_ld, from, out + first * W, ld);
+  }
+}
 template <class T>
 FASTRNN_INLINE void panel_gemm(int nv, const T* const* rows, int64_t count, int64_t K,
                                const Lane<T>* panel, int64_t panel_ld, const Sum<T>* init,
@@ -213,8 +230,10 @@ FASTRNN_INLINE void panel_gemm(int nv, const T* const* rows, int64_t count, int6
       return panel_gemm<T, 2>(rows, count, K, panel, panel_ld, init, out, ld);
     case 3:
       return panel_gemm<T, 3>(rows, count, K, panel, panel_ld, init, out, ld);
-    default:
+    case 4:
       return panel_gemm<T, 4>(rows, count, K, panel, panel_ld, init, out, ld);
+    default:
+      return wide_panel_gemm<T>(nv, rows, count, K, panel, panel_ld, init, out, ld);
   }
 }
 

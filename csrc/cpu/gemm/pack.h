@@ -1,5 +1,6 @@
 // Packing: matrices as torch keeps them -> the panels of gemm.h.
 #pragma once
+#include "cpu/threads/range.h"
 #include "gemm.h"
 
 namespace fastrnn {
@@ -25,11 +26,16 @@ struct Panels {
   }
   FASTRNN_INLINE int64_t count() const { return (H + NU * W - 1) / (NU * W); }
   FASTRNN_INLINE int64_t unit(int64_t p) const { return p * NU * W; }
+  FASTRNN_INLINE Range units(Range panels) const {
+    const int64_t begin = unit(panels.begin), end = unit(panels.end);
+    return {begin < H ? begin : H, end < H ? end : H};
+  }
   FASTRNN_INLINE int registers(int64_t p) const {  // of units in panel p
     const int64_t left = (H - unit(p) + W - 1) / W;
     return int(left < NU ? left : NU);
   }
   FASTRNN_INLINE int vectors(int64_t p) const { return G * registers(p); }
+  FASTRNN_INLINE int most_vectors() const { return G * NU; }
   FASTRNN_INLINE int64_t column(int64_t p) const { return p * G * NU * W; }
   FASTRNN_INLINE int64_t width() const { return G * ((H + W - 1) / W) * W; }  // of all panels
 };

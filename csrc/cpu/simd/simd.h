@@ -194,11 +194,6 @@ FASTRNN_INLINE ExpParts<T> exp_parts(typename Vec<T>::N x, T least, T most) {
   const I bits = I(rounded) - I(Vec<T>(F::kRound).v) + F::kBias;
   return {N(bits << F::kMantissa), r2 * p + r};
 }
-template <class T>
-FASTRNN_INLINE Vec<T> exp(Vec<T> x) {
-  const auto e = exp_parts<T>(x.v, Float<T>::kMinExp, Float<T>::kMaxExp);
-  return Vec<T>(e.scale * e.rest + e.scale);
-}
 // e^x / (1 + e^x), exactly 0 far below, as torch's is (0 * inf is NaN): there 2^n is no number any
 // more, but 0.
 template <class T>

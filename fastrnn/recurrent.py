@@ -1,0 +1,89 @@
+"""Recurrent: the layer of any cell, as `fastrnn.cell` makes them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from . import cells, checks
+from .cells import Cell
+from .layer import Layer
+
+__all__ = ["Recurrent"]
+
+
+class Recurrent(Layer):
+    """L layers of a cell that is given: all else is as in torch.nn's recurrent layers.
+
+        layer = fastrnn.Recurrent(light_gru, input_size=32, hidden_size=128)
+        output, h_n = layer(x, hx, lengths=lengths, resets=resets)
+
+    Weights are named and initialised as torch.nn's: weight_ih_l0 `[G*H, I]`, weight_hh_l0 `[G*H,
+    H]`, bias_ih_l0 and bias_hh_l0 `[G*H]`, and params_l0 `[P, H]` where the cell has parameters of
+    its own. hx and h_n are one Tensor `[L*D, B, H]`, of a cell with S > 1 states tuples of S.
+
+    Args:
+        cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`
+        backend: "auto", "native" (C++/CUDA), "triton" or "reference"
+        recompute_gates: less memory and more time in training
+        others: as torch.nn.GRU's
+
+    Raises TypeError or ValueError for a cell or backend that is none, and as torch.nn.
+
+    definition: the Cell; `cell` is its name. A layer pickles its cell by reference, as Python does
+    a function: the module that defines it must be there, and what it says then counts.
+    """
+
+    stands_for = nn.RNNBase
+
+    def __init__(
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device=None,
+        dtype=None,
+        *,
+        backend: str = "auto",
+        recompute_gates: bool = False,
+    ) -> None:
+        name = checks.cell(cell)
+        super().__init__(
+            name, name, input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, device=device, dtype=dtype, backend=backend,
+            recompute_gates=recompute_gates,
+        )  # fmt: skip
+        self._define(cells.get(name))
+
+    def _define(self, definition: Cell) -> None:
+        self.definition = definition
+        self.cell = self.mode = definition.name
+        self.states = definition.states
+        self._counts = _counts(definition)
+        names = tuple(f"hx[{k}]" for k in range(self.states))
+        self.hx_names = names, f"of {self.states} Tensors"
+
+    def __getstate__(self) -> dict:
+        # The one of that name that is known now: pickle looks for the same object in its module.
+        return {**super().__getstate__(), "definition": cells.get(self.cell)}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        before, now = self._counts, _counts(self.definition)
+        if before != now:
+            title = self.definition.title
+            raise ValueError(
+                f"cell {title!r} has changed: the layer was saved with {before}, got {now}"
+            )
+        self._define(self.definition)
+
+    def extra_repr(self) -> str:
+        return f"{self.definition.title}, {super().extra_repr()}"
+
+
+def _counts(cell: Cell) -> str:
+    return f"gates={cell.gates}, states={cell.states}, params={cell.params}"
