@@ -55,7 +55,7 @@ def more_case(cell, kind, h, directions=1, bias=True, project=True, **size):
         cell, kind, h=h, directions=directions, bias=bias, project=project, **size
     )
     count = 1 + project + bias * (1 + project)
-    own = [[(torch.randn(MORE[cell].params, h) / 2).to(KINDS[kind])] * (MORE[cell].params > 0)
+    own = [[(torch.randn(CELLS[cell].params, h) / 2).to(KINDS[kind])] * (CELLS[cell].params > 0)
            for _ in range(directions.bit_count())]  # fmt: skip
     listed = []
     for d, params in enumerate(own):

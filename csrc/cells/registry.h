@@ -7,11 +7,14 @@
 #include "traits.h"
 
 // A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
-// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md. A cell whose name is no
-// identifier, as that of a derived one, says it in its policy, and F's first argument is not used:
-//   struct LightGru { static constexpr const char* kName = "light_gru@0123456789abcdef"; .. };
-// So a header of several cells is their headers one after another, and the list:
-//   #define FASTRNN_EXTRA_CELL_LIST(F) F(light_gru, LightGru) F(peephole, Peephole)
+// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md. A policy may name its
+// cell itself, where the name is no identifier; then F's first argument is not used. So a header of
+// some derived cells is their policies one after another, and
+//   namespace fastrnn {
+//   struct Cell0 : LightGru { static constexpr const char* kName = "light_gru@0123456789abcdef"; };
+//   struct Cell1 : Peephole { static constexpr const char* kName = "peephole@fedcba9876543210"; };
+//   }
+//   #define FASTRNN_EXTRA_CELL_LIST(F) F(cell0, Cell0) F(cell1, Cell1)
 // A header that defines FASTRNN_CELLS(F) itself leaves the cells below out.
 #ifdef FASTRNN_EXTRA_CELLS
 #include FASTRNN_EXTRA_CELLS
