@@ -28,18 +28,20 @@ FLAGS = [
 ]
 
 
-def build(root: Path, defines: tuple[str, ...] = ()) -> Path:
+def build(root: Path, defines: tuple[str, ...] = (), cells: str = "") -> Path:
     """Compiles what has changed below `root` and returns the library in `build/<tag>-sim…/`.
 
     defines: macros besides, as "FASTRNN_BUG=3" for the tests of the tests.
+    cells: a header of `tests/cuda/` for FASTRNN_EXTRA_CELLS.
     """
     compiler, torch = find_compiler(), find_torch()
     if torch is None:
         raise BuildError(f"fastrnn: no {TORCH_REQUIREMENT} found to build the simulator against")
-    name = "-".join([native.build_tag(torch, None), "sim", *defines]).replace("=", "")
-    directory = Path("build", name)
+    parts = [native.build_tag(torch, None), "sim", *defines, Path(cells).stem]
+    directory = Path("build", "-".join(filter(None, parts)).replace("=", ""))
     user_flags = shlex.split(os.environ.get("CXXFLAGS", ""))
-    base = [*compiler, *FLAGS, *user_flags, *native.extra_cells()]
+    extra = [f'-DFASTRNN_EXTRA_CELLS="{cells}"'] if cells else native.extra_cells()
+    base = [*compiler, *FLAGS, *user_flags, *extra]
     base += [f"-D{define}" for define in defines]
     steps = []
     for source in native.sources(root, "csrc/cuda/kernel/*.cu"):

@@ -2,6 +2,7 @@
 
     python tests/cuda_compile.py                                    every kernel, sm_80 and sm_90
     python tests/cuda_compile.py --arch 90 lstm:bfloat16:forward    the kernels of one pass
+    python tests/cuda_compile.py --cells HEADER                     of the cells that HEADER lists
 
 Registers, stack and spilled bytes are ptxas' own figures; spills inside the loop over the steps and
 the kinds of matrix and multiply-add instructions are counted in the machine code. Ends with 1 where
@@ -31,6 +32,7 @@ from buildtools.cuda import find_nvcc  # noqa: E402
 from buildtools.native import NVCC_FLAGS  # noqa: E402
 
 ARCHS = (80, 90)
+REGISTRY = ROOT / "csrc/cells/registry.h"
 PASSES = ("forward", "backward")
 # Kind of numbers -> the matrix instruction of its resident kernels, as the machine code names it.
 INSTRUCTIONS = {
@@ -90,32 +92,34 @@ def cuobjdump() -> str | None:
     return str(inside) if inside and inside.exists() else None
 
 
-def policies() -> dict[str, str]:
-    """Cell -> its C++ policy, from the cell list."""
-    text = (ROOT / "csrc/cells/registry.h").read_text()
-    return dict(re.findall(r"F\((\w+), ([\w<>]+)\)\s*\\", text))
+def policies(header: Path = REGISTRY) -> dict[str, str]:
+    """Cell -> its C++ policy, from a header's cell list."""
+    listed = header.read_text().split("_CELL_LIST(F) ")[-1].split("CELLS(F) ")[-1]
+    return dict(re.findall(r"F\((\w+), ([\w<>, ]+)\)", listed))
 
 
-def layers() -> list[str]:
-    return [f"{c}:{k}:{p}" for k in INSTRUCTIONS for p in PASSES for c in policies()]
+def layers(header: Path = REGISTRY) -> list[str]:
+    return [f"{c}:{k}:{p}" for k in INSTRUCTIONS for p in PASSES for c in policies(header)]
 
 
-def source(layer: str) -> str:
+def source(layer: str, header: Path = REGISTRY) -> str:
     """The instance file of a kind and pass, for one cell."""
     cell, kind, pass_ = layer.split(":")
     text = (ROOT / f"csrc/cuda/kernel/{kind}_{pass_}.cu").read_text()
-    one = rf"extern const PassKernels \1[] = {{FASTRNN_PASS({cell}, {policies()[cell]})}};"
+    one = rf"extern const PassKernels \1[] = {{FASTRNN_PASS({cell}, {policies(header)[cell]})}};"
     text, count = re.subn(r"^FASTRNN_PASSES\((\w+)\)$", one, text, flags=re.M)
     assert count == 1, f"csrc/cuda/kernel/{kind}_{pass_}.cu has another form"
     return text
 
 
-def compile_layer(nvcc: str, layer: str, arch: int) -> list[Kernel]:
+def compile_layer(nvcc: str, layer: str, arch: int, header: Path = REGISTRY) -> list[Kernel]:
     """The kernels of one cell, kind and pass: one of each engine."""
     with tempfile.TemporaryDirectory() as directory:
         file, cubin = Path(directory, "one.cu"), Path(directory, "one.cubin")
-        file.write_text(source(layer))
+        file.write_text(source(layer, header))
         include = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/cuda/kernel'}"]
+        if header != REGISTRY:
+            include.append(f'-DFASTRNN_EXTRA_CELLS="{header.resolve()}"')
         flags = ["-cubin", f"-arch=sm_{arch}", "-Xptxas=-v,-warn-spills", *include]
         command = [nvcc, *NVCC_FLAGS, *flags, str(file), "-o", str(cubin)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -155,10 +159,12 @@ def engine_of(name: str) -> str:
     return next((e for mangled, e in EXCHANGES.items() if mangled in name), "stepwise")
 
 
-def compile_all(names: list[str], archs: list[int], report=lambda kernel: None) -> list[Kernel]:
+def compile_all(
+    names: list[str], archs: list[int], report=lambda kernel: None, header: Path = REGISTRY
+) -> list[Kernel]:
     """All kernels of those layers, several compilers side by side."""
     nvcc = find_nvcc(None)
-    jobs = [(nvcc, layer, arch) for layer in names for arch in archs]
+    jobs = [(nvcc, layer, arch, header) for layer in names for arch in archs]
     kernels = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for found in pool.map(lambda job: compile_layer(*job), jobs):
@@ -171,14 +177,16 @@ def compile_all(names: list[str], archs: list[int], report=lambda kernel: None) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", type=int, action="append", help="80, 90 (both)")
+    parser.add_argument("--cells", type=Path, default=REGISTRY, help="a header that lists cells")
     parser.add_argument("layers", nargs="*", help="cell:kind:pass (all)")
     options = parser.parse_args()
     if find_nvcc(None) is None or cuobjdump() is None:
         parser.error("needs nvcc, and cuobjdump (of the CUDA toolkit or of triton)")
     kernels = compile_all(
-        options.layers or layers(),
+        options.layers or layers(options.cells),
         options.arch or list(ARCHS),
         lambda kernel: print(kernel.told(), flush=True),
+        options.cells,
     )
     wrong = [kernel for kernel in kernels if kernel.complaint()]
     print(f"{len(kernels)} kernels, {len(wrong)} with a fault")

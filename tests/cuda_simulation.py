@@ -33,9 +33,9 @@ SMALL = H100._replace(sms=6)  # so few that groups of batch rows must take turns
 class Simulator:
     """The library that buildtools.simulator builds, loaded."""
 
-    def __init__(self, library: Path):
+    def __init__(self, library: Path, namespace: str = "fastrnn_sim"):
         torch.ops.load_library(str(library))
-        self.ops = torch.ops.fastrnn_sim
+        self.ops = getattr(torch.ops, namespace)
         self._configure = ctypes.CDLL(str(library)).fastrnn_sim_configure
         self._configure.argtypes = [ctypes.c_uint, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
         self._configure.restype = None

@@ -6,16 +6,14 @@ and run in a process of its own. A few with --slow; with FASTRNN_TEST_ALL_KERNEL
 """
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import cuda_bugs
 import pytest
+from cuda_bugs import Bug
 
 from buildtools import simulator
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow  # half a minute of compiling a bug
 
 # name -> (file below csrc/cuda, what stands there, what stands there instead, engine that shows it)
@@ -139,54 +137,27 @@ USUAL = ("one_operand_slot", "ticks_not_compared", "no_barrier_after_the_product
 ALL = os.environ.get("FASTRNN_TEST_ALL_KERNELS") == "1"
 
 
-NO_TABLE = """#include "cuda/kernels.h"
-namespace fastrnn::cuda {{
-extern const PassKernels {}[] = {{{{}}}};
-}}
-"""
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
     """The sources and their build, for the lstm in bfloat16 and exact float32."""
     tree = tmp_path_factory.mktemp("right")
-    for part in ("csrc", simulator.DEVICE):
-        shutil.copytree(ROOT / part, tree / part)
+    cuda_bugs.make_tree(tree)
     registry = tree / "csrc/cells/registry.h"
     lines = registry.read_text().splitlines(keepends=True)
     others = ("  F(rnn_tanh", "  F(rnn_relu", "  F(rnn_identity", "  F(gru")
     registry.write_text("".join(line for line in lines if not line.startswith(others)))
-    for kind in ("tf32", "float16", "float64"):
-        for source in tree.glob(f"csrc/cuda/kernel/{kind}_*.cu"):
-            source.write_text(NO_TABLE.format(source.stem))
     simulator.build(tree)
     return tree
 
 
-def library_with(bug: str, tree: Path, copy: Path) -> Path:
-    """A copy of the tree with the bug, of which only what has changed is compiled."""
-    shutil.copytree(tree, copy, dirs_exist_ok=True)
-    name, right, wrong, _ = BUGS[bug]
-    source = copy / "csrc/cuda" / name
-    text = source.read_text()
-    assert text.count(right) == 1, f"{bug}: {name} has changed"
-    source.write_text(text.replace(right, wrong))
-    return simulator.build(copy)
-
-
-def run(library: Path, engine: str) -> subprocess.CompletedProcess:
-    worker = Path(__file__).with_name("cuda_bug_worker.py")
-    command = [sys.executable, str(worker), str(library), engine]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.parametrize("engine", ["block", "cluster", "grid", "stepwise"])
 def test_the_right_kernels_pass(engine, tree):
-    result = run(simulator.build(tree), engine)
+    result = cuda_bugs.run(simulator.build(tree), engine)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("bug", BUGS if ALL else USUAL)
 def test_is_caught(bug, tree, tmp_path):
-    result = run(library_with(bug, tree, tmp_path), BUGS[bug][3])
-    assert result.returncode == 1 and "caught" in result.stdout, result.stdout + result.stderr
+    bug = Bug(*BUGS[bug])
+    library = cuda_bugs.library_with(bug, tree, tmp_path, simulator.build)
+    cuda_bugs.assert_caught(cuda_bugs.run(library, bug.engine))

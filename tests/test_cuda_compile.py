@@ -18,6 +18,12 @@ LAYERS = {
     80: ["gru:tf32:forward", "lstm:float64:backward"],
 }
 
+MORE_CELLS = cuda_compile.ROOT / "tests/cuda/more_cells.h"
+MORE_LAYERS = [
+    ("peephole:bfloat16:backward", 90), ("peephole:float32:backward", 80),
+    ("cascade4:bfloat16:backward", 80), ("cascade4:float32:forward", 90),
+]  # fmt: skip
+
 needs_nvcc = pytest.mark.skipif(
     find_nvcc(None) is None or cuda_compile.cuobjdump() is None,
     reason="needs nvcc and cuobjdump (of the CUDA toolkit or of triton)",
@@ -38,6 +44,15 @@ def test_kernels_do_not_spill_and_use_their_unit(arch, capsys):
     assert not [kernel.told() for kernel in kernels if kernel.complaint()]
 
 
+@pytest.mark.slow
+@needs_nvcc
+@pytest.mark.parametrize(("layer", "arch"), MORE_LAYERS)
+def test_parameters_and_many_states_do_not_spill(layer, arch):
+    kernels = cuda_compile.compile_all([layer], [arch], header=MORE_CELLS)
+    assert sorted(k.engine for k in kernels) == ["block", "cluster", "grid", "stepwise"]
+    assert not [kernel.told() for kernel in kernels if kernel.complaint()]
+
+
 def test_every_layer_has_its_source():
     found = cuda_compile.layers()
     assert len(found) == 5 * 5 * 2
@@ -46,6 +61,9 @@ def test_every_layer_has_its_source():
         assert f"FASTRNN_PASS({cell}, {cuda_compile.policies()[cell]})" in cuda_compile.source(
             layer
         )
+    assert set(cuda_compile.policies(MORE_CELLS)) == {"peephole", "cascade4", "cascade8"}
+    text = cuda_compile.source("cascade8:tf32:backward", MORE_CELLS)
+    assert "FASTRNN_PASS(cascade8, Cascade<8, 1>)" in text
 
 
 @pytest.mark.parametrize(

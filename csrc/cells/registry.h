@@ -7,13 +7,22 @@
 #include "traits.h"
 
 // A build may bring cells of its own: -DFASTRNN_EXTRA_CELLS="file.h" names a header that defines
-// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md.
+// the policies and FASTRNN_EXTRA_CELL_LIST(F); see docs/adding_a_cell.md. A policy may name its
+// cell itself, where the name is no identifier; then F's first argument is not used. So a header of
+// some derived cells is their policies one after another, and
+//   namespace fastrnn {
+//   struct Cell0 : LightGru { static constexpr const char* kName = "light_gru@0123456789abcdef"; };
+//   struct Cell1 : Peephole { static constexpr const char* kName = "peephole@fedcba9876543210"; };
+//   }
+//   #define FASTRNN_EXTRA_CELL_LIST(F) F(cell0, Cell0) F(cell1, Cell1)
+// A header that defines FASTRNN_CELLS(F) itself leaves the cells below out.
 #ifdef FASTRNN_EXTRA_CELLS
 #include FASTRNN_EXTRA_CELLS
 #else
 #define FASTRNN_EXTRA_CELL_LIST(F)
 #endif
 
+#ifndef FASTRNN_CELLS
 #define FASTRNN_CELLS(F)           \
   F(rnn_tanh, Elman<Tanh>)         \
   F(rnn_relu, Elman<Relu>)         \
@@ -21,6 +30,7 @@
   F(lstm, Lstm)                    \
   F(gru, Gru)                      \
   FASTRNN_EXTRA_CELL_LIST(F)
+#endif
 
 namespace fastrnn {
 
@@ -29,12 +39,12 @@ struct CellInfo {
   int gates, states, saved, kept, params;
 };
 
-#define FASTRNN_CELL_INFO(name, ...) \
-  {#name,                            \
-   __VA_ARGS__::kGates,              \
-   __VA_ARGS__::kStates,             \
-   __VA_ARGS__::kSaved,              \
-   kept_gate<__VA_ARGS__> >= 0,      \
+#define FASTRNN_CELL_INFO(name, ...)                      \
+  {own_name<__VA_ARGS__> ? own_name<__VA_ARGS__> : #name, \
+   __VA_ARGS__::kGates,                                   \
+   __VA_ARGS__::kStates,                                  \
+   __VA_ARGS__::kSaved,                                   \
+   kept_gate<__VA_ARGS__> >= 0,                           \
    params<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO

@@ -19,4 +19,10 @@ constexpr int params = 0;
 template <class Cell>
 constexpr int params<Cell, std::void_t<decltype(Cell::kParams)>> = Cell::kParams;
 
+// kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
+template <class Cell, class = void>
+constexpr const char* own_name = nullptr;
+template <class Cell>
+constexpr const char* own_name<Cell, std::void_t<decltype(Cell::kName)>> = Cell::kName;
+
 }  // namespace fastrnn

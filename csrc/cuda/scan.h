@@ -18,6 +18,7 @@ struct Scan {
   const bool* resets;                 // [N] or null
   const void* w_hh;                   // [D, G*H, H]
   const void* b_hh;                   // [D, G*H] or null
+  const void* params;                 // [D, P, H], or null: the cell has none
   const void* gx;                     // [N, D*G*H], forward
   const void* state0[kMaxStates];     // [D, B, H]
   void* state_n[kMaxStates];          // [D, B, H], written by forward
@@ -28,6 +29,7 @@ struct Scan {
   void* d_state0[kMaxStates];         // [D, B, H]
   void* dx;                           // [N, D*G*H]: dL/dgx
   void* dr;                           // [N, D*G*H]: dL/d(W_hh h + b_hh), or null: the same as dx
+  void* d_params;                     // [D, B, P, H] float or double: each batch row's share
 };
 
 // One launch of the stepwise engine.

@@ -47,9 +47,10 @@ std::string dtype_name(ScalarType dtype) {
 
 // What both ops are given, checked, as a Scan.
 struct Call {
-  Call(const std::string& cell_name, const Tensor& rows, const Tensor& w_hh, const Tensors& state,
-       const MaybeTensor& batch_sizes, const MaybeTensor& offsets, const MaybeTensor& lengths,
-       const MaybeTensor& resets, int64_t directions)
+  Call(const std::string& cell_name, const Tensor& rows, const Tensor& w_hh,
+       const MaybeTensor& params, const Tensors& state, const MaybeTensor& batch_sizes,
+       const MaybeTensor& offsets, const MaybeTensor& lengths, const MaybeTensor& resets,
+       int64_t directions)
       : cell(find_cell(cell_name)), info(kCells[cell]), like(w_hh) {
     STD_TORCH_CHECK(directions >= 1 && directions <= 3, "directions must be 1, 2 or 3, got ",
                     directions);
@@ -65,6 +66,12 @@ struct Call {
     scan.T = batch_sizes ? batch_sizes->size(0) : scan.N / std::max(scan.B, 1);
     check_shape("w_hh", w_hh, {scan.D, int64_t(info.gates) * scan.H, scan.H});
     scan.w_hh = keep("w_hh", w_hh);
+    STD_TORCH_CHECK(params.has_value() == (info.params > 0), "params must be ",
+                    info.params ? "there" : "None", ": the cell ", info.name, " has ", info.params);
+    if (params) {
+      check_shape("params", *params, {scan.D, info.params, scan.H});
+      scan.params = keep("params", *params);
+    }
     for (int k = 0; k < info.states; ++k) {
       check_shape("state", state[k], {scan.D, scan.B, scan.H});
       scan.state0[k] = keep("state", state[k]);
@@ -95,6 +102,13 @@ struct Call {
     return data(t);
   }
   Tensor new_state() const { return allocate(like, {scan.D, scan.B, scan.H}); }
+  // Each batch row's share of the gradient of the parameters, in the precision of sums.
+  Tensor new_shares() const {
+    if (!info.params) return allocate(like, {0});
+    const bool wide = like.scalar_type() == ScalarType::Double;
+    return torch::stable::new_empty(like, {scan.D, scan.B, info.params, scan.H},
+                                    wide ? ScalarType::Double : ScalarType::Float);
+  }
   int64_t stored() const { return info.saved + info.states - 1; }
 
   int cell;
@@ -135,13 +149,13 @@ void run(const Call& call, bool backward, bool tf32, const std::string& engine) 
 }
 
 std::tuple<Tensor, Tensors, Tensor> scan_forward(StringHandle cell, Tensor gx, Tensor w_hh,
-                                                 MaybeTensor b_hh, Tensors state,
-                                                 MaybeTensor batch_sizes, MaybeTensor offsets,
-                                                 MaybeTensor lengths, MaybeTensor resets,
-                                                 int64_t directions, bool save, bool tf32,
-                                                 StringHandle engine) {
+                                                 MaybeTensor b_hh, MaybeTensor params,
+                                                 Tensors state, MaybeTensor batch_sizes,
+                                                 MaybeTensor offsets, MaybeTensor lengths,
+                                                 MaybeTensor resets, int64_t directions, bool save,
+                                                 bool tf32, StringHandle engine) {
   const std::string name = text(cell), wanted = text(engine);
-  Call call(name, gx, w_hh, state, batch_sizes, offsets, lengths, resets, directions);
+  Call call(name, gx, w_hh, params, state, batch_sizes, offsets, lengths, resets, directions);
   Scan& s = call.scan;
   const int64_t gates = int64_t(call.info.gates) * s.H;
   check_shape("gx", gx, {s.N, s.D * gates});
@@ -163,12 +177,13 @@ std::tuple<Tensor, Tensors, Tensor> scan_forward(StringHandle cell, Tensor gx, T
   return {output, final, saved};
 }
 
-std::tuple<Tensor, Tensor, Tensors> scan_backward(
-    StringHandle cell, Tensor grad_output, Tensors grad_final, Tensor w_hh, Tensors state,
-    Tensor output, Tensor saved, MaybeTensor batch_sizes, MaybeTensor offsets, MaybeTensor lengths,
-    MaybeTensor resets, int64_t directions, bool tf32, StringHandle engine) {
+std::tuple<Tensor, Tensor, Tensor, Tensors> scan_backward(
+    StringHandle cell, Tensor grad_output, Tensors grad_final, Tensor w_hh, MaybeTensor params,
+    Tensors state, Tensor output, Tensor saved, MaybeTensor batch_sizes, MaybeTensor offsets,
+    MaybeTensor lengths, MaybeTensor resets, int64_t directions, bool tf32, StringHandle engine) {
   const std::string name = text(cell), wanted = text(engine);
-  Call call(name, grad_output, w_hh, state, batch_sizes, offsets, lengths, resets, directions);
+  Call call(name, grad_output, w_hh, params, state, batch_sizes, offsets, lengths, resets,
+            directions);
   Scan& s = call.scan;
   check_shape("grad_output", grad_output, {s.N, int64_t(s.D) * s.H});
   check_shape("output", output, {s.N, int64_t(s.D) * s.H});
@@ -190,8 +205,10 @@ std::tuple<Tensor, Tensor, Tensors> scan_backward(
     grad_state.push_back(call.new_state());
     s.d_state0[k] = grad_state[k].data_ptr();
   }
+  Tensor shares = call.new_shares();
+  s.d_params = shares.data_ptr();
   run(call, true, tf32, wanted);
-  return {dx, dr, grad_state};
+  return {dx, dr, shares, grad_state};
 }
 
 // JSON: what the planner makes of a scan on a device with these limits.
@@ -211,7 +228,9 @@ std::string scan_plan(StringHandle cell, bool backward, int64_t B, int64_t H, in
 
 #ifdef FASTRNN_SIM
 #define FASTRNN_DEFINE STABLE_TORCH_LIBRARY
+#ifndef FASTRNN_LIBRARY  // a second library of a process has ops of its own
 #define FASTRNN_LIBRARY fastrnn_sim
+#endif
 #define FASTRNN_DEVICE_KEY CPU
 #else
 #define FASTRNN_DEFINE STABLE_TORCH_LIBRARY_FRAGMENT
@@ -221,14 +240,14 @@ std::string scan_plan(StringHandle cell, bool backward, int64_t B, int64_t H, in
 
 FASTRNN_DEFINE(FASTRNN_LIBRARY, m) {
   m.def(
-      "scan_forward(str cell, Tensor gx, Tensor w_hh, Tensor? b_hh, Tensor[] state, "
-      "Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, Tensor? resets, int directions, "
-      "bool save, bool tf32, str engine) -> (Tensor, Tensor[], Tensor)");
+      "scan_forward(str cell, Tensor gx, Tensor w_hh, Tensor? b_hh, Tensor? params, "
+      "Tensor[] state, Tensor? batch_sizes, Tensor? offsets, Tensor? lengths, Tensor? resets, "
+      "int directions, bool save, bool tf32, str engine) -> (Tensor, Tensor[], Tensor)");
   m.def(
       "scan_backward(str cell, Tensor grad_output, Tensor[] grad_final, Tensor w_hh, "
-      "Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, Tensor? offsets, "
-      "Tensor? lengths, Tensor? resets, int directions, bool tf32, str engine) "
-      "-> (Tensor, Tensor, Tensor[])");
+      "Tensor? params, Tensor[] state, Tensor output, Tensor saved, Tensor? batch_sizes, "
+      "Tensor? offsets, Tensor? lengths, Tensor? resets, int directions, bool tf32, str engine) "
+      "-> (Tensor, Tensor, Tensor, Tensor[])");
   m.def(
       "scan_plan(str cell, bool backward, int B, int H, int D, str dtype, bool tf32, str engine, "
       "int sms, int arch, int shared) -> str");

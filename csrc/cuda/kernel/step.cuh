@@ -6,69 +6,12 @@
 //   forward   h W_hh^T      kIn = 1, kSums = G     publishes h'
 //   backward  d(gates) W_hh kIn = G, kSums = 1     publishes dL/dr
 #pragma once
-#include <type_traits>
-
 #include "cells/registry.h"
 #include "cuda/scan.h"
-#include "fast.cuh"
+#include "numbers.cuh"
 
 namespace fastrnn {
 namespace cuda {
-
-// How numbers of a dtype are multiplied, summed and put through a cell.
-template <class Value, class Storage, class Sum = float>
-struct Numbers {
-  using V = Value;    // the cell's arithmetic
-  using T = Storage;  // in tensors
-  using A = Sum;      // sums and carried states
-};
-using ExactNumbers = Numbers<float, float>;
-using DoubleNumbers = Numbers<double, double, double>;
-using Tf32Numbers = Numbers<Fast, float>;
-using Bf16Numbers = Numbers<Fast, Bf16>;
-using HalfNumbers = Numbers<Fast, Half>;
-
-template <class A>
-FASTRNN_DEVICE A raw(Fast x) {
-  return x.v;
-}
-template <class A>
-FASTRNN_DEVICE A raw(float x) {
-  return x;
-}
-template <class A>
-FASTRNN_DEVICE A raw(double x) {
-  return x;
-}
-
-template <class T, class A>
-FASTRNN_DEVICE T rounded(A x) {
-  if constexpr (std::is_same<T, A>::value) {
-    return x;
-  } else {
-    return from_float<T>(x);
-  }
-}
-
-// Values of two neighbouring units as they are loaded: a word for 2-byte types, so that they wait
-// for their use in one register.
-template <class T, bool = sizeof(T) == 2>
-struct Two {
-  T v[2];
-  FASTRNN_DEVICE static Two load(const T* p, int count, bool) {
-    return {{p[0], count > 1 ? p[1] : p[0]}};
-  }
-  FASTRNN_DEVICE T at(int i) const { return v[i]; }
-};
-template <class T>
-struct Two<T, true> {
-  uint32_t word;
-  FASTRNN_DEVICE static Two load(const T* p, int count, bool aligned) {
-    if (aligned) return {*reinterpret_cast<const uint32_t*>(p)};
-    return {uint32_t(p[0].bits) | uint32_t(count > 1 ? p[1].bits : 0) << 16};
-  }
-  FASTRNN_DEVICE T at(int i) const { return {uint16_t(word >> 16 * i)}; }
-};
 
 // Where an element is: unit u of batch row b in direction d; n its row, before that of the step it
 // comes from in scan order (-1: the initial state), which backward asks for.
@@ -91,17 +34,45 @@ FASTRNN_DEVICE int64_t row_offset(const Scan& s, int64_t t) {
   return s.offsets ? s.offsets[t] : t * s.B;
 }
 
+// The cell's own parameters of two units. Values of 2 bytes are loaded with the step's others and
+// wait in registers, two in each; of wider ones a register holds one, and they are read in the
+// step.
+template <class T, int P>
+struct Parameters {
+  static constexpr bool kAhead = sizeof(T) == 2;
+  Two<T> ahead[kAhead ? P : 1];
+
+  FASTRNN_DEVICE static const T* from(const Scan& s, const Place& p, int k) {
+    return static_cast<const T*>(s.params) + (int64_t(p.d) * P + k) * s.H + p.u;
+  }
+  FASTRNN_DEVICE void load_params(const Scan& s, const Place& p, int count, bool aligned) {
+    for (int k = 0; kAhead && k < P; ++k) {
+      ahead[k] = Two<T>::load(from(s, p, k), count, aligned);
+    }
+  }
+  // Of unit p, which is number i of those loaded.
+  template <class V>
+  FASTRNN_DEVICE void read_params(const Scan& s, const Place& p, int i, V (&values)[P]) const {
+    for (int k = 0; k < P; ++k) values[k] = V(to_float(kAhead ? ahead[k].at(i) : *from(s, p, k)));
+  }
+};
+template <class T>
+struct Parameters<T, 0> {
+  FASTRNN_DEVICE void load_params(const Scan&, const Place&, int, bool) {}
+};
+
 template <class Cell, class Numbers>
 struct ForwardStep {
   using T = typename Numbers::T;
   using A = typename Numbers::A;
   using V = typename Numbers::V;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G;
+  static constexpr int P = params<Cell>;
+  static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G + P;
   static constexpr bool kBackward = false, kSplit = Cell::kSplit;
   // b_hh, too, waits in registers where two values share one; else it is read in the step.
   static constexpr bool kBiasAhead = sizeof(T) == 2;
-  struct Loaded {
+  struct Loaded : Parameters<T, P> {
     Two<T> x[G], bias[kBiasAhead ? G : 1];
   };
   struct Stored {  // what a unit leaves in device memory
@@ -129,6 +100,7 @@ struct ForwardStep {
       l.x[g] = Two<T>::load(x + int64_t(g) * s.H, count, aligned);
       if (kBiasAhead && s.b_hh) l.bias[g] = Two<T>::load(bias_at(s, p, g), count, aligned);
     }
+    l.load_params(s, p, count, aligned);
     return l;
   }
 
@@ -150,7 +122,13 @@ struct ForwardStep {
       r[g] = V((p.reset ? A(0) : sums[g]) + bias(s, p, l, g, i));
     }
     for (int k = 0; k < S; ++k) prev[k] = V(p.reset ? A(0) : carry[k]);
-    Cell::forward(x, r, prev, next, kept);
+    if constexpr (P > 0) {
+      V params[P];
+      l.read_params(s, p, i, params);
+      Cell::forward(x, r, prev, params, next, kept);
+    } else {
+      Cell::forward(x, r, prev, next, kept);
+    }
     for (int k = 0; k < S; ++k) carry[k] = raw<A>(next[k]);
     published[0] = carry[0];
     stored.h = rounded<T>(carry[0]);
@@ -184,9 +162,11 @@ struct BackwardStep {
   using A = typename Numbers::A;
   using V = typename Numbers::V;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr int kSums = 1, kIn = G, kCarried = S, kLoads = K + 2 * S + 1;
+  static constexpr int P = params<Cell>;
+  // carried after the states' gradients: those of the parameters, summed over the row's steps
+  static constexpr int kSums = 1, kIn = G, kCarried = S + P, kLoads = K + 2 * S + 1 + P;
   static constexpr bool kBackward = true, kSplit = Cell::kSplit;
-  struct Loaded {
+  struct Loaded : Parameters<T, P> {
     Two<T> kept[K + 1], prev[S], next[S], d_output;
   };
   struct Stored {
@@ -197,11 +177,12 @@ struct BackwardStep {
     return (i * H + u) * H + j;  // each gate's matrix transposed
   }
 
-  FASTRNN_DEVICE static void begin(const Scan& s, int d, int b, int u, A (&carry)[S],
+  FASTRNN_DEVICE static void begin(const Scan& s, int d, int b, int u, A (&carry)[kCarried],
                                    A (&published)[G]) {
     for (int k = 0; k < S; ++k) {
       carry[k] = to_float(static_cast<const T*>(s.d_state_n[k])[(int64_t(d) * s.B + b) * s.H + u]);
     }
+    for (int k = S; k < kCarried; ++k) carry[k] = A(0);
     for (int g = 0; g < G; ++g) published[g] = A(0);
   }
 
@@ -224,11 +205,12 @@ struct BackwardStep {
       l.next[k] = two(state(s, p, p.n, k));
     }
     l.d_output = two(static_cast<const T*>(s.d_output) + (p.n * s.D + p.d) * s.H + p.u);
+    l.load_params(s, p, count, aligned);
     return l;
   }
 
-  FASTRNN_DEVICE static void run(const Scan&, const Place& p, const Loaded& l, int i,
-                                 const A (&sums)[1], A (&carry)[S], A (&published)[G],
+  FASTRNN_DEVICE static void run(const Scan& s, const Place& p, const Loaded& l, int i,
+                                 const A (&sums)[1], A (&carry)[kCarried], A (&published)[G],
                                  Stored& stored) {
     V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G];
     for (int k = 0; k < K; ++k) kept[k] = V(to_float(l.kept[k].at(i)));
@@ -238,7 +220,14 @@ struct BackwardStep {
       d[k] = V(carry[k]);
     }
     d[0] = V(carry[0] + sums[0] + A(to_float(l.d_output.at(i))));
-    Cell::backward(kept, prev, next, d, dx, dr);
+    if constexpr (P > 0) {
+      V params[P], d_params[P];
+      l.read_params(s, p, i, params);
+      Cell::backward(kept, prev, next, params, d, dx, dr, d_params);
+      for (int k = 0; k < P; ++k) carry[S + k] = carry[S + k] + raw<A>(d_params[k]);
+    } else {
+      Cell::backward(kept, prev, next, d, dx, dr);
+    }
     for (int k = 0; k < S; ++k) carry[k] = p.reset ? A(0) : raw<A>(d[k]);
     for (int g = 0; g < G; ++g) {
       const A r = raw<A>(Cell::kSplit ? dr[g] : dx[g]);
@@ -257,17 +246,22 @@ struct BackwardStep {
   }
 
   // left: the row took part in the step before, which sends its last sums back.
-  FASTRNN_DEVICE static void idle(bool left, const A (&sums)[1], A (&carry)[S], A (&published)[G]) {
+  FASTRNN_DEVICE static void idle(bool left, const A (&sums)[1], A (&carry)[kCarried],
+                                  A (&published)[G]) {
     if (left) carry[0] = carry[0] + sums[0];
     for (int g = 0; g < G; ++g) published[g] = A(0);
   }
 
   // The sums that the first step's gates send back belong to the initial state.
   FASTRNN_DEVICE static void finish(const Scan& s, int d, int b, int u, const A (&sums)[1],
-                                    const A (&carry)[S]) {
+                                    const A (&carry)[kCarried]) {
     for (int k = 0; k < S; ++k) {
       const A value = k == 0 ? carry[0] + sums[0] : carry[k];
       static_cast<T*>(s.d_state0[k])[(int64_t(d) * s.B + b) * s.H + u] = rounded<T>(value);
+    }
+    for (int k = 0; k < P; ++k) {
+      const int64_t line = (int64_t(d) * s.B + b) * P + k;
+      static_cast<A*>(s.d_params)[line * s.H + u] = carry[S + k];
     }
   }
 };
