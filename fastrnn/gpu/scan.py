@@ -27,7 +27,7 @@ class CudaScan:
 
     def forward(self, layer: Layer, gx: Tensor, save: bool) -> tuple[Tensor, list[Tensor], Tensor]:
         return self.library.scan_forward(
-            layer.cell, gx, layer.w_hh, layer.b_hh, layer.state, layer.batch_sizes,
+            layer.cell, gx, layer.w_hh, layer.b_hh, layer.params, layer.state, layer.batch_sizes,
             layer.offsets, layer.lengths, layer.resets, layer.directions, save,
             layer.multiply == "tf32", self._engine(layer, backward=False),
         )  # fmt: skip
@@ -40,12 +40,14 @@ class CudaScan:
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
     ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
-        dx, dr, grad_state = self.library.scan_backward(
-            layer.cell, grad_output, grad_final, layer.w_hh, layer.state, output, saved,
-            layer.batch_sizes, layer.offsets, layer.lengths, layer.resets, layer.directions,
+        dx, dr, shares, grad_state = self.library.scan_backward(
+            layer.cell, grad_output, grad_final, layer.w_hh, layer.params, layer.state, output,
+            saved, layer.batch_sizes, layer.offsets, layer.lengths, layer.resets, layer.directions,
             layer.multiply == "tf32", self._engine(layer, backward=True),
         )  # fmt: skip
-        return dx, dr if dr.numel() else dx, None, grad_state
+        # each batch row's share [D, B, P, H], in float32 or float64
+        d_params = None if layer.params is None else shares.sum(1).to(dx.dtype)
+        return dx, dr if dr.numel() else dx, d_params, grad_state
 
     def _engine(self, layer: Layer, backward: bool) -> str:
         if self.engine is not None:
