@@ -22,6 +22,7 @@ from .tiles import (
     load_tiles,
     load_vectors,
     locate,
+    only_units,
     part,
     select,
     store_sums,
@@ -106,7 +107,7 @@ def forward_resident(
         entering = entering_rows(resets, lines, valid, RESETS)
         prev = zero_unless(entering, current, S)
         if ALONE:
-            h = tl.trans(prev[0].to(DTYPE))
+            h = tl.trans(only_units(prev[0], units, H).to(DTYPE))
         else:
             h = receive(exchange, j + 1, k, H, 0, 1, DTYPE)[0]
             if RESETS:
@@ -131,13 +132,20 @@ def forward_resident(
 
 @part
 def _dot_own(
-    weights, dr, G: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr
+    weights,
+    dr,
+    units,
+    H: tl.constexpr,
+    G: tl.constexpr,
+    ROWS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
 ):
     """The sum of dr_g W_g over the gates, turned [UNITS, ROWS], of a program that is alone."""
     nothing = tl.full((weights[0].shape[1], ROWS), 0.0, tl.float32)
     sums = nothing
     for g in tl.static_range(G):  # each from zero: no dot waits for another
-        operand = tl.trans(dr[g].to(weights[g].dtype))
+        operand = tl.trans(only_units(dr[g], units, H).to(weights[g].dtype))
         sums += dot(_only_share(weights[g]), operand, nothing, PRECISION, UPCAST)
     return sums
 
@@ -219,7 +227,7 @@ def backward_resident(
         if SPLIT:
             store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
         if ALONE:
-            sums = _dot_own(weights, d_r, G, ROWS, PRECISION, UPCAST)
+            sums = _dot_own(weights, d_r, units, H, G, ROWS, PRECISION, UPCAST)
         else:
             sums = _dot_all(exchange, number, k, weights, H, G, TOGETHER, ROWS, PRECISION, UPCAST)
         d_h = turn_onto(d_prev, sums, SHARES, 1, 1, UNITS, ROWS)

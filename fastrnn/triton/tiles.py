@@ -123,6 +123,14 @@ def sum_rows(mask_rows, tiles, COUNT: tl.constexpr):
 
 
 @part
+def only_units(tile, units, H: tl.constexpr):
+    """The tile, zero past H: what a cell makes of zeros may be NaN, and dots would spread it."""
+    if units.shape[0] > H:
+        tile = tl.where((units < H)[None, :], tile, 0.0)
+    return tile
+
+
+@part
 def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD: tl.constexpr):
     """G tiles [INNER, UNITS] of w_hh [G*H, H]: W_g^T for h W_g^T, or W_g for dr_g W_g."""
     mask = (inner < H)[:, None] & (units < H)[None, :]
