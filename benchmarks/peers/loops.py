@@ -7,8 +7,6 @@ and the cell's own step, on tuples of tensors. They differ in who runs the walk.
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -112,15 +110,14 @@ def _scan_serves(case: Case, device: str) -> str | None:
     return _serves(case, device)
 
 
-_last: Callable[[], Problem | None] = lambda: None  # a weak reference
+_compiled_for: list[Problem] = []  # the problem that compiled code in memory belongs to
 
 
 def _start_empty(problem: Problem) -> None:
     """Empties the cache of compiled code, but not of what was compiled for the same problem."""
-    global _last
-    if _last() is not problem:
+    if not any(held is problem for held in _compiled_for):
         torch._dynamo.reset()
-        _last = weakref.ref(problem)
+        _compiled_for[:] = [problem]
 
 
 def _warmed(runner: Runner, start: float, calls: int = 1) -> Runner:
