@@ -33,7 +33,7 @@ def refused(capsys, *arguments) -> str:
     [
         (["--cells", "lstm,qrnn"], "cell must be one of rnn_tanh, "),
         (["--modes", "dreaming"], "mode must be one of inference, training, stream"),
-        (["--peers", "tensorflow"], "--peers knows torch.nn, "),
+        (["--peers", "tensorflow"], "--peers knows eager loop, "),
         (["--threads", "0"], "--threads must be from 1 to "),
         (["--threads", "some"], "--threads takes numbers or 'all'"),
         (["--only", "B7777"], "no case of the quick preset is left"),

@@ -42,7 +42,7 @@ class Record(Machine):
 
     ratio: the baseline's time over this one's within a round, so above 1 is faster; for memory this
     growth over the baseline's, so below 1 is smaller.
-    metric: time; memory; compile, the seconds in p50 that a contestant spent before its first result.
+    metric: time, memory, or compile: seconds until a contestant that compiles itself was ready.
     error: largest error of any result tensor, relative to its magnitude, and the baseline's on it.
     """
 

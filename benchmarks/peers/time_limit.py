@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from ..cases.case import Case
+from ..cases.problem import Problem
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 @contextlib.contextmanager
-def compiled_beforehand(case: Case, loop: str, threads: int, limit: float) -> Iterator[float]:
+def compiled_beforehand(problem: Problem, loop: str, threads: int, limit: float) -> Iterator[float]:
     """Within it torch.compile finds that loop (a class of loops.py) in its cache.
 
     Gives the seconds that compiling took without a cache. TimeoutError after `limit` seconds.
@@ -26,8 +27,9 @@ def compiled_beforehand(case: Case, loop: str, threads: int, limit: float) -> It
     with tempfile.TemporaryDirectory(prefix="fastrnn-compile-") as folder:
         # without workers, which would outlive a process that is killed
         changed = {CACHE: folder, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        asked = json.dumps({"case": asdict(case), "loop": loop, "threads": threads})
-        seconds = _ask(asked, os.environ | changed, limit)
+        place = {"device": problem.x.device.type, "threads": threads}
+        asked = {"case": asdict(problem.case), "loop": loop} | place
+        seconds = _ask(json.dumps(asked), os.environ | changed, limit)
         before = os.environ.get(CACHE)
         os.environ[CACHE] = folder
         try:
@@ -65,7 +67,7 @@ def _compile(asked: dict) -> float:
     from . import loops
 
     torch.set_num_threads(asked["threads"])
-    made = problem.make(Case(**asked["case"]))
+    made = problem.make(Case(**asked["case"]), asked["device"])
     with torch.set_grad_enabled(made.training):
         return loops.compile_whole(made, getattr(loops, asked["loop"])).compiled
 

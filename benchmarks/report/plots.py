@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from fastrnn.cells import CELLS
-
+from ..cases.lookup import in_order
 from ..measure.records import MEMORY
-from ..peers.contestants import AGAIN
+from ..peers.contestants import AGAIN, BASELINE, EAGER
 from .summary import geomean, timed
 from .tables import case_of, ordered
 
@@ -34,6 +33,11 @@ STYLES = {
     "jax": ("#009E73", "v", "-."),
     "flashrnn": ("#56B4E9", "P", "--"),
     "haste": ("#E69F00", "X", "-."),
+    "eager loop": ("#000000", "o", "-"),
+    "scripted loop": ("#0072B2", "^", "--"),
+    "compiled loop": ("#CC79A7", "D", "none"),
+    "torch scan": ("#56B4E9", "P", "none"),
+    "compiled scan": ("#E69F00", "X", "none"),
 }
 plt.rcParams.update(
     {
@@ -98,18 +102,14 @@ def _by_hidden(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[sizes >= 3]
 
 
-def _present(rows: pd.DataFrame) -> list[str]:
-    return [cell for cell in CELLS if cell in set(rows["cell"])]
-
-
-def speedups(rows: pd.DataFrame, mode: str, threads: int, path: Path) -> Path | None:
-    """Speed-up against torch.nn by H: a column for each B, a row for each cell."""
+def speedups(rows: pd.DataFrame, baseline: str, mode: str, threads: int, path: Path) -> Path | None:
+    """Speed-up against a baseline by H: a column for each B, a row for each cell."""
     chosen = _plain_layers(rows).query("mode == @mode and threads == @threads")
-    chosen = chosen[~chosen["contestant"].isin(("torch.nn", "reference"))].dropna(subset="ratio")
-    chosen = _by_hidden(chosen)
+    chosen = chosen[(chosen["baseline"] == EAGER) == (baseline == EAGER)].dropna(subset="ratio")
+    chosen = _by_hidden(chosen[~chosen["contestant"].isin((baseline, "reference"))])
     if chosen.empty:
         return None
-    cells, batches = _present(chosen), sorted(set(chosen["B"]))
+    cells, batches = in_order(chosen["cell"]), sorted(set(chosen["B"]))
     figure, axes = _grid_of_axes(len(cells), len(batches))
     for (i, cell), (j, batch) in product(enumerate(cells), enumerate(batches)):
         ax, part = axes[i, j], chosen.query("cell == @cell and B == @batch")
@@ -121,7 +121,8 @@ def speedups(rows: pd.DataFrame, mode: str, threads: int, path: Path) -> Path | 
         ax.set_yscale("log", base=2)
         _plain(ax.yaxis)
         _hidden_axis(ax, chosen["H"])
-    title = f"Speed-up against torch.nn, {mode}, {_threads(threads)}; geometric mean over T and I"
+    over = "" if baseline == EAGER else "; geometric mean over T and I"
+    title = f"Speed-up against {baseline}, {mode}, {_threads(threads)}{over}"
     return _finish(figure, axes, title, path, "hidden units H", "times faster")
 
 
@@ -133,7 +134,7 @@ def roofline(rows: pd.DataFrame, mode: str, threads: int, path: Path) -> Path | 
         return None
     steps = int(chosen["T"].mode().iloc[0])
     chosen = chosen.query("T == @steps").sort_values("H")
-    cells, batches = _present(chosen), sorted(set(chosen["B"]))
+    cells, batches = in_order(chosen["cell"]), sorted(set(chosen["B"]))
     figure, axes = _grid_of_axes(len(cells), len(batches))
     lowest = min(chosen["p50"] / chosen["T"]) / 3
     for (i, cell), (j, batch) in product(enumerate(cells), enumerate(batches)):
@@ -220,7 +221,8 @@ def draw(found: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> list[Path]:
         made.append(dots(rows, threads, folder / f"cases-{threads}t.png"))
         for mode in ("inference", "training"):
             mark = f"{mode}-{threads}t.png"
-            made.append(speedups(rows, mode, threads, folder / f"speedup-{mark}"))
+            made.append(speedups(rows, BASELINE, mode, threads, folder / f"speedup-{mark}"))
+            made.append(speedups(rows, EAGER, mode, threads, folder / f"custom-cells-{mark}"))
             made.append(roofline(rows, mode, threads, folder / f"step-{mark}"))
     made.append(memory(found, folder / "memory.png"))
     return [path for path in made if path]
