@@ -26,9 +26,10 @@ def derived_twin(name: str, *sizes: int, **options):
 
 
 @backends(kernels=True)
-@pytest.mark.parametrize(("name", "dtype"), slow_but(QUICK, EVERY))
+@pytest.mark.parametrize("case", slow_but(QUICK, EVERY), ids=lambda case: "-".join(map(str, case)))
 @pytest.mark.parametrize("recompute_gates", [False, True])
-def test_derived_cells_equal_those_written_by_hand(name, dtype, backend, recompute_gates, poisoned):
+def test_derived_cells_equal_those_written_by_hand(case, backend, recompute_gates, poisoned):
+    name, dtype = case
     options = dict(num_layers=2, bidirectional=True, dtype=dtype, recompute_gates=recompute_gates)
     by_hand, derived = derived_twin(name, 5, 33, backend=backend, **options)
     x, state = randn(9, 6, 5, dtype=dtype, grad=True), hx(name, 4, 6, 33, dtype=dtype, grad=True)
