@@ -16,11 +16,12 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from .. import ops
+from .. import cells, ops
 from ..cells import CELLS, Cell
 from . import prebuilt, program, toolchain
 from .compile import CompileError
@@ -54,6 +55,10 @@ def refusal(name: str, dtype: torch.dtype) -> str | None:
 
 def provide(name: str, dtype_name: str) -> None:
     """Loads the kernels of that cell, as the native library asks for; RuntimeError says why not."""
+    try:
+        cells.get(name)
+    except ValueError as unknown:
+        raise RuntimeError(str(unknown)) from None
     if why := _refusal(name, dtype_name):
         title = name.partition("@")[0]
         raise RuntimeError(f"the cell {title!r} has no compiled kernels for {dtype_name}: {why}")
@@ -103,7 +108,10 @@ def _op() -> Callable[[str], None] | None:
 
 def _load(cell: Cell, dtype: str) -> str | None:
     try:
-        _op()(str(library(cell, dtype, program.running_isa())))
+        path = str(library(cell, dtype, program.running_isa()))
+        # In a thread of its own: torch.export, say, records the ops that this one calls.
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(_op(), path).result()
     except RuntimeError as error:
         return str(error)
     return None
