@@ -77,7 +77,7 @@ def _six_gates(x, r, state, p):
 POLICIES = {
     "one_gate": Policy("tests/cpu/one_gate.h", "OneGate", 1, 1, 1, _one_gate),
     "light_gru": Policy(
-        "examples/light_gru/light_gru.h", "LightGru", 2, 1, 0, _light_gru,
+        "tests/cpu/light_gru.h", "LightGru", 2, 1, 0, _light_gru,
     ),
     "peephole_lstm": Policy(
         "tests/cpu/peephole_lstm.h", "PeepholeLstm", 4, 2, 3, _peephole_lstm,

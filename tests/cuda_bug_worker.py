@@ -15,7 +15,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 import cuda_more_cells  # noqa: E402
-from cuda_more_cells import PEEPHOLE, more_case  # noqa: E402
+from cuda_more_cells import PEEPHOLE  # noqa: E402
 from cuda_simulation import Simulator, case, check  # noqa: E402
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     library, engine = Path(sys.argv[1]), sys.argv[2]
     orders = int(sys.argv[3]) if len(sys.argv) > 3 else 10
     if sys.argv[4:] == ["more"]:
-        simulator, cell, make = cuda_more_cells.load(library), PEEPHOLE, more_case
+        simulator, cell, make = cuda_more_cells.load(library), PEEPHOLE
     else:
         simulator, cell, make = Simulator(library), "lstm", case
     torch.use_deterministic_algorithms(True)  # memory that kernels are given is NaN

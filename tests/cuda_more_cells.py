@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from cuda_simulation import KINDS, Simulator, case
+from cuda_simulation import Simulator
 
 from buildtools import simulator
 from fastrnn.cells import CELLS, Cell
@@ -47,17 +47,3 @@ def load(library: Path) -> Simulator:
     """That library; the process knows the cells from now on, if it does not leave them out."""
     CELLS.update(MORE)
     return Simulator(library, NAMESPACE)
-
-
-def more_case(cell, kind, h, directions=1, bias=True, project=True, **size):
-    """`case` with the cell's own parameters, last of each direction's weights."""
-    cell, input, weights, *rest = case(
-        cell, kind, h=h, directions=directions, bias=bias, project=project, **size
-    )
-    count = 1 + project + bias * (1 + project)
-    own = [[(torch.randn(CELLS[cell].params, h) / 2).to(KINDS[kind])] * (CELLS[cell].params > 0)
-           for _ in range(directions.bit_count())]  # fmt: skip
-    listed = []
-    for d, params in enumerate(own):
-        listed += [*weights[d * count : (d + 1) * count], *params]
-    return cell, input, listed, *rest

@@ -1,7 +1,5 @@
 """Cells that torch.nn has not, and a layer of any cell as a loop over rows and steps."""
 
-import contextlib
-
 import torch
 from helpers import fast
 from torch import Tensor, nn
@@ -44,18 +42,6 @@ def slstm(x, r, state):
 
 NEW = (light_gru, peephole_lstm, slstm)
 TITLES = [cell.title for cell in NEW]
-for _cell in NEW:  # other tests go over the cells that everybody has
-    del cells.CELLS[_cell.name]
-
-
-@contextlib.contextmanager
-def known():
-    """fastrnn knows the cells inside."""
-    for cell in NEW:
-        cells.add(cell)
-    yield
-    for cell in NEW:
-        del cells.CELLS[cell.name]
 
 
 def layer_of(cell: cells.Cell, *sizes: int, dtype=F64, **options) -> nn.Module:

@@ -9,8 +9,8 @@ from pathlib import Path
 import cuda_more_cells
 import pytest
 import torch
-from cuda_more_cells import CASCADE4, CASCADE8, MORE, PEEPHOLE, more_case
-from cuda_simulation import ENGINES, KINDS, SMALL, assert_bits, check, on_kernels
+from cuda_more_cells import CASCADE4, CASCADE8, MORE, PEEPHOLE
+from cuda_simulation import ENGINES, KINDS, SMALL, assert_bits, case, check, on_kernels
 from devices import H100
 from helpers import assert_same, slow_but
 
@@ -50,7 +50,7 @@ def test_everything_at_once(more, cell, engine_kind):
     sizes = [19, 19, 11, 3, 1]  # two of the 21 rows have no step
     check(
         more, engine, kind,
-        more_case(cell, kind, h=33, b=21, t=6, sizes=sizes, directions=3, resets=True),
+        case(cell, kind, h=33, b=21, t=6, sizes=sizes, directions=3, resets=True),
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ FORMS = {
 @pytest.mark.parametrize("engine", slow_but(["block", "stepwise"], ENGINES))
 @each_more
 def test_forms(more, cell, engine, form):
-    check(more, engine, "ieee", more_case(cell, "ieee", h=20, b=5, t=4, **FORMS[form]))
+    check(more, engine, "ieee"(cell, "ieee", h=20, b=5, t=4, **FORMS[form]))
 
 
 LARGE = [("block", PEEPHOLE, 60), ("cluster", PEEPHOLE, 250), ("cluster", CASCADE4, 200),
@@ -83,13 +83,13 @@ def test_large(more, engine, cell, h):
     """As laid out on an H100, with rows for two groups."""
     more.configure(limits=H100)
     for kind in ("bfloat16", "ieee") if engine != "block" else ("bfloat16",):
-        check(more, engine, kind, more_case(cell, kind, h=h, b=9, t=2, resets=True))
+        check(more, engine, kind(cell, kind, h=h, b=9, t=2, resets=True))
 
 
 @every_engine
 @pytest.mark.parametrize("cell", [PEEPHOLE, CASCADE8])
 def test_any_order_of_threads_gives_the_same_bits(more, cell, engine):
-    arguments = more_case(cell, "bfloat16", h=40, b=10, t=3, directions=3, resets=True)
+    arguments = case(cell, "bfloat16", h=40, b=10, t=3, directions=3, resets=True)
     first = on_kernels(more, engine, "bfloat16", arguments)
     for seed in range(1, 4):
         more.configure(seed)
@@ -122,7 +122,7 @@ def test_the_gradient_of_parameters_is_summed_in_float32(more, engine):
 
 @pytest.mark.parametrize("cell", [PEEPHOLE, CASCADE4])
 def test_only_gradients_that_are_wanted(more, cell):
-    arguments = more_case(cell, "ieee", h=20, b=3, t=3, directions=3)
+    arguments = case(cell, "ieee", h=20, b=3, t=3, directions=3)
     every = gradients(more, "block", arguments, ops.NEED_ALL)[1]
     count = len(every) // 2
     assert [g.shape for g in every] == [w.shape for w in arguments[2]]
@@ -137,7 +137,7 @@ def test_only_gradients_that_are_wanted(more, cell):
 
 def test_parameters_where_there_should_be_none(more):
     scan = CudaScan(more.ops, "block")
-    cell, input, weights, *rest = more_case(PEEPHOLE, "ieee", h=6, b=2, t=2)
+    cell, input, weights, *rest = case(PEEPHOLE, "ieee", h=6, b=2, t=2)
     for wrong in (weights[-1][:2], weights[-1][:, :5], weights[-1].double()):
         with pytest.raises(RuntimeError, match="params"):
             host.forward(scan, cell, input, [*weights[:-1], wrong], *rest, False)
@@ -160,7 +160,7 @@ def test_the_library_has_these_cells_and_no_others(more):
 
 def test_rows_share_nothing(more):
     """A row's parameters' gradient is its own: those of the rows alone add up to the batch's."""
-    cell, input, weights, state, *rest = more_case(PEEPHOLE, "float64", h=7, b=3, t=4)
+    cell, input, weights, state, *rest = case(PEEPHOLE, "float64", h=7, b=3, t=4)
     whole = gradients(more, "stepwise", (cell, input, weights, state, *rest), ops.NEED_PARAMS)[1]
     parts = [
         gradients(

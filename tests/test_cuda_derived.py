@@ -7,8 +7,8 @@ import cuda_bugs
 import cuda_more_cells
 import pytest
 import torch
-from cuda_more_cells import more_case
-from cuda_simulation import ENGINES, SMALL, Simulator, check, on_kernels, on_reference
+from cuda_more_cells import case
+from cuda_simulation import ENGINES, SMALL, Simulator, case, check, on_kernels, on_reference
 from derived_cells import STEPS
 
 import fastrnn
@@ -83,7 +83,7 @@ def test_values_and_gradients(library, title, engine, kind):
     simulator.configure(seed=0, limits=SMALL)
     h = 33 if title in STEPS else 20  # weights of six gates that one block can hold
     form = dict(h=h, b=11, t=4, sizes=[10, 6, 3, 1], directions=3, resets=True)
-    arguments = more_case(names[title], kind, **form)
+    arguments = case(names[title], kind, **form)
     if title in STEPS or kind == "ieee":
         return check(simulator, engine, kind, arguments)
     # Comparisons of rounded numbers come out otherwise now and then: nearly all must be near.

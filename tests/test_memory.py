@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from helpers import (
+    CELLS,
     DEVICE,
     assert_same,
     backends,
@@ -99,7 +100,7 @@ def test_ten_thousand_calls_keep_memory_flat(backend):
     """A leak of one result a call would be 40 MB here; one of a handle, some MB."""
     if backend == "triton":
         pytest.skip("the interpreter needs minutes for this many calls")
-    layers = [fast(cell, 8, 32, backend=backend) for cell in cells.CELLS]
+    layers = [fast(cell, 8, 32, backend=backend) for cell in CELLS]
     shapes = [(1, 1), (3, 2), (8, 4), (2, 16)]
     inputs = [randn(t, b, 8, grad=True) for t, b in shapes]
 

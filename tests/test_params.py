@@ -4,7 +4,7 @@ import loop_backend
 import pytest
 import torch
 from helpers import DEVICE, assert_same, flat, gradients, hx, randn
-from recurrent_cells import F64, NEW, TITLES, by_hand, known
+from recurrent_cells import F64, NEW, TITLES, by_hand
 from torch.autograd import gradgradcheck
 from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,10 +19,9 @@ SIZES = I, H
 
 @pytest.fixture(scope="module", autouse=True)
 def cells_and_backend():
-    with known():
-        loop_backend.add()
-        yield
-        loop_backend.remove()
+    loop_backend.add()
+    yield
+    loop_backend.remove()
 
 
 def layer_of(cell, *sizes, **options):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import DEVICE, assert_same, backends, flat, gradients, hx, randn
-from recurrent_cells import F64, NEW, TITLES, by_hand, known, layer_of
+from recurrent_cells import F64, NEW, TITLES, by_hand, layer_of
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -14,12 +14,6 @@ each_new_cell = pytest.mark.parametrize("cell", NEW, ids=TITLES)
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
 SIZES = I, H
 LENGTHS = [2, 0, 5]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cells_of_this_file():
-    with known():
-        yield
 
 
 def some_hx(cell, *shape, dtype=F64):

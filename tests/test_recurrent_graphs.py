@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import assert_same, backends, flat, gradients, randn, run_python
-from recurrent_cells import NEW, TITLES, known, layer_of
+from recurrent_cells import NEW, TITLES, layer_of
 
 each_new_cell = pytest.mark.parametrize("cell", NEW, ids=TITLES)
 
@@ -33,12 +33,6 @@ try:
 except (RuntimeError, ValueError) as error:
     print(error)
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cells_of_this_file():
-    with known():
-        yield
 
 
 @pytest.fixture(autouse=True)

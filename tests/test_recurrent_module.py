@@ -9,7 +9,7 @@ import types
 import pytest
 import torch
 from helpers import DEVICE, TORCH_CELLS, assert_same, each_cell, flat, plain, randn
-from recurrent_cells import NEW, TITLES, by_hand, known, light_gru, peephole_lstm, slstm
+from recurrent_cells import NEW, TITLES, by_hand, light_gru, peephole_lstm, slstm
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -17,12 +17,6 @@ import fastrnn
 from fastrnn import cells, functional
 
 each_new_cell = pytest.mark.parametrize("cell", NEW, ids=TITLES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cells_of_this_file():
-    with known():
-        yield
 
 
 def layer_of(cell, *arguments, **options):

@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 import triton  # noqa: E402
 import triton.language as tl  # noqa: E402
-from triton_new_cells import DERIVED, NEW, TITLES, every_function, known, named  # noqa: E402
+from triton_new_cells import DERIVED, NEW, TITLES, every_function, named  # noqa: E402
 from triton_ways import WAYS, assert_close, run_both, use, zones  # noqa: E402, F401
 
 import fastrnn  # noqa: E402
@@ -25,12 +25,6 @@ from fastrnn.triton import config, derived  # noqa: E402
 
 interpreted = pytest.mark.skipif(not pairs.INTERPRET, reason="needs TRITON_INTERPRET=1")
 each_new = pytest.mark.parametrize("title", TITLES)
-
-
-@pytest.fixture(autouse=True)
-def new_cells():
-    with known():
-        yield
 
 
 FORMS = {

@@ -29,7 +29,7 @@ from devices import BY_ARCH
 from sass import spills_in_loops
 from step_cycles import cycles
 from triton.backends.compiler import GPUTarget
-from triton_new_cells import known, named
+from triton_new_cells import named
 
 from fastrnn import cells, ops
 from fastrnn.triton import config, engine
@@ -137,9 +137,8 @@ def main() -> None:
             record = dict(layer=layer, arch=options.arch, kernel=direction)
             print(json.dumps(record | dict(config=vars(option)) | found), flush=True)
 
-        with known():
-            name, only = named(cell), options.only
-            compile_layer(options.arch, name, multiply, int(H), B, report, only, options.dense)
+        name, only = named(cell), options.only
+        compile_layer(options.arch, name, multiply, int(H), B, report, only, options.dense)
 
 
 if __name__ == "__main__":

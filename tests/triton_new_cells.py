@@ -1,9 +1,4 @@
-"""Cells as a user declares them, for the tests of what Triton makes of them. Known by their titles.
-
-fastrnn itself does not know them until `known()`: other tests go over the cells that it brings.
-"""
-
-import contextlib
+"""Cells as a user declares them, for the tests of what Triton makes of them."""
 
 import torch
 from torch.nn import functional as F
@@ -73,21 +68,6 @@ DERIVED = {
     for name, cell in tuple(cells.CELLS.items())
     if cell.derived is None
 }
-_ALL = {cell.name: cell for cell in (*NEW, *DERIVED.values())}
-for _name in _ALL:
-    del cells.CELLS[_name]
-
-
-@contextlib.contextmanager
-def known():
-    """fastrnn knows the cells inside."""
-    for cell in _ALL.values():
-        cells.add(cell)
-    yield
-    for name in _ALL:
-        cells.CELLS.pop(name, None)
-    for forget in cells.on_add:
-        forget()
 
 
 def named(title: str) -> str:

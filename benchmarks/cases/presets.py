@@ -1,6 +1,6 @@
 """Which cases are measured: the presets, in one table.
 
-Every cell of `fastrnn.cells.CELLS` is in the quick and the full preset without being named here.
+Every cell that fastrnn brings is in the quick and the full preset without being named here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
-from fastrnn.cells import CELLS, get, measured_as
+from fastrnn.cells import CELLS as KNOWN
+from fastrnn.cells import get, measured_as
 
 from ..errors import UsageError
 from . import layers
 from .case import MODES, Case
 
+# Those that fastrnn brings, and those of the program that calls the benchmarks.
+PROGRAM = ("__main__", "__mp_main__")
+CELLS = [n for n, c in KNOWN.items() if not c.derived or c.step.__module__ in PROGRAM]
 # One cell for each layer of torch.nn: the contest.
 MAIN = tuple(dict.fromkeys(measured_as(cell) for cell in CELLS if layers.of(cell).torch))
 # Where a preset has room for one of these: that with the fewest weights, the most, or between.
