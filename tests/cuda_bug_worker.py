@@ -23,14 +23,14 @@ def main() -> int:
     library, engine = Path(sys.argv[1]), sys.argv[2]
     orders = int(sys.argv[3]) if len(sys.argv) > 3 else 10
     if sys.argv[4:] == ["more"]:
-        simulator, cell, make = cuda_more_cells.load(library), PEEPHOLE
+        simulator, cell = cuda_more_cells.load(library), PEEPHOLE
     else:
-        simulator, cell, make = Simulator(library), "lstm", case
+        simulator, cell = Simulator(library), "lstm"
     torch.use_deterministic_algorithms(True)  # memory that kernels are given is NaN
     torch.manual_seed(0)
     many, few = dict(b=9, sizes=[8, 5, 5, 2]), dict(b=2, sizes=[2, 1, 1, 1])
     cases = [  # an H whose weights are loaded one by one, and one in 16 bytes at a time
-        (kind, make(cell, kind, h=h, t=4, directions=3, resets=True, **rows))
+        (kind, case(cell, kind, h=h, t=4, directions=3, resets=True, **rows))
         for kind, h, rows in (("bfloat16", 37, many), ("ieee", 37, many), ("bfloat16", 40, few))
     ]
     for seed in range(orders):

@@ -70,7 +70,7 @@ FORMS = {
 @pytest.mark.parametrize("engine", slow_but(["block", "stepwise"], ENGINES))
 @each_more
 def test_forms(more, cell, engine, form):
-    check(more, engine, "ieee"(cell, "ieee", h=20, b=5, t=4, **FORMS[form]))
+    check(more, engine, "ieee", case(cell, "ieee", h=20, b=5, t=4, **FORMS[form]))
 
 
 LARGE = [("block", PEEPHOLE, 60), ("cluster", PEEPHOLE, 250), ("cluster", CASCADE4, 200),
@@ -83,7 +83,7 @@ def test_large(more, engine, cell, h):
     """As laid out on an H100, with rows for two groups."""
     more.configure(limits=H100)
     for kind in ("bfloat16", "ieee") if engine != "block" else ("bfloat16",):
-        check(more, engine, kind(cell, kind, h=h, b=9, t=2, resets=True))
+        check(more, engine, kind, case(cell, kind, h=h, b=9, t=2, resets=True))
 
 
 @every_engine

@@ -7,7 +7,6 @@ import cuda_bugs
 import cuda_more_cells
 import pytest
 import torch
-from cuda_more_cells import case
 from cuda_simulation import ENGINES, SMALL, Simulator, case, check, on_kernels, on_reference
 from derived_cells import STEPS
 
