@@ -27,8 +27,8 @@ def cell(
     is run once, here; kernels are derived from it, and compiled when they are first needed.
 
     Args:
-        gates: G, tensors in x and in r: `x = W_ih x_t + b_ih`, `r = W_hh h + b_hh`, each `[.., H]`
-        states: S, tensors in `state`, `[.., H]`, and in the tuple that the function returns. The
+        gates: G, tensors in x and in r: `x = W_ih x_t + b_ih`, `r = W_hh h + b_hh`, each `[B, H]`
+        states: S, tensors in `state`, `[B, H]`, and in the tuple that the function returns. The
             first is the output, and what W_hh multiplies
         params: P, learned vectors `[H]`, a fourth argument of the function if there are any
         name: what errors and `explain` call it; the function's own
