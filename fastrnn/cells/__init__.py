@@ -3,9 +3,11 @@
 spec     Cell: counts, and the step in plain torch
 builtin  the five cells whose kernels are written by hand
 declare  `fastrnn.cell`: a step becomes a cell with kernels of its own
-         trace    a step and torch's derivative of it as one graph (graph), by lowering
+derive   from a step to the graphs of its kernels (derived), checked by evaluate:
+         trace    a step and torch's derivative of it as one graph (graph); lowering and
+                  activations say what torch's operations are there
          cut      what of it is kept for backward
-         derive   both: the graphs of the kernels (derived), checked by evaluate
+cpp, triton_source   the graphs as code, by printing
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The cells as Triton functions: what a tile of units does at one step, and the same backwards.
 
-The counterpart of the C++ policies in `csrc/cells/`, held to `fastrnn/cells.py` by tests. A cell
-knows neither memory nor indices: tuples of float32 tiles [rows, units] come in and go out.
+The counterpart of the C++ policies in `csrc/cells/`, held to the steps in
+`fastrnn/cells/builtin.py` by tests. A cell knows neither memory nor indices: tuples of float32
+tiles [rows, units] come in and go out.
 
     forward(x, r, state[, p]) -> next, saved
         x, r: G gates; state, next: S states before and after the step; saved: K values; p: the P
