@@ -12,13 +12,14 @@ pytest.importorskip("pandas")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
+from helpers import CELLS
+
 from benchmarks.cases import presets, problem
 from benchmarks.cases.case import Case
 from benchmarks.measure import cost, memory, one_case, records, timing, worker
 from benchmarks.peers import contestants
 from benchmarks.peers.contestants import AGAIN, BASELINE
 from benchmarks.report import document
-from fastrnn.cells import CELLS
 
 SUITE = Path(__file__).parents[1] / "benchmarks"
 MACHINE = records.Machine("2026-01-01T00:00Z", "abc", "cpu", "a machine", 2, "2.11")
