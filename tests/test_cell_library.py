@@ -58,6 +58,8 @@ def test_other_precisions(key, case, loaded, poisoned):
     torch.set_num_threads(1)
     name, dtype = key
     problem = Problem(name, **CASES[case], dtype=getattr(torch, dtype))
+    if name == "light_gru":
+        problem.clear_of_the_kink()
     for save in (1, 2):
         assert_close(problem.ours(save), problem.exact(), 2e-5 if dtype == "float32" else 0.03)
 
