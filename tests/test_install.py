@@ -117,9 +117,6 @@ def leaky(x, r, state):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (source_tree.ROOT / "csrc/cpu/library.h").exists(), reason="no engine for one cell yet"
-)
 def test_a_cell_compiles_with_what_is_in_a_wheel(tmp_path):
     """The real headers, beside a native library that is none: it would take minutes."""
     rooms = [source_tree.ROOT / "csrc" / room for room in ("cells", "cpu")]

@@ -6,17 +6,15 @@ is written and imported when the cell is first run, once a process.
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from types import ModuleType
 
 from .. import cells
 from ..cells import triton_source
+from ..compiled import folder
 from .cells import TRITON_CELLS, TritonCell
 
 MOST_GATES = 32  # that turn.py can part
@@ -69,15 +67,4 @@ def _import(name: str, text: str) -> ModuleType:
 
 def source_folder() -> Path:
     """Where the modules are written: a folder that nobody else can write to."""
-    try:
-        from ..compiled import folder
-    except ImportError:
-        return _temporary_folder()
     return folder.prepared(folder.current() / "triton")
-
-
-@functools.cache
-def _temporary_folder() -> Path:
-    made = tempfile.TemporaryDirectory(prefix="fastrnn-triton-")
-    atexit.register(made.cleanup)
-    return Path(made.name)
