@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from torch import nn
 
 from . import cells, checks
@@ -57,7 +59,7 @@ class Recurrent(Layer):
             bidirectional, device=device, dtype=dtype, backend=backend,
             recompute_gates=recompute_gates,
         )  # fmt: skip
-        self._define(cells.get(name))
+        self._define(cell if isinstance(cell, Cell) else cells.get(name))
 
     def _define(self, definition: Cell) -> None:
         self.definition = definition
@@ -68,8 +70,7 @@ class Recurrent(Layer):
         self.hx_names = names, f"of {self.states} Tensors"
 
     def __getstate__(self) -> dict:
-        # The one of that name that is known now: pickle looks for the same object in its module.
-        return {**super().__getstate__(), "definition": cells.get(self.cell)}
+        return {**super().__getstate__(), "definition": _as_its_module_has_it(self.definition)}
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
@@ -83,6 +84,12 @@ class Recurrent(Layer):
 
     def extra_repr(self) -> str:
         return f"{self.definition.title}, {super().extra_repr()}"
+
+
+def _as_its_module_has_it(cell: Cell) -> Cell:
+    """The same cell as it was declared last: pickle wants the very object that the module has."""
+    found = getattr(sys.modules.get(cell.__module__), getattr(cell, "__qualname__", ""), None)
+    return found if isinstance(found, Cell) and found.name == cell.name else cell
 
 
 def _counts(cell: Cell) -> str:

@@ -1,8 +1,9 @@
 """What fastrnn uses of torch that is not public, and what stands in where a torch lacks it.
 
 All other files use public names, or these. Without a name, a layer's call is right all the same,
-and slower or without the one thing that the name is for, as said beside it. `BELOW_AUTOGRAD` alone
-has no stand-in: compiled and exported graphs have no derivative without.
+and slower or without the one thing that the name is for, as said beside it. Two have no
+stand-in: without `BELOW_AUTOGRAD` compiled and exported graphs have no derivative, without
+`DispatchMode` no cell can be declared.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ def _private(module: str, name: str, instead: Any = None) -> Any:
     except (ImportError, AttributeError):
         return instead
     return found
+
+
+# What sees each operation of ATen that runs under it (torch.utils._python_dispatch).
+DispatchMode = _private("torch.utils._python_dispatch", "TorchDispatchMode")
 
 
 def _any_autocast() -> bool:

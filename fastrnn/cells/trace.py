@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .. import torch_private
 from . import activations  # noqa: F401  adds to LOWER
 from .graph import Graph, Node
 from .lowering import LOWER, Refused, mask, number
@@ -59,6 +59,8 @@ class Traced:
 
 def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
     """Runs the step once. CellError for what is no unit-wise step of these counts."""
+    if torch_private.DispatchMode is None:
+        raise CellError(f"{title(step)} cannot be traced: this torch has no TorchDispatchMode")
     tracer = _Tracer(step)
     sizes = {"x": gates, "r": gates, "prev": states, "param": params, "d": states}
     generator = torch.Generator().manual_seed(0)
@@ -153,7 +155,7 @@ def _results(step: Callable, given: object, states: int) -> tuple[Tensor, ...]:
     return tuple(t if t.shape == _SHAPE else t.expand(_SHAPE) for t in given)
 
 
-class _Tracer(TorchDispatchMode):
+class _Tracer(torch_private.DispatchMode or object):
     """Runs each operation as it is, and makes its nodes."""
 
     def __init__(self, step: Callable):
