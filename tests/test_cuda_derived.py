@@ -7,7 +7,7 @@ import cuda_bugs
 import cuda_more_cells
 import pytest
 import torch
-from cuda_simulation import ENGINES, SMALL, Simulator, case, check, on_kernels, on_reference
+from cuda_simulation import ENGINES, SMALL, Simulator, case, check
 from derived_cells import STEPS
 
 import fastrnn
@@ -30,8 +30,19 @@ def every_function(x, r, state, p):
     return torch.tanh(a + c - h / 4) * torch.sqrt(1 + s * s) / 2, s / 2, m
 
 
+def every_smooth_function(x, r, state, p):
+    """Those without a kink or a jump, beside which a rounding error could be a large one."""
+    a, b, c, d, e, f = (left + right for left, right in zip(x, r))
+    h, s, m = state
+    a = torch.sin(a) * torch.cos(b * p[0])
+    c = torch.log1p(torch.exp(-c * c)) + torch.expm1(-d * d)
+    s = torch.sigmoid(d) * s + torch.erf(e) * torch.log(1 + e * e)
+    m = 0.5 * m + torch.tanh(f) + p[1]
+    return torch.tanh(a + c - h / 4) * torch.sqrt(1 + s * s) / 2, s / 2, m
+
+
 def declared() -> list[cells.Cell]:
-    steps = STEPS | {"every_function": (every_function, 6, 3, 2)}
+    steps = STEPS | {f.__name__: (f, 6, 3, 2) for f in (every_function, every_smooth_function)}
     return [
         fastrnn.cell(gates=g, states=s, params=p, name=name)(step)
         for name, (step, g, s, p) in steps.items()
@@ -73,20 +84,16 @@ def library(tmp_path_factory):
     cells.CELLS.update(before)
 
 
+PRECISE = [(title, "ieee") for title in (*STEPS, "every_function", "every_smooth_function")]
+FAST = [(title, "bfloat16") for title in (*STEPS, "every_smooth_function")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ieee", "bfloat16"])
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("title", [*STEPS, "every_function"])
+@pytest.mark.parametrize(("title", "kind"), PRECISE + FAST)
 def test_values_and_gradients(library, title, engine, kind):
     simulator, names = library
     simulator.configure(seed=0, limits=SMALL)
     h = 33 if title in STEPS else 20  # weights of six gates that one block can hold
     form = dict(h=h, b=11, t=4, sizes=[10, 6, 3, 1], directions=3, resets=True)
-    arguments = case(names[title], kind, **form)
-    if title in STEPS or kind == "ieee":
-        return check(simulator, engine, kind, arguments)
-    # Comparisons of rounded numbers come out otherwise now and then: nearly all must be near.
-    exact = on_reference(arguments, torch.float64)
-    for ours, right in zip(on_kernels(simulator, engine, kind, arguments), exact):
-        gaps = (ours.double() - right).abs() / right.abs().max()
-        assert (gaps > 0.05).double().mean() <= 0.02
+    check(simulator, engine, kind, case(names[title], kind, **form))
