@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
+from new_cells import janet, light_gru, peephole_lstm, slstm
 from torch import Tensor
 
 from fastrnn.cells.builtin import BUILTIN
@@ -15,44 +15,8 @@ from fastrnn.cells.evaluate import evaluate
 PARTS = ("next", "dx", "dr", "dprev", "dparam")
 
 
-def light_gru(x, r, state):
-    """Ravanelli et al., arXiv 1803.10225."""
-    z, n = torch.sigmoid(x[0] + r[0]), torch.relu(x[1] + r[1])
-    return (n + z * (state[0] - n),)
-
-
-def janet(x, r, state):
-    """Van der Westhuizen and Lasenby, arXiv 1804.04849."""
-    f = torch.sigmoid(x[0] + r[0])
-    return (f * state[0] + (1 - f) * torch.tanh(x[1] + r[1]),)
-
-
-def peephole_lstm(x, r, state, p):
-    """Gers and Schmidhuber 2000."""
-    h, c = state
-    i = torch.sigmoid(x[0] + r[0] + p[0] * c)
-    f = torch.sigmoid(x[1] + r[1] + p[1] * c)
-    c = f * c + i * torch.tanh(x[2] + r[2])
-    o = torch.sigmoid(x[3] + r[3] + p[2] * c)
-    return o * torch.tanh(c), c
-
-
-def slstm(x, r, state):
-    """The sLSTM of Beck et al., arXiv 2405.04517: exponential gates, a stabiliser, four states."""
-    h, c, n, m = state
-    z, o = torch.tanh(x[2] + r[2]), torch.sigmoid(x[3] + r[3])
-    log_f = F.logsigmoid(x[1] + r[1]) + m
-    m = torch.maximum(log_f, x[0] + r[0])
-    i, f = torch.exp(x[0] + r[0] - m), torch.exp(log_f - m)
-    c, n = f * c + i * z, f * n + i
-    return o * c / torch.clamp(n, min=1.0), c, n, m
-
-
 STEPS: dict[str, tuple[Callable, int, int, int]] = {  # name -> step, gates, states, params
-    "light_gru": (light_gru, 2, 1, 0),
-    "janet": (janet, 2, 1, 0),
-    "peephole_lstm": (peephole_lstm, 4, 2, 3),
-    "slstm": (slstm, 4, 4, 0),
+    c.title: (c.step, c.gates, c.states, c.params) for c in (light_gru, janet, peephole_lstm, slstm)
 }
 ORACLES = {cell.name: (cell.step, cell.gates, cell.states, 0) for cell in BUILTIN}
 

@@ -40,6 +40,8 @@ ONE = {
     "gelu": F.gelu,
     "gelu_tanh": lambda a: F.gelu(a, approximate="tanh"),
     "hardtanh": F.hardtanh,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
     "softsign": F.softsign,
     "mish": F.mish,
     "logsigmoid": F.logsigmoid,
@@ -50,7 +52,6 @@ ONE = {
     "half": lambda a: a * 0.5,
     "plus": lambda a: 0.75 + a,
 }
-ROUNDED = {"hardsigmoid": F.hardsigmoid}  # torch divides by a 6 that is rounded to float32
 TWO = {
     "add": torch.add,
     "sub": torch.sub,
@@ -80,7 +81,7 @@ class Step:
         def value(tree):
             if tree[0] in leaves:
                 return leaves[tree[0]][tree[1]]
-            return (ONE | ROUNDED | TWO)[tree[0]](*map(value, tree[1:]))
+            return (ONE | TWO)[tree[0]](*map(value, tree[1:]))
 
         return tuple(map(value, self.trees))
 

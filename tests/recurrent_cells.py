@@ -1,43 +1,14 @@
-"""Cells that torch.nn has not, and a layer of any cell as a loop over rows and steps."""
+"""A layer of any cell as a loop over rows and steps, for cells that torch.nn has not."""
 
 import torch
 from helpers import fast
+from new_cells import light_gru, peephole_lstm, slstm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import fastrnn
 from fastrnn import cells
 
 F64 = torch.float64
-
-
-@fastrnn.cell(gates=2)
-def light_gru(x, r, state):
-    """Ravanelli et al. 2018, without its batch normalisation."""
-    z, n = torch.sigmoid(x[0] + r[0]), torch.relu(x[1] + r[1])
-    return (n + z * (state[0] - n),)
-
-
-@fastrnn.cell(gates=4, states=2, params=3)
-def peephole_lstm(x, r, state, p):
-    """Gers and Schmidhuber 2000."""
-    h, c = state
-    i = torch.sigmoid(x[0] + r[0] + p[0] * c)
-    f = torch.sigmoid(x[1] + r[1] + p[1] * c)
-    c = f * c + i * torch.tanh(x[2] + r[2])
-    o = torch.sigmoid(x[3] + r[3] + p[2] * c)
-    return o * torch.tanh(c), c
-
-
-@fastrnn.cell(gates=4, states=4)
-def slstm(x, r, state):
-    """Beck et al. 2024: exponential gates, with a normaliser and a stabiliser as states."""
-    h, c, n, m = state
-    keep, enter = F.logsigmoid(x[1] + r[1]) + m, x[0] + r[0]
-    m = torch.maximum(keep, enter)
-    keep, enter = torch.exp(keep - m), torch.exp(enter - m)
-    c, n = keep * c + enter * torch.tanh(x[2] + r[2]), keep * n + enter
-    return torch.sigmoid(x[3] + r[3]) * c / n.clamp(min=1e-3), c, n, m
 
 
 NEW = (light_gru, peephole_lstm, slstm)

@@ -9,7 +9,8 @@ import types
 import pytest
 import torch
 from helpers import DEVICE, TORCH_CELLS, assert_same, each_cell, flat, plain, randn
-from recurrent_cells import NEW, TITLES, by_hand, light_gru, peephole_lstm, slstm
+from new_cells import light_gru, peephole_lstm, slstm
+from recurrent_cells import NEW, TITLES, by_hand
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 

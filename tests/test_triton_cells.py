@@ -149,7 +149,7 @@ def applied(function, x, y=None):
 
 
 @interpreted
-@pytest.mark.parametrize("name", ["expm1", "log1p", "tanh"])
+@pytest.mark.parametrize("name", ["expm1", "log1p", "tanh", "sin"])
 def test_functions_near_zero_and_far_away(name):
     """tanh's error near 0 is a rounding of 1, as cells.py says; the others' one of the result."""
     edges = [0.0, -0.0, math.inf, -math.inf, math.nan, -1.0, 1.0, 88.0, -20.0, 0.5, -0.5, 1e-40]
@@ -162,6 +162,16 @@ def test_functions_near_zero_and_far_away(name):
     finite = exact.float().isfinite() & (exact.abs() > 1e-37)
     scale = torch.ones_like(exact) if name == "tanh" else exact.abs()
     assert ((ours - exact).abs()[finite] <= 4e-7 * scale[finite]).all()
+
+
+@interpreted
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_sines_up_to_ten_thousand(name):
+    x = torch.cat([torch.linspace(-8, 8, 2048), torch.linspace(-1e4, 1e4, 2048)])
+    gap = applied(getattr(pairs, name), x).double() - getattr(torch, name)(x.double())
+    assert gap.abs().max() <= 1.5e-7
+    edges = torch.tensor([math.inf, -math.inf, math.nan, 0.0])
+    assert applied(getattr(pairs, name), edges).isnan()[:3].all()
 
 
 @interpreted

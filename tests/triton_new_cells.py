@@ -1,43 +1,10 @@
-"""Cells as a user declares them, for the tests of what Triton makes of them."""
+"""The cells whose Triton kernels are tested: new ones, and fastrnn's own, derived."""
 
 import torch
-from torch.nn import functional as F
+from new_cells import janet, light_gru, peephole_lstm, slstm
 
 import fastrnn
 from fastrnn import cells
-
-
-@fastrnn.cell(gates=2)
-def light_gru(x, r, state):
-    z, n = torch.sigmoid(x[0] + r[0]), torch.relu(x[1] + r[1])
-    return (n + z * (state[0] - n),)
-
-
-@fastrnn.cell(gates=2, states=2)
-def janet(x, r, state):
-    f, g = torch.sigmoid(x[0] + r[0]), torch.tanh(x[1] + r[1])
-    c = f * state[1] + (1 - f) * g
-    return c, c
-
-
-@fastrnn.cell(gates=4, states=2, params=3)
-def peephole_lstm(x, r, state, p):
-    h, c = state
-    i = torch.sigmoid(x[0] + r[0] + p[0] * c)
-    f = torch.sigmoid(x[1] + r[1] + p[1] * c)
-    c = f * c + i * torch.tanh(x[2] + r[2])
-    o = torch.sigmoid(x[3] + r[3] + p[2] * c)
-    return o * torch.tanh(c), c
-
-
-@fastrnn.cell(gates=4, states=4)
-def slstm(x, r, state):
-    h, c, n, m = state
-    keep, enter = F.logsigmoid(x[1] + r[1]) + m, x[0] + r[0]
-    m = torch.maximum(keep, enter)
-    keep, enter = torch.exp(keep - m), torch.exp(enter - m)
-    c, n = keep * c + enter * torch.tanh(x[2] + r[2]), keep * n + enter
-    return torch.sigmoid(x[3] + r[3]) * c / n.clamp(min=0.25), c, n, m
 
 
 @fastrnn.cell(gates=3, states=8, params=1)

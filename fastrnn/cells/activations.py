@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from .graph import Graph, Node
 from .lowering import clamp, lowers
+
+# Some versions of torch have a sixth of no more than float32's precision here.
+_HARDSIGMOID_SLOPE = torch.ops.aten.hardsigmoid_backward(
+    torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+).item()
 
 
 @lowers("sigmoid_backward")
@@ -134,7 +141,7 @@ def _hardsigmoid(g: Graph, a: Node) -> Node:
 @lowers("hardsigmoid_backward")
 def _hardsigmoid_backward(g: Graph, d: Node, a: Node) -> Node:
     inside = g.make("both", g.make("gt", a, -3.0), g.make("lt", a, 3.0))
-    return g.select(inside, d / 6.0, 0.0)
+    return g.select(inside, d * _HARDSIGMOID_SLOPE, 0.0)
 
 
 @lowers("hardswish")

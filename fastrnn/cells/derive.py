@@ -47,16 +47,13 @@ def _gate_in_place(saved: Sequence[Node], gates: int) -> tuple[list[Node], int |
 
 
 def _check(step: Callable, traced: Traced) -> None:
-    """The graph computes what the step computed, and its gradients are autograd's.
-
-    To float32's precision: some of torch's kernels have constants of no more.
-    """
+    """The graph computes what the step computed, and its gradients are autograd's."""
     names = ("next", "dx", "dr", "dprev", "dparam")
     roots = [n for name in names for n in getattr(traced, name)]
     ours = evaluate(roots, traced.values)
     theirs = [t for name in names for t in traced.values[name]]
     for a, b in zip(ours, theirs):
-        if not torch.allclose(a, b, rtol=1e-6, atol=1e-6, equal_nan=True):
+        if not torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True):
             raise CellError(
                 f"{title(step)} gives other results than its operations alone: it must "
                 "depend on nothing but its arguments and constants"

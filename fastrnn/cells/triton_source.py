@@ -26,8 +26,8 @@ _INFIX = {
 }  # fmt: skip
 _PREFIX = {"neg": "-", "inverse": "~"}
 _SIGNED, _ATOM = 6, 7  # what has a prefix; a name, a number or a call
-_HELPERS = ("expm1", "log1p", "maximum", "minimum", "tanh")  # of fastrnn.triton.cells
-_CALLS = {name: f"tl.{name}" for name in ("abs", "sqrt", "exp", "log", "sin", "cos", "erf")}
+_HELPERS = ("cos", "expm1", "log1p", "maximum", "minimum", "sin", "tanh")  # of fastrnn.triton.cells
+_CALLS = {name: f"tl.{name}" for name in ("abs", "sqrt", "exp", "log", "erf")}
 _CALLS |= {"sigmoid": "tl.sigmoid", "select": "tl.where"} | {name: name for name in _HELPERS}
 _TAKEN = {*"tl triton float x r state p saved prev next grad dx dr dprev dp".split(), *_HELPERS}
 _WIDEST = 48  # characters of a value that stands where it is used

@@ -60,6 +60,34 @@ log1p = _log1p_by_log if INTERPRET else libdevice.log1p
 
 
 @triton.jit
+def _sine(x, ahead: tl.constexpr):
+    # sin(x + ahead * pi/2). Quarter turns are taken off in three parts (Cody and Waite), the first
+    # two short enough for exact products up to |x| of 1e4; then Taylor's series. The library's sin,
+    # for any x, keeps a table on the stack, which is a trip to memory at each step.
+    turns = tl.floor(x * 0.6366197723675814 + 0.5)
+    a = ((x - turns * 1.5703125) - turns * 4.837512969970703e-4) - turns * 7.549789954891882e-8
+    s = a * a
+    odd = a + a * s * (-1.6666667e-1 + s * (8.3333333e-3 + s * (-1.9841270e-4 + s * 2.7557319e-6)))
+    even = 1.0 + s * (
+        -0.5 + s * (4.1666667e-2 + s * (-1.3888889e-3 + s * (2.4801587e-5 - s * 2.7557319e-7)))
+    )
+    turns += ahead
+    place = turns - 4.0 * tl.floor(turns * 0.25)
+    y = tl.where((place == 1.0) | (place == 3.0), even, odd)
+    return tl.where(place >= 2.0, -y, y)
+
+
+@triton.jit
+def sin(x):
+    return _sine(x, 0)
+
+
+@triton.jit
+def cos(x):
+    return _sine(x, 1)
+
+
+@triton.jit
 def maximum(a, b):
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)  # as torch's does
 
