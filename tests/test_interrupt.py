@@ -91,7 +91,7 @@ def test_backward_is_interrupted(case, alarm, threads):
 
 
 def test_a_handler_that_returns_changes_nothing(alarm):
-    layer, x = fastrnn.FastGRU(1, 96), torch.zeros(60_000, 6, 1)
+    layer, x = fastrnn.FastGRU(1, 192), torch.zeros(60_000, 6, 1)
     ran = []
     with torch.no_grad():
         alarm(lambda *_: ran.append(time.monotonic()))
