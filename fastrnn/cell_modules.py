@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
-from . import checks, functional, torch_private
+from . import backends, checks, functional, torch_private
 from .face import HasFace
 
 __all__ = ["FastGRUCell", "FastLSTMCell", "FastRNNCell"]
@@ -59,14 +62,20 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
         unbatched = input.dim() == 1
         if unbatched:
             input, state = input.unsqueeze(0), state and [s.unsqueeze(0) for s in state]
-        final = functional.step(self.cell, input, state, weights, self.proj_size > 0, self.backend)
+        final = self._step(input, state, weights)
         if unbatched:
             final = [s[0] for s in final]
         return final[0] if self.states == 1 else tuple(final)
 
+    def _step(self, input: Tensor, state, weights) -> Sequence[Tensor]:
+        return functional.step(self.cell, input, state, weights, self.proj_size > 0, self.backend)
+
 
 class FastRNNCell(_FastCellBase):
     """One step of FastRNN: torch.nn.RNNCell, and nonlinearity="identity".
+
+    A step to be differentiated on a CPU is torch's own operator, where nobody asks for a backend by
+    name: it is one product and one activation, and Python's share of a backward costs more.
 
     backend as FastRNN's. Raises ValueError for an unknown nonlinearity or backend.
     """
@@ -89,6 +98,27 @@ class FastRNNCell(_FastCellBase):
         self.nonlinearity = nonlinearity
         self.cell = f"rnn_{nonlinearity}"
         self.backend = checks.backend(backend)
+
+    def _step(self, input: Tensor, state, weights) -> Sequence[Tensor]:
+        if (
+            torch.is_grad_enabled()
+            and any([t.requires_grad for t in (input, *weights, *(state or ()))])
+            and not torch.compiler.is_compiling()
+            and not torch_private.any_autocast()
+            and self.trained_by_torch("cpu" if input.is_cpu else input.device.type, input.dtype)
+        ):
+            h = input.new_zeros(input.shape[0], self.hidden_size) if state is None else state[0]
+            return (getattr(torch, f"{self.cell}_cell")(input, h, *weights),)
+        return super()._step(input, state, weights)
+
+    def trained_by_torch(self, device: str, dtype: torch.dtype) -> bool:
+        """Is a step that is to be differentiated torch's own operator?"""
+        return (
+            device == "cpu"
+            and dtype in (torch.float32, torch.float64)
+            and hasattr(torch, f"{self.cell}_cell")
+            and backends.is_open(self.backend)
+        )
 
 
 class FastLSTMCell(_FastCellBase):

@@ -57,5 +57,7 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     compute = backend.compute_dtype(dtype)
     if compute != dtype:
         lines.append(f"  computes in {compute}, weights too, and returns {dtype}")
+    if hasattr(layer, "trained_by_torch") and layer.trained_by_torch(device, dtype):
+        lines.append("  a step with gradients: torch's own operator, which is faster in training")
     lines.append("  second derivatives and forward mode: the reference scan")
     return "\n".join(lines)

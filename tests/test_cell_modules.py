@@ -115,3 +115,17 @@ def test_identity_cell():
     x, h = randn(3, 5), randn(3, 7)
     expected = x @ step.weight_ih.T + step.bias_ih + h @ step.weight_hh.T + step.bias_hh
     assert_same(step(x, h), expected, 1e-5)
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "identity"])
+def test_torch_trains_a_step_of_an_rnn(nonlinearity, monkeypatch):
+    """Where it has an operator, and nobody asks for a backend by name; `explain` says so."""
+    monkeypatch.delenv("FASTRNN_BACKEND", raising=False)
+    x, has_one = randn(3, 4), nonlinearity != "identity"
+    cell = fastrnn.FastRNNCell(4, 5, nonlinearity=nonlinearity)
+    node = f"{nonlinearity.capitalize()}Backward0"
+    assert (type(cell(x).grad_fn).__name__ == node) == has_one
+    assert ("torch's own operator" in fastrnn.explain(cell, x)) == has_one
+    monkeypatch.setenv("FASTRNN_BACKEND", "reference")
+    assert type(cell(x).grad_fn).__name__ != node
+    assert "torch's own operator" not in fastrnn.explain(cell, x)

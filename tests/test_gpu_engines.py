@@ -82,6 +82,15 @@ def test_no_table_for_a_device(table):
     assert "not measured" in engines.describe(choice, LSTM)
 
 
+def test_ops_plan_by_themselves_but_for_what_was_measured(table):
+    library = Library()
+    assert engines.to_ask_for(library, LSTM, A100, "auto") == "auto"
+    assert engines.to_ask_for(library, LSTM, H100, "grid") == "grid"
+    assert not library.calls
+    assert engines.to_ask_for(library, LSTM, H100, "auto") == "block"
+    assert library.calls == ["block"]
+
+
 def test_a_measured_engine_that_does_not_fit_gives_way(table):
     library = Library(serves=lambda engine, h: False)
     choice = engines.choose(library, LSTM, H100, "auto")

@@ -17,7 +17,7 @@ from .native import Cpu, Cuda
 from .reference import Reference
 from .triton import Triton
 
-__all__ = ["Backend", "Size", "add", "choose", "serving", "words"]
+__all__ = ["Backend", "Size", "add", "choose", "is_open", "serving", "words"]
 
 # In the order in which "auto" asks them.
 _BACKENDS: dict[str, Backend] = {b.name: b for b in (Cpu(), Cuda(), Triton(), Reference())}
@@ -64,6 +64,11 @@ def choose(
     return _choose_cached(cell, device, dtype, backend, proj, _environment(_BACKEND_KEY))
 
 
+def is_open(backend: str) -> bool:
+    """Does nobody ask for a backend by name?"""
+    return backend == "auto" and _environment(_BACKEND_KEY) in _SAYS_NOTHING
+
+
 def _choose(
     cell: str,
     device: str,
@@ -73,7 +78,7 @@ def _choose(
     environment: bytes | str | None,
 ) -> tuple[Backend, str]:
     asked = f"backend={word!r}"
-    if word == "auto" and environment not in (None, b"", "", b"auto", "auto"):
+    if word == "auto" and environment not in _SAYS_NOTHING:
         word = os.fsdecode(environment)
         asked = f"FASTRNN_BACKEND={word}"
     check_word(word)
@@ -118,4 +123,5 @@ def _choose_for_graph(*call) -> tuple[str, str]:
 cells.on_add.append(_choose_cached.cache_clear)
 # os.environ takes 1 us to say that it has no such key; the dictionary behind it does not.
 _environment = getattr(os.environ, "_data", os.environ).get
+_SAYS_NOTHING = (None, b"", "", b"auto", "auto")
 _BACKEND_KEY = getattr(os.environ, "encodekey", str)("FASTRNN_BACKEND")

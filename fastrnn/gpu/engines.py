@@ -79,6 +79,15 @@ def limits(device: torch.device) -> Limits:
 
 
 @functools.cache
+def to_ask_for(library, need: Need, limits: Limits, engine: str) -> str:
+    """The engine that the ops are asked for. They plan by "auto" themselves; only what was
+    measured has to be told to them."""
+    if engine != "auto" or limits.device_class not in table():
+        return engine
+    return choose(library, need, limits, engine).engine
+
+
+@functools.cache
 def choose(library, need: Need, limits: Limits, engine: str) -> Choice:
     """The engine that serves; RuntimeError where one asked for by name cannot.
 

@@ -54,7 +54,7 @@ class CudaScan:
             return self.engine
         need = Need(layer.cell, backward, layer.B, layer.H, layer.D, layer.multiply)
         limits = engines.limits(layer.device)
-        return engines.choose(self.library, need, limits, engines.asked()).engine
+        return engines.to_ask_for(self.library, need, limits, engines.asked())
 
 
 _SCAN = CudaScan(torch.ops.fastrnn)
