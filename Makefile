@@ -7,10 +7,10 @@ build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
 
 test: build
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-slow: build  ## the tests that `make test` leaves out
-	$(PYTHON) -m pytest --slow -m slow
+	$(PYTHON) -m pytest -n 2 --dist loadfile --slow -m slow
 
 fuzz: build  ## random lives of layers beside torch.nn's, an hour or FASTRNN_FUZZ_SECONDS long
 	FASTRNN_FUZZ_SECONDS=$${FASTRNN_FUZZ_SECONDS:-3600} $(PYTHON) -m pytest -s tests/test_fuzz.py

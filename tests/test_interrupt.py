@@ -1,5 +1,6 @@
 """Ctrl-C, and other signals whose handlers raise, during one long call on a CPU."""
 
+import functools
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built"),
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that sends a signal"),
 ]
-AFTER, AT_MOST = 0.15, 1.0  # s: the signal; the call, which takes longer than that undisturbed
+AFTER = 0.15  # s: the signal
 
 
 class Enough(Exception):
@@ -48,17 +49,29 @@ def raise_enough(*_):
     raise Enough("of this")
 
 
-# Steps enough for seconds; rows, or units of one row, shared by threads; both directions.
+# Steps enough for a second; rows, or units of one row, shared by threads; both directions.
 CASES = {
-    "rows": (dict(hidden_size=96), (60_000, 6)),
-    "units": (dict(hidden_size=512), (20_000, 1)),
-    "directions": (dict(hidden_size=96, bidirectional=True), (30_000, 7)),
+    "rows": (dict(hidden_size=192), (30_000, 6)),
+    "units": (dict(hidden_size=512), (10_000, 1)),
+    "directions": (dict(hidden_size=160, bidirectional=True), (15_000, 7)),
 }
 
 
 def long_call(case):
     options, (T, B) = CASES[case]
     return fastrnn.FastLSTM(1, **options), torch.zeros(T, B, 1, requires_grad=True)
+
+
+@functools.cache
+def undisturbed(case):
+    """Seconds of a whole forward; a backward takes longer."""
+    layer, x = long_call(case)
+    began = time.monotonic()
+    with torch.no_grad():
+        layer(x)
+    took = time.monotonic() - began
+    assert took > 2 * AFTER, "too short to be interrupted"
+    return took
 
 
 def seconds(call, error):
@@ -70,23 +83,25 @@ def seconds(call, error):
 
 @pytest.mark.parametrize("case", CASES)
 def test_forward_is_interrupted(case, alarm, threads):
+    at_most = 0.6 * undisturbed(case)
     layer, x = long_call(case)
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             alarm(raise_enough)
             took, error = seconds(lambda: layer(x), Enough)
-        assert AFTER <= took < AT_MOST and error.args == ("of this",)
+        assert AFTER <= took < at_most and error.args == ("of this",)
     few = randn(5, 2, 1)
     assert_same(layer(few)[0], fastrnn.restore(layer)(few)[0], 1e-5)  # nothing is left behind
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_backward_is_interrupted(case, alarm, threads):
+    at_most = 0.6 * undisturbed(case)
     layer, x = long_call(case)
     loss = layer(x)[0].sum()
     alarm(signal.default_int_handler)
     took, _ = seconds(loss.backward, KeyboardInterrupt)
-    assert AFTER <= took < AT_MOST
+    assert AFTER <= took < at_most
     assert layer.weight_hh_l0.grad is None
 
 
@@ -114,10 +129,11 @@ def test_other_threads_are_not_asked(alarm):
 
 
 def test_a_compiled_graph_says_why(alarm):
+    at_most = 0.6 * undisturbed("rows")
     layer, x = long_call("rows")
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     with torch.no_grad():
         compiled(x)
         alarm(raise_enough)
         took, error = seconds(lambda: compiled(x), RuntimeError)
-    assert took < AT_MOST and isinstance(error.__cause__, Enough)
+    assert took < at_most and isinstance(error.__cause__, Enough)
