@@ -114,21 +114,40 @@ def test_resume_measures_only_what_is_left(capsys, tmp_path, monkeypatch):
     assert "has commit abc, this run has def+" in refused(capsys, *TINY, *out, "--resume")
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_what_was_measured(tmp_path):
+def measuring(folder):
+    """The command in a session of its own, once it has measured something."""
     command = ["--preset", "full", "--threads", "1", "--peers", "torch.nn", "--no-memory"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", *command, "--out", str(tmp_path)],
+        [sys.executable, "-m", "benchmarks", *command, "--out", str(folder)],
         cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # a shell's background jobs, and all that they start, ignore the interrupt
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    results, deadline = tmp_path / "results.csv", time.monotonic() + 60
+    results, deadline = folder / "results.csv", time.monotonic() + 60
     while not (results.exists() and len(results.read_text().splitlines()) > 2):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
+    return process
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    process = measuring(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     said, complaints = process.communicate(timeout=60)
     assert process.returncode == 130, complaints
     assert "Traceback" not in complaints and "--resume goes on" in said
-    assert len(records.read(results)) >= 2 and (tmp_path / "report.md").exists()
+    assert len(records.read(tmp_path / "results.csv")) >= 2 and (tmp_path / "report.md").exists()
+
+
+@pytest.mark.slow
+def test_a_terminated_run_leaves_nothing_running(tmp_path):
+    process = measuring(tmp_path)
+    process.terminate()
+    process.communicate(timeout=60)  # until nothing has its output open
+    assert process.returncode == 128 + signal.SIGTERM
+    deadline = time.monotonic() + 10
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)

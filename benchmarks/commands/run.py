@@ -144,6 +144,7 @@ def _child(plan: worker.Plan) -> bool:
     context = multiprocessing.get_context("spawn")
     current = context.Array("c", 256)
     process = context.Process(target=worker.run, args=(plan, current))
+    worker.end_on_sigterm()
     with pinned(plan.threads):
         process.start()
     try:
@@ -151,6 +152,10 @@ def _child(plan: worker.Plan) -> bool:
     except KeyboardInterrupt:
         process.join()  # the same signal reached the child, which ends by itself
         return False
+    except SystemExit:
+        process.terminate()
+        process.join()
+        raise
     if process.exitcode != 0:
         case = current.value.decode() or "its start"
         raise UsageError(

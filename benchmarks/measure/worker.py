@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -47,6 +48,11 @@ class Plan:
         return Budget(list(self.cases), names, gflops, *spread, self.machine.device)
 
 
+def end_on_sigterm() -> None:
+    """SIGTERM as Ctrl-C: what a process has started ends with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def run(plan: Plan, current) -> None:
     """Measures the plan's cases and appends their records to the result file.
 
@@ -54,6 +60,7 @@ def run(plan: Plan, current) -> None:
     """
     import torch
 
+    end_on_sigterm()
     torch.set_num_threads(plan.threads)
     from . import one_case, timing
 
