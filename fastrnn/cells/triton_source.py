@@ -103,8 +103,7 @@ class _Body:
         for node in sorted(order(roots), key=lambda n: not (n.leaf and n.name)):
             if node.number in constants:
                 self._texts[node.number] = self._constant(constants[node.number])
-            elif node.op == "select" and node.args[0].number in constants:
-                chosen = node.args[1 if constants[node.args[0].number] else 2]
+            elif chosen := _chosen(node, constants):
                 self._texts[node.number] = self._texts[chosen.number]
             else:
                 text, binds = self._expression(node)
@@ -166,7 +165,16 @@ def _constants(roots: Iterable[Node]) -> dict[int, float | bool]:
     for node in order(roots):
         if node.op == "const" or (node.args and all(a.number in values for a in node.args)):
             values[node.number] = evaluate([node], nothing)[0].item()
+        elif (chosen := _chosen(node, values)) and chosen.number in values:
+            values[node.number] = values[chosen.number]
     return values
+
+
+def _chosen(node: Node, constants: Mapping[int, float | bool]) -> Node | None:
+    """What a select by a constant mask is."""
+    if node.op != "select" or node.args[0].number not in constants:
+        return None
+    return node.args[1 if constants[node.args[0].number] else 2]
 
 
 def _literal(value: float) -> str:
