@@ -22,6 +22,13 @@ class _Face(type):
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict):
         return type(name, tuple(_real(base) for base in bases), namespace)
 
+    def __call__(cls, *args, **kwargs):
+        return _real(cls)(*args, **kwargs)
+
+    # Of a class that is an abc.ABC a face must not share the cache of answers.
+    __instancecheck__ = type.__instancecheck__
+    __subclasscheck__ = type.__subclasscheck__
+
     def __setattr__(cls, name: str, value: object) -> None:
         setattr(_real(cls), name, value)
 
@@ -41,7 +48,13 @@ def _real(cls: type) -> type:
 def face(cls: type) -> type:
     """The face of a class that has `stands_for`, a class of torch.nn."""
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_face_of": cls}
-    return type.__new__(_Face, cls.__name__, (cls, cls.stands_for), names)
+    return type.__new__(_face_type(type(cls)), cls.__name__, (cls, cls.stands_for), names)
+
+
+@functools.cache
+def _face_type(base: type[type]) -> type[type]:
+    """The type of the faces of classes that have the type base."""
+    return _Face if base is type else type("_Face", (_Face, base), {})
 
 
 def change_class(module: nn.Module, cls: type) -> None:

@@ -108,5 +108,17 @@ implements_per_sample_grads = _private(_EXPANDED + "impl", "implements_per_sampl
 set_grad_sample = _private(_EXPANDED + "utils", "set_grad_sample_if_exists")
 
 
+# --- scripted modules (convert/scripted.py) ---
+def scripted_class(module: torch.jit.ScriptModule) -> str:
+    """`__torch__.` and the full name of the class that was scripted, a number in it maybe.
+
+    Without: "", and no scripted module is known as one of torch.nn's.
+    """
+    try:
+        return module._c._type().qualified_name()
+    except AttributeError:
+        return ""
+
+
 def expanded(weights: Sequence[Tensor]) -> bool:
     return ExpandedWeight is not None and any(isinstance(w, ExpandedWeight) for w in weights)

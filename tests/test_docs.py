@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import fastrnn
+from fastrnn.convert import registry
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -102,3 +103,14 @@ def test_the_index_names_every_page_and_links_lead_somewhere():
         if not (ROOT / "docs" / link).exists()
     ]
     assert not broken
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_python_blocks_of_real_models_run(monkeypatch):
+    """In order and in one namespace; what they register is forgotten."""
+    monkeypatch.setattr(registry, "CHANGES", {})
+    text = (ROOT / "docs" / "real_models.md").read_text()
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "real_models.md", "exec"), namespace)
+    assert "FastWalker" in namespace

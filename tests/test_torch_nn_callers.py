@@ -33,6 +33,24 @@ def test_symbolic_trace_takes_cells_as_leaves(name):
     assert_same(torch.fx.symbolic_trace(model)(x), model(x), 0.0)
 
 
+def test_symbolic_trace_of_a_subclass():
+    """A leaf inside the subclass' own forward would run that forward twice."""
+
+    class Doubled(nn.GRU):
+        def forward(self, input, hx=None):
+            return super().forward(2 * input, hx)
+
+    class Leaves(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, nn.GRU) or super().is_leaf_module(module, name)
+
+    model, x = fastrnn.accelerate(nn.Sequential(Doubled(3, 5, device=DEVICE))), randn(4, 2, 3)
+    with pytest.raises(TypeError, match="must not trace into Doubled"):
+        torch.fx.symbolic_trace(model)
+    traced = torch.fx.GraphModule(model, Leaves().trace(model))
+    assert_same(traced(x), model(x), 0.0)
+
+
 def test_flat_weights_can_be_assigned():
     """As weight drop of language models does, which has made plain attributes of some."""
     layer, x = fast("lstm", 3, 5), randn(4, 2, 3)
