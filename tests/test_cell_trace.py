@@ -21,6 +21,7 @@ FUNCTIONS = {
     "where": lambda a, b: torch.where(a > b, a * b, b - 1) + torch.where(a <= 0.5, 0.0, a),
     "comparisons": lambda a, b: (a < b).to(a) * a + (a >= 0).float() * b + (a == b) * a,
     "not equal": lambda a, b: (a != b) * b + (a.sign() != b.sign()) * a,
+    "where_of_numbers": lambda a, b: a + torch.where(a > b, 0.1, 0.0) * torch.where(b > a, 0.3, a),
     "masks": lambda a, b: torch.where(((a > 0) & ~(b > 1)) | (a < -1), a, b * b),
     "logical": lambda a, b: torch.where(torch.logical_and(a > 0, torch.logical_not(b > 0)), a, b),
     "maximum": lambda a, b: torch.maximum(a, b) * torch.minimum(a, 2 * b),

@@ -226,7 +226,11 @@ class _Tracer(torch_private.DispatchMode or object):
             return graph.const(_FILLED[name])
         if name in _GIVEN:
             value = args[_GIVEN[name]]
-            return self.node(value) if isinstance(value, Tensor) else graph.const(value)
+            if isinstance(value, Tensor):
+                return self.node(value)
+            like = args[0] if isinstance(args[0], Tensor) else torch.empty(())
+            # rounded as torch does: torch.where(mask, 0.1, 0.0) is of the default dtype
+            return graph.const(torch.tensor(value, dtype=kwargs.get("dtype") or like.dtype).item())
         if name == "_to_copy":
             return self._converted(self.node(args[0]), args[0].dtype, kwargs.get("dtype"))
         if name in ("expand", "view", "unsqueeze", "squeeze") and self.node(args[0]).op == "const":
