@@ -204,9 +204,8 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
 
 def scan(spec, gx, weight_hh, bias_hh, states, params, batch_sizes, resets) -> None:
     """The arguments of functional.scan."""
-    h = _recurrent_weights(spec, gx, weight_hh, bias_hh)
-    gates = spec.gates
     _expect(len(states) == spec.states, "state", f"{spec.states} tensors", len(states))
+    gates, h = spec.gates, _recurrent_weights(spec, gx, weight_hh, bias_hh)
     axes = "T, B" if batch_sizes is None else "N"
     fits = gx.dim() == (3 if batch_sizes is None else 2) and gx.shape[-1] == gates * h
     _expect(fits, "gx", f"shape [{axes}, {gates * h}]", [*gx.shape])
