@@ -26,6 +26,7 @@ __all__ = [
     "functional",
     "load_kernels",
     "restore",
+    "zoo",
 ]
 
 # Loaded on first use: a program that only builds layers does not need them.
@@ -38,6 +39,8 @@ _LAZY = {
 
 
 def __getattr__(name: str):
+    if name == "zoo":
+        return importlib.import_module(f"{__name__}.zoo")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

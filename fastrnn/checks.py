@@ -204,16 +204,11 @@ def cell_state(name: str, s: Tensor, input: Tensor, h: int) -> Tensor:
 
 def scan(spec, gx, weight_hh, bias_hh, states, params, batch_sizes, resets) -> None:
     """The arguments of functional.scan."""
-    gates, h = spec.gates, weight_hh.shape[-1]
     _expect(len(states) == spec.states, "state", f"{spec.states} tensors", len(states))
-    square = weight_hh.shape == (gates * h, h)
-    _expect(square, "weight_hh", f"shape [G*H, H] with G = {gates}", [*weight_hh.shape])
+    gates, h = spec.gates, _recurrent_weights(spec, gx, weight_hh, bias_hh)
     axes = "T, B" if batch_sizes is None else "N"
     fits = gx.dim() == (3 if batch_sizes is None else 2) and gx.shape[-1] == gates * h
     _expect(fits, "gx", f"shape [{axes}, {gates * h}]", [*gx.shape])
-    if bias_hh is not None:
-        fits = bias_hh.shape == (gates * h,)
-        _expect(fits, "bias_hh", f"shape [{gates * h}]", [*bias_hh.shape])
     if batch_sizes is not None:
         fits = batch_sizes.dtype == torch.int64 and batch_sizes.is_cpu and batch_sizes.dim() == 1
         got = f"{batch_sizes.dtype} on {batch_sizes.device}"
@@ -248,6 +243,25 @@ def scan(spec, gx, weight_hh, bias_hh, states, params, batch_sizes, resets) -> N
         _expect(resets.dtype == torch.bool, "resets", "dtype torch.bool", resets.dtype)
         shape = gx.shape[:-1]
         _expect(resets.shape == shape, "resets", f"shape {[*shape]}", [*resets.shape])
+
+
+def _recurrent_weights(spec, gx, weight_hh, bias_hh) -> int:
+    """H."""
+    gates = spec.gates
+    if not spec.recurrent:
+        for name, given in (("weight_hh", weight_hh), ("bias_hh", bias_hh)):
+            if given is not None:
+                raise ValueError(
+                    f"{name} must be None: the cell {spec.title} has no recurrent product"
+                )
+        return (gx.shape[-1] if gx.dim() else 0) // gates
+    shape = [*weight_hh.shape] if isinstance(weight_hh, Tensor) else type(weight_hh).__name__
+    h = shape[-1] if shape and isinstance(shape, list) else 0
+    _expect(shape == [gates * h, h], "weight_hh", f"shape [G*H, H] with G = {gates}", shape)
+    if bias_hh is not None:
+        fits = bias_hh.shape == (gates * h,)
+        _expect(fits, "bias_hh", f"shape [{gates * h}]", [*bias_hh.shape])
+    return h
 
 
 def _expect(holds: bool, name: str, expected: str, got: object) -> None:

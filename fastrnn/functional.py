@@ -123,7 +123,7 @@ def step(
 def scan(
     cell: str | Cell,
     gx: Tensor,
-    weight_hh: Tensor,
+    weight_hh: Tensor | None,
     bias_hh: Tensor | None,
     state: Tensor | Sequence[Tensor],
     *,
@@ -139,7 +139,7 @@ def scan(
         cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`: "rnn_tanh",
             "rnn_relu", "rnn_identity", "lstm", "gru"
         gx: `[T, B, G*H]`, or packed `[N, G*H]` with batch_sizes; biases of the input included
-        weight_hh: `[G*H, H]`
+        weight_hh: `[G*H, H]`; None for a cell without a recurrent product
         bias_hh: `[G*H]` or None
         state: S tensors `[B, H]` (lstm: (h, c)); the tensor itself where S is 1
         params: `[P, H]`, for a cell with parameters of its own

@@ -14,7 +14,8 @@ def sizes_of(cell, input, weights, state, directions, project) -> tuple[int, ...
     """S, D, B, H of a call."""
     d = 2 if directions == reference.BOTH else 1
     b = input.shape[1] if state is None else state.shape[2]
-    return cells.get(cell).states, d, b, weights[1 if project else 0].shape[1]
+    spec = cells.get(cell)
+    return spec.states, d, b, cells.hidden(spec, input, weights, project)
 
 
 class Scan(torch.autograd.Function):

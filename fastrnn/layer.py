@@ -58,9 +58,10 @@ class Layer(HasFace, nn.RNNBase):
         h, proj = self.hidden_size, self.proj_size
         out, rows = proj or h, spec.gates * h
         features = out * (2 if self.bidirectional else 1) if layer else self.input_size
-        shapes = {"weight_ih": (rows, features), "weight_hh": (rows, out)}
+        recurs = spec.recurrent > 0
+        shapes = {"weight_ih": (rows, features)} | ({"weight_hh": (rows, out)} if recurs else {})
         if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            shapes |= {"bias_ih": (rows,)} | ({"bias_hh": (rows,)} if recurs else {})
         if proj:
             shapes["weight_hr"] = (proj, h)
         if spec.params:

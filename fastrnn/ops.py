@@ -9,7 +9,8 @@
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
-them, then params [P, H] where the cell has any; state S tensors [D, B, H]; output [T, B, D*H] or
+them (of a cell without a recurrent product no W_hh and b_hh), then params [P, H] where the cell has
+any; state S tensors [D, B, H]; output [T, B, D*H] or
 [N, D*H]; final S tensors [D, B, H]; saved
 [D, N, K+S-1, H]. Where a backend `knows_zeros`, grad_final and, for a dense input, state may be
 empty: zeros; grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
@@ -73,9 +74,12 @@ if NATIVE_BUILT:
 def weight_bits(cell: str, weights: int, directions: int, project: bool) -> tuple[int, ...]:
     """For each of that many weights, of all directions, its bit in `needs`."""
     d = directions.bit_count()
-    params = (NEED_PARAMS,) if cells.get(cell).params else ()
+    spec = cells.get(cell)
+    params = (NEED_PARAMS,) if spec.params else ()
     count = weights // d - len(params)
-    bits = WEIGHT_BITS[:count] if project else WEIGHT_BITS[1::2][:count]
+    w_ih, w_hh, b_ih, b_hh = WEIGHT_BITS
+    there = (w_ih, project), (w_hh, spec.recurrent), (b_ih, project), (b_hh, spec.recurrent)
+    bits = [bit for bit, has in there if has][:count]
     return (*bits, *params) * d
 
 
@@ -98,7 +102,7 @@ def fake_forward(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     check_devices(input, weights, state)
     spec = cells.get(cell)
-    h = weights[1 if project else 0].shape[1]
+    h = cells.hidden(spec, input, weights, project)
     d = 2 if directions == 3 else 1
     output = input.new_empty((*input.shape[:-1], d * h))
     if input.dim() == 2 and batch_sizes is None:  # a single step

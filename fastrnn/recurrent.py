@@ -21,7 +21,8 @@ class Recurrent(Layer):
 
     Weights are named and initialised as torch.nn's: weight_ih_l0 `[G*H, I]`, weight_hh_l0 `[G*H,
     H]`, bias_ih_l0 and bias_hh_l0 `[G*H]`, and params_l0 `[P, H]` where the cell has parameters of
-    its own. hx and h_n are one Tensor `[L*D, B, H]`, of a cell with S > 1 states tuples of S.
+    its own; a cell with product="none" has neither weight_hh nor bias_hh. hx and h_n are one Tensor
+    `[L*D, B, H]`, of a cell with S > 1 states tuples of S.
 
     Args:
         cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`
@@ -65,7 +66,7 @@ class Recurrent(Layer):
         self.definition = definition
         self.cell = self.mode = definition.name
         self.states = definition.states
-        self._counts = _counts(definition)
+        self._counts = definition.counts
         names = tuple(f"hx[{k}]" for k in range(self.states))
         self.hx_names = names, f"of {self.states} Tensors"
 
@@ -74,7 +75,7 @@ class Recurrent(Layer):
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        before, now = self._counts, _counts(self.definition)
+        before, now = self._counts, self.definition.counts
         if before != now:
             title = self.definition.title
             raise ValueError(
@@ -90,7 +91,3 @@ def _as_its_module_has_it(cell: Cell) -> Cell:
     """The same cell as it was declared last: pickle wants the very object that the module has."""
     found = getattr(sys.modules.get(cell.__module__), getattr(cell, "__qualname__", ""), None)
     return found if isinstance(found, Cell) and found.name == cell.name else cell
-
-
-def _counts(cell: Cell) -> str:
-    return f"gates={cell.gates}, states={cell.states}, params={cell.params}"

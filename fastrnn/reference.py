@@ -23,7 +23,7 @@ FORWARD, REVERSE, BOTH = 1, 2, 3
 def scan(
     cell: str,
     gx: Tensor,  # [T, B, G*H] or packed [N, G*H]
-    weight_hh: Tensor,  # [G*H, H], or [G*H, P] with weight_hr
+    weight_hh: Tensor | None,  # [G*H, H], or [G*H, P] with weight_hr; None: no recurrent product
     bias_hh: Tensor | None,  # [G*H]
     state: Sequence[Tensor],  # S tensors [B, H]; the first is [B, P] with weight_hr
     *,
@@ -60,8 +60,10 @@ def scan(
         if reset is not None:
             # where, not a product: neither NaN nor gradient may cross a reset.
             entering = tuple(s.masked_fill(reset.unsqueeze(-1), 0) for s in entering)
-        r = F.linear(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1))
-        after = spec.step(x.unbind(-2), r.unbind(-2), entering, *parameters)
+        r: tuple[Tensor, ...] = ()
+        if weight_hh is not None:
+            r = F.linear(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1)).unbind(-2)
+        after = spec.step(x.unbind(-2), r, entering, *parameters)
         if weight_hr is not None:
             after = (F.linear(after[0], weight_hr), *after[1:])
         outputs[t] = after[0]
@@ -81,7 +83,7 @@ def _join(outputs: list[Tensor], gx: Tensor, h: Tensor, dense: bool) -> Tensor:
 def forward(
     cell: str,
     input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx, D = 1
-    weights: Sequence[Tensor],  # for each direction w_ih, w_hh, (b_ih, b_hh), (w_hr or params)
+    weights: Sequence[Tensor],  # for each direction those of `name_weights`
     state: Sequence[Tensor],  # S tensors [D, B, H]
     batch_sizes: Tensor | None,
     resets: Tensor | None,
@@ -123,7 +125,7 @@ def zeros(
     """Initial states for a dense input: S tensors [D, B, H], the first [D, B, P] if projected."""
     spec = cells.get(cell)
     d, b = 2 if directions == BOTH else 1, input.shape[-2]
-    h, p = weights[0].shape[0] // spec.gates, weights[1].shape[1]
+    h, p = weights[0].shape[0] // spec.gates, cells.hidden(spec, input, weights, True)
     h0 = input.new_zeros(d, b, p)
     return (h0, *(h0 if p == h else input.new_zeros(d, b, h) for _ in range(1, spec.states)))
 
@@ -167,10 +169,10 @@ def second_derivatives(
 
 def name_weights(cell: str, weights: Sequence[Tensor], project: bool) -> tuple[Tensor | None, ...]:
     """(w_ih, w_hh, b_ih, b_hh, w_hr, params) of one direction's flat list; None if absent."""
-    rest = list(weights)
-    params = rest.pop() if cells.get(cell).params else None
+    rest, spec = list(weights), cells.get(cell)
+    params = rest.pop() if spec.params else None
     w_ih = rest.pop(0) if project else None
-    w_hh = rest.pop(0)
+    w_hh = rest.pop(0) if spec.recurrent else None
     w_hr = rest.pop() if rest and rest[-1].dim() == 2 else None
     b_ih = rest.pop(0) if project and rest else None
     b_hh = rest.pop(0) if rest else None

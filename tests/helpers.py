@@ -76,7 +76,7 @@ def fast(cell: str, *args, **kwargs) -> nn.Module:
         return getattr(fastrnn, spec.layer)(*args, **spec.arguments, **kwargs)
     # Only a cell without a layer class may lack kernels: for those that have one it is an error.
     layer = fastrnn.Recurrent(cell, *args, **kwargs)
-    refusal = _refusal(layer.backend, layer.weight_hh_l0.dtype, cell)
+    refusal = _refusal(layer.backend, layer.weight_ih_l0.dtype, cell)
     return pytest.skip(refusal) if refusal else layer
 
 
@@ -161,9 +161,8 @@ def problem(
     """Arguments of one layer for the ops: (input, weights, state), all requiring grad."""
     spec, d = cells.get(cell), directions.bit_count()
     gates = spec.gates * h
-    shapes = [(gates, i), (gates, h)] + [(gates,), (gates,)] * bias
-    if not project:
-        shapes = [(gates, h)] + [(gates,)] * bias
+    columns = [i] * project + [h] * (spec.recurrent > 0)
+    shapes = [(gates, n) for n in columns] + [(gates,) for _ in columns] * bias
     shapes += [(spec.params, h)] if spec.params else []
     weights = [(torch.randn(s, dtype=dtype) * h**-0.5).to(DEVICE) for _ in range(d) for s in shapes]
     weights = [w.requires_grad_() for w in weights]

@@ -1,34 +1,16 @@
-"""Cells that torch.nn has not, as a user declares them."""
+"""Cells that torch.nn has not: the zoo's, and one as a user declares it."""
 
 import torch
 from torch.nn import functional as F
 
 import fastrnn
+from fastrnn.zoo.ind_rnn import ind_rnn
+from fastrnn.zoo.janet import janet
+from fastrnn.zoo.light_gru import light_gru
+from fastrnn.zoo.min_gru import min_gru
+from fastrnn.zoo.peephole_lstm import peephole_lstm
 
-
-@fastrnn.cell(gates=2)
-def light_gru(x, r, state):
-    """Ravanelli et al., arXiv 1803.10225, without its batch normalisation."""
-    z, n = torch.sigmoid(x[0] + r[0]), torch.relu(x[1] + r[1])
-    return (n + z * (state[0] - n),)
-
-
-@fastrnn.cell(gates=2)
-def janet(x, r, state):
-    """Van der Westhuizen and Lasenby, arXiv 1804.04849: a forget gate only."""
-    f = torch.sigmoid(x[0] + r[0])
-    return (f * state[0] + (1 - f) * torch.tanh(x[1] + r[1]),)
-
-
-@fastrnn.cell(gates=4, states=2, params=3)
-def peephole_lstm(x, r, state, p):
-    """Gers and Schmidhuber 2000."""
-    h, c = state
-    i = torch.sigmoid(x[0] + r[0] + p[0] * c)
-    f = torch.sigmoid(x[1] + r[1] + p[1] * c)
-    c = f * c + i * torch.tanh(x[2] + r[2])
-    o = torch.sigmoid(x[3] + r[3] + p[2] * c)
-    return o * torch.tanh(c), c
+__all__ = ["ind_rnn", "janet", "light_gru", "min_gru", "peephole_lstm", "slstm"]
 
 
 @fastrnn.cell(gates=4, states=4)

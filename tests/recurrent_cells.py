@@ -2,7 +2,7 @@
 
 import torch
 from helpers import fast
-from new_cells import light_gru, peephole_lstm, slstm
+from new_cells import ind_rnn, light_gru, min_gru, peephole_lstm, slstm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,7 +11,7 @@ from fastrnn import cells
 F64 = torch.float64
 
 
-NEW = (light_gru, peephole_lstm, slstm)
+NEW = (light_gru, peephole_lstm, slstm, ind_rnn, min_gru)
 TITLES = [cell.title for cell in NEW]
 
 
@@ -58,12 +58,12 @@ def _weights(layer: nn.Module, suffix: str) -> list[Tensor | None]:
 def _row(layer, weights, x, state, resets, reverse) -> tuple[Tensor, list[Tensor]]:
     """(output [steps, H], final states) of one row [steps, I] in one direction."""
     w_ih, w_hh, b_ih, b_hh, params = weights
-    gates, outputs = len(w_hh) // layer.hidden_size, {}
+    gates, outputs = len(w_ih) // layer.hidden_size, {}
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         if resets is not None and resets[t]:
             state = [torch.zeros_like(s) for s in state]
-        gx, r = F.linear(x[t], w_ih, b_ih), F.linear(state[0], w_hh, b_hh)
-        arguments = [gx.chunk(gates), r.chunk(gates), tuple(state)]
+        r = () if w_hh is None else F.linear(state[0], w_hh, b_hh).chunk(gates)
+        arguments = [F.linear(x[t], w_ih, b_ih).chunk(gates), r, tuple(state)]
         state = layer.definition(*arguments, *([] if params is None else [params.unbind()]))
         outputs[t] = state[0]
     steps = [outputs[t] for t in sorted(outputs)]

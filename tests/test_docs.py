@@ -61,7 +61,7 @@ PUBLIC = [
     *(
         getattr(fastrnn, name)
         for name in fastrnn.__all__
-        if name not in ("__version__", "functional")
+        if name not in ("__version__", "functional", "zoo")
     ),
     *(getattr(fastrnn.functional, name) for name in fastrnn.functional.__all__),
 ]

@@ -66,8 +66,7 @@ def test_opcheck(cell, project):
     d = len(layer.all_weights)
     weights = [p.detach() for p in layer.parameters()]
     if not project:
-        kept = ["weight_hh_l0", "bias_hh_l0", *["params_l0"] * bool(cell.params)]
-        weights = [getattr(layer, name).detach() for name in kept]
+        weights = [p.detach() for n, p in layer.named_parameters() if "_ih_" not in n]
     input = randn(T, B, I if project else cell.gates * H, dtype=F64)
     state = list(flat(hx(cell.name, d, B, H, dtype=F64)))
     rest = None, None, 3 if project else 1, project
@@ -144,15 +143,15 @@ def test_per_sample_gradients(cell):
 
 @each_new_cell
 def test_flops(cell):
-    """Of the two matrices alone, as for any other cell."""
+    """Of the matrices alone, as for any other cell."""
     layer, x = layer_of(cell, *SIZES), randn(T, B, I, dtype=F64, grad=True)
     with FlopCounterMode(display=False) as counter:
         result = layer(x)[0]
-    product = 2 * T * B * cell.gates * H
-    assert counter.get_total_flops() == product * (I + H)
+    product, h = 2 * T * B * cell.gates * H, H * (cell.recurrent > 0)
+    assert counter.get_total_flops() == product * (I + h)
     with FlopCounterMode(display=False) as counter:
         result.sum().backward()
-    back = 2 * product * I + product * H + 2 * B * (T - 1) * cell.gates * H * H
+    back = 2 * product * I + product * h + 2 * B * (T - 1) * cell.gates * H * h
     assert counter.get_flop_counts()["Global"][torch.ops.fastrnn.loop_backward] == back
 
 

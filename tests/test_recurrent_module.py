@@ -31,8 +31,11 @@ def test_weights(cell):
     for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
         h, first = 4, suffix.startswith("_l0")
         expected["weight_ih" + suffix] = (cell.gates * h, 3 if first else 2 * h)
-        expected["weight_hh" + suffix] = (cell.gates * h, h)
-        expected["bias_ih" + suffix] = expected["bias_hh" + suffix] = (cell.gates * h,)
+        if cell.recurrent:
+            expected["weight_hh" + suffix] = (cell.gates * h, h)
+        expected["bias_ih" + suffix] = (cell.gates * h,)
+        if cell.recurrent:
+            expected["bias_hh" + suffix] = (cell.gates * h,)
         if cell.params:
             expected["params" + suffix] = (cell.params, h)
     assert {n: tuple(p.shape) for n, p in layer.named_parameters()} == expected
@@ -135,7 +138,7 @@ def test_conversion_leaves_it_alone():
 def test_parametrized_weights(cell):
     layer, x = layer_of(cell, 3, 4), randn(5, 2, 3)
     expected = flat(layer(x))
-    name = "params_l0" if cell.params else "weight_hh_l0"
+    name = "params_l0" if cell.params else "weight_hh_l0" if cell.recurrent else "weight_ih_l0"
     weight_norm(layer, name)
     assert_same(flat(layer(x)), expected, 1e-5)
     layer(x)[0].sum().backward()

@@ -92,6 +92,17 @@ def test_every_size_has_a_configuration_that_fits(direction, multiply, programs,
                 assert len(options) > 1 and option.programs(h) == 1
 
 
+@pytest.mark.parametrize("b", [1, 3, 4000])
+def test_a_cell_without_a_product_shares_units(b):
+    need = config.Need("forward", 2, 100, "ieee", product=False)
+    for option in config.candidates(need, b, 2, 108, 166_912):
+        assert (option.hold, option.shares) == ("nowhere", 1)
+        assert option.rows <= max(b, 1) * 2 and option.rows * option.units == 32 * option.warps
+        assert (
+            option.units * (option.programs(100) - 1) < 100 <= option.units * option.programs(100)
+        )
+
+
 def test_programs_that_wait_for_each_other_are_launched_together():
     alone, sharing = OPTION, replace(OPTION, units=16, inner=16, shares=4)
     assert "launch_cooperative_grid" not in alone.options()
@@ -129,3 +140,5 @@ def test_explain_says_how_r_is_held_and_why(gpu, monkeypatch):
     assert "share 8 batch rows (the fastest when timed)" in fastrnn.explain(module, x)
     assert "R stays in each program; 8 batch rows" in fastrnn.explain(fastrnn.FastRNN(4, 64), x)
     assert "R is read from L2 at every step; 16" in fastrnn.explain(fastrnn.FastLSTM(4, 3000), x)
+    text = fastrnn.explain(fastrnn.zoo.MinGRU(4, 100), x)
+    assert "backward: no R; 4 batch rows and 32 units a program (the likely best of 2, " in text

@@ -104,7 +104,8 @@ def compile_layer(
         return [run(option)[0] for option in options[:only]][0]
 
     engine._launch, engine.choose = launch, choose
-    shapes = [(gates, 8), (gates, H), (gates,), (gates,)]
+    columns = [8, H] if spec.recurrent else [8]
+    shapes = [(gates, n) for n in columns] + [(gates,) for _ in columns]
     shapes += [(spec.params, H)] if spec.params else []
     weights = [torch.zeros(s, dtype=dtype) for s in shapes * directions]
     state = [torch.zeros(directions, B, H, dtype=dtype) for _ in range(spec.states)]

@@ -1,7 +1,7 @@
 """The cells whose Triton kernels are tested: new ones, and fastrnn's own, derived."""
 
 import torch
-from new_cells import janet, light_gru, peephole_lstm, slstm
+from new_cells import ind_rnn, janet, light_gru, min_gru, peephole_lstm, slstm
 
 import fastrnn
 from fastrnn import cells
@@ -40,7 +40,7 @@ def chosen(x, r, state):
     return (torch.where(NO, r[1], fresh * r[0] + a),)
 
 
-NEW = (light_gru, janet, peephole_lstm, slstm, delays, chosen, every_function)
+NEW = (light_gru, janet, peephole_lstm, slstm, delays, chosen, every_function, ind_rnn, min_gru)
 TITLES = tuple(cell.title for cell in NEW)
 # The package's own cells, derived from their steps.
 DERIVED = {

@@ -36,7 +36,7 @@ namespace fastrnn {
 
 struct CellInfo {
   const char* name;
-  int gates, states, saved, kept, params;
+  int gates, states, saved, kept, params, recurrent;
 };
 
 #define FASTRNN_CELL_INFO(name, ...)                      \
@@ -45,13 +45,16 @@ struct CellInfo {
    __VA_ARGS__::kStates,                                  \
    __VA_ARGS__::kSaved,                                   \
    kept_gate<__VA_ARGS__> >= 0,                           \
-   params<__VA_ARGS__>},
+   params<__VA_ARGS__>,                                   \
+   recurrent<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);
 
-#define FASTRNN_CELL_FITS(name, ...) \
-  static_assert(__VA_ARGS__::kStates <= kMaxStates, #name " has more states than kMaxStates");
+#define FASTRNN_CELL_FITS(name, ...)                                                           \
+  static_assert(__VA_ARGS__::kStates <= kMaxStates, #name " has more states than kMaxStates"); \
+  static_assert(recurrent<__VA_ARGS__> == 0 || recurrent<__VA_ARGS__> == __VA_ARGS__::kGates,  \
+                #name " has other slots of the recurrent product than gates");
 FASTRNN_CELLS(FASTRNN_CELL_FITS)
 #undef FASTRNN_CELL_FITS
 

@@ -19,6 +19,13 @@ constexpr int params = 0;
 template <class Cell>
 constexpr int params<Cell, std::void_t<decltype(Cell::kParams)>> = Cell::kParams;
 
+// kRecurrent of a cell that has one, else kGates: the slots of the recurrent product W_hh h + b_hh,
+// r. 0: there is no product, so neither W_hh nor b_hh, and the cell does not look at r.
+template <class Cell, class = void>
+constexpr int recurrent = Cell::kGates;
+template <class Cell>
+constexpr int recurrent<Cell, std::void_t<decltype(Cell::kRecurrent)>> = Cell::kRecurrent;
+
 // kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
 template <class Cell, class = void>
 constexpr const char* own_name = nullptr;

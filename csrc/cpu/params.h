@@ -10,7 +10,7 @@ namespace fastrnn {
 struct Direction {
   bool reverse;
   const void* w_ih;                   // [G*H, I]; null: the input is the ready projection
-  const void* w_hh;                   // [G*H, H]
+  const void* w_hh;                   // [G*H, H]; null: the cell has no recurrent product
   const void* b_ih;                   // [G*H] or null
   const void* b_hh;                   // [G*H] or null
   const void* params;                 // [P, H]; null: the cell has none

@@ -50,17 +50,22 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions) {
   params.directions = directions == (kForward | kReverse) ? 2 : 1;
   FASTRNN_CHECK((project && !single) || params.directions == 1,
                 "a ready projection or a single step has one direction");
-  const int least = (project ? 2 : 1) + (info().params > 0), biased = least + (project ? 2 : 1);
+  const int products = int(project) + int(product());  // each with a matrix, and perhaps a bias
+  const int least = products + (info().params > 0), biased = least + products;
   per_direction = int(weights.size()) / params.directions;
-  bias = per_direction == biased;
+  bias = products > 0 && per_direction == biased;
   FASTRNN_CHECK(int64_t(weights.size()) == params.directions * per_direction &&
                     (bias || per_direction == least),
                 "weights must be " + std::to_string(least) + " or " + std::to_string(biased) +
                     " tensors for each of " + std::to_string(params.directions) + " directions" +
                     (info().params > 0 ? ", the last of them the cell's parameters" : "") +
                     ", got " + std::to_string(weights.size()));
-  params.H = weights[project ? 1 : 0].size(1);
   params.I = input_.size(packed || single ? 1 : 2);
+  if (product()) {
+    params.H = weights[project ? 1 : 0].size(1);
+  } else {
+    params.H = (project ? weights[0].size(0) : params.I) / info().gates;
+  }
 }
 
 void Layer::read_rows(const MaybeTensor& batch_sizes, const Tensors& state) {
@@ -109,7 +114,7 @@ void Layer::read_resets(const MaybeTensor& resets) {
 
 void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state) {
   const int64_t H = params.H, GH = H * info().gates;
-  const Tensor* w = &weights[d * per_direction];
+  const Tensor* w = weights.data() + d * per_direction;
   for (int i = 0; i < per_direction; ++i) check_like("weights", w[i], input_);
   for (const Tensor& s : state) {
     check_like("state", s, input_);
@@ -125,13 +130,15 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
     FASTRNN_CHECK(params.I == GH, "gx must have " + std::to_string(GH) +
                                       " columns (gates x hidden), got " + std::to_string(params.I));
   }
-  check_shape("weight_hh", *w, {GH, H});
-  dir.w_hh = keep(*w++);
+  if (product()) {
+    check_shape("weight_hh", *w, {GH, H});
+    dir.w_hh = keep(*w++);
+  }
   if (bias && project) {
     check_shape("bias_ih", *w, {GH});
     dir.b_ih = keep(*w++);
   }
-  if (bias) {
+  if (bias && product()) {
     check_shape("bias_hh", *w, {GH});
     dir.b_hh = keep(*w++);
   }

@@ -30,6 +30,7 @@ class Layer {
 
   int64_t H() const { return params.H; }
   const CellInfo& info() const { return *cell.info; }
+  bool product() const { return info().recurrent > 0; }  // has the cell W_hh, and b_hh perhaps?
   // [T, B, columns] or [N, columns], as the input is.
   Tensor like_input(int64_t columns) const;
   // [D, B, H], or [B, H] of a single step; zeros where no row has a step, as the next one.
@@ -41,6 +42,7 @@ class Layer {
   Weight kind(size_t i) const {
     const int place = int(i) % per_direction;
     if (info().params > 0 && place == per_direction - 1) return kParams;
+    if (!product()) return place == 0 ? kWih : kBih;
     return project ? Weight(place) : place == 0 ? kWhh : kBhh;
   }
   // Values a unit and step leaves for backward.

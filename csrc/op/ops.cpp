@@ -15,13 +15,16 @@ void parallel_for(int64_t n, void (*fn)(int64_t, int64_t, void*), void* ctx) {
 // Threads that the work is worth: rows are split among them, or units where rows are too few, which
 // costs a barrier a step and so needs a step long enough. A second thread begins 2-20 us late, with
 // its cache empty: less work than 8 Mflop was rarely faster on two.
-int team_size(const ScanParams& s, int gates, int64_t element_size, bool backward) {
+int team_size(const ScanParams& s, const CellInfo& cell, int64_t element_size, bool backward) {
   constexpr double kFlopsPerThread = 8e6;
   constexpr int64_t kBytesToSplit = 256 << 10;
-  const double flops = 2. * s.N * s.directions * gates * s.H * (s.I + s.H);
+  constexpr int64_t kColumns = 16;  // of a weight, that a cell without a product takes as long as
+  const int64_t gates = cell.gates, depth = cell.recurrent > 0 ? s.H : kColumns;
+  const double flops = 2. * s.N * s.directions * gates * s.H * (s.I + depth);
   const int64_t available = torch::stable::get_num_threads();
   int64_t threads = std::min<int64_t>(available, 1 + int64_t(flops / kFlopsPerThread));
-  const bool by_units = gates * s.H * s.H * element_size >= kBytesToSplit;
+  // units that do not meet in a product wait for no barrier
+  const bool by_units = cell.recurrent == 0 || gates * s.H * s.H * element_size >= kBytesToSplit;
   const bool apart = !backward && s.directions == 2;  // each direction has half of the threads
   if (!by_units) threads = std::min(threads, s.B * (apart ? 2 : 1));
   if (apart && threads > 1) threads -= threads % 2;
@@ -35,7 +38,7 @@ void run(Layer& layer, const Tensor& like, bool backward) {
                 std::string("the CPU kernels take float32, float64 and bfloat16, got ") +
                     torch::headeronly::toString(like.scalar_type()));
   const CellKernels& kernels = *layer.cell.kernels;
-  s.threads = team_size(s, layer.info().gates, like.element_size(), backward);
+  s.threads = team_size(s, layer.info(), like.element_size(), backward);
   s.parallel = parallel_for;
   s.interrupted = interrupted;
   const int64_t bytes = backward ? kernels.backward_workspace(s) : kernels.forward_workspace(s);

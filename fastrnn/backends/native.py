@@ -76,6 +76,8 @@ class Cuda(_Native):
         return device not in ("cpu", "meta")
 
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
+        if not cells.get(cell).recurrent:
+            return f"{self.title} have no cell without a recurrent product"
         if ops.NATIVE_BUILT and device == "cuda" and not ops.BUILD_INFO["cuda_archs"]:
             return "the native library was built without CUDA"
         return super().refusal(cell, device, dtype, proj)

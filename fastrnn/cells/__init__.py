@@ -12,12 +12,14 @@ cpp, triton_source   the graphs as code, by printing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
 
 from .builtin import BUILTIN
 from .spec import Cell
 
-__all__ = ["CELLS", "Cell", "add", "get", "measured_as", "on_add"]
+__all__ = ["CELLS", "Cell", "add", "get", "hidden", "measured_as", "on_add"]
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in BUILTIN}
 on_add: list[Callable[[], None]] = []  # called where something known of cells may have changed
@@ -37,6 +39,13 @@ def get(name: str) -> Cell:
             raise ValueError(f"cell {title!r} is not known: import the module that defines {name}")
         raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {name!r}")
     return cell
+
+
+def hidden(cell: Cell, input: Tensor, weights: Sequence[Tensor], project: bool) -> int:
+    """What the first state has for H: P of a projected LSTM. Arguments as of `fastrnn::forward`."""
+    if cell.recurrent:
+        return weights[1 if project else 0].shape[1]
+    return (weights[0].shape[0] if project else input.shape[-1]) // cell.gates
 
 
 def measured_as(name: str) -> str:

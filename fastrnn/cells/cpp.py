@@ -78,6 +78,8 @@ def policy(cell: Cell) -> str:
     ]
     if derived.kept_gate is not None:
         lines.append(f"  static constexpr int kKeptGate = {derived.kept_gate};")
+    if cell.product == "none":
+        lines.append("  static constexpr int kRecurrent = 0;")
     if cell.params:
         lines.append(f"  static constexpr int kParams = {cell.params};")
     lines += [

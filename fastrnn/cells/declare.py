@@ -8,10 +8,17 @@ from . import add
 from .spec import Cell, Tensors
 
 MOST_STATES = 8  # kMaxStates in csrc/cells/counts.h
+PRODUCTS = ("dense", "none")
 
 
 def cell(
-    *, gates: int, states: int = 1, params: int = 0, name: str | None = None
+    *,
+    gates: int | None = None,
+    inputs: int | None = None,
+    product: str = "dense",
+    states: int = 1,
+    params: int = 0,
+    name: str | None = None,
 ) -> Callable[[Callable[..., Tensors]], Cell]:
     """Decorator: a function of one time step becomes a cell with kernels of its own.
 
@@ -28,6 +35,9 @@ def cell(
 
     Args:
         gates: G, tensors in x and in r: `x = W_ih x_t + b_ih`, `r = W_hh h + b_hh`, each `[B, H]`
+        inputs: in place of gates, for product="none": tensors in x alone
+        product: "dense": W_hh is a matrix `[G*H, H]`; "none": the cell has neither W_hh nor b_hh, r
+            is an empty tuple, and a unit sees no other one. A step then costs what its input costs
         states: S, tensors in `state`, `[B, H]`, and in the tuple that the function returns. The
             first is the output, and what W_hh multiplies
         params: P, learned vectors `[H]`, a fourth argument of the function if there are any
@@ -36,7 +46,8 @@ def cell(
     Raises `CellError` (a ValueError) for a function that is not about one unit at one step, with
     its line and the reason; ValueError for counts that no cell has.
     """
-    for word, count, least in (("gates", gates, 1), ("states", states, 1), ("params", params, 0)):
+    slots = _slots(gates, inputs, product)
+    for word, count, least in (*slots, ("states", states, 1), ("params", params, 0)):
         if not isinstance(count, int) or isinstance(count, bool) or count < least:
             raise ValueError(f"{word} must be a whole number from {least} on, got {count!r}")
     if states > MOST_STATES:
@@ -47,14 +58,34 @@ def cell(
             raise TypeError(f"a cell's step must be a function, got {type(step).__name__}")
         from .derive import derive  # networkx takes 0.15 s to import
 
-        derived = derive(step, gates, states, params)
+        ((_, count, _),) = slots
+        derived = derive(step, count, states, params, product)
         title = name or step.__name__
         made = Cell(
-            f"{title}@{derived.digest()}", gates, states, step, len(derived.saved),
-            int(derived.kept_gate is not None), params, derived=derived,
+            f"{title}@{derived.digest()}", count, states, step, len(derived.saved),
+            int(derived.kept_gate is not None), params, derived=derived, product=product,
         )  # fmt: skip
         for attribute in ("__module__", "__doc__", "__qualname__", "__name__"):
             object.__setattr__(made, attribute, getattr(step, attribute))
         return add(made)
 
     return declare
+
+
+def _slots(gates: object, inputs: object, product: object) -> tuple[tuple[str, object, int]]:
+    """(what the caller calls the slots of x, how many, at least)."""
+    if product not in PRODUCTS:
+        raise ValueError(f"product must be one of {', '.join(PRODUCTS)}, got {product!r}")
+    if product == "dense":
+        if inputs is not None:
+            raise ValueError(
+                f'inputs must be given with product="none" alone, got {inputs!r}: a cell with a '
+                "recurrent product has gates, as many tensors in x as in r"
+            )
+        return (("gates", gates, 1),)
+    if gates is not None:
+        raise ValueError(
+            f'gates must not be given with product="none", got {gates!r}: inputs says how many '
+            "tensors x has, and r has none"
+        )
+    return (("inputs", inputs, 1),)

@@ -13,9 +13,9 @@ from .graph import Graph, Node, order, rebuild
 from .trace import CellError, Traced, title, trace
 
 
-def derive(step: Callable, gates: int, states: int, params: int) -> Derived:
+def derive(step: Callable, gates: int, states: int, params: int, product: str = "dense") -> Derived:
     """The kernels of a step. CellError for one that cannot have any."""
-    traced = trace(step, gates, states, params)
+    traced = trace(step, gates, states, params, product)
     _check(step, traced)
     gradients = (*traced.dx, *traced.dr, *traced.dprev, *traced.dparam)
     saved, kept_gate = _gate_in_place(kept(traced.next, gradients), gates)

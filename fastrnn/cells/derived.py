@@ -12,10 +12,11 @@ Nodes = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class Derived:
-    """A cell as kernels compute it. All tuples are of nodes; G gates, S states, P parameters.
+    """A cell as kernels compute it. All tuples are of nodes; G gates, S states, P parameters, R
+    slots of the recurrent product: G or 0.
 
     next [S], saved [K]: forward's results, over leaves x, r, prev, param
-    dx [G], dr [G], dprev [S], dparam [P]: backward's, over leaves saved, prev, next, d, param.
+    dx [G], dr [R], dprev [S], dparam [P]: backward's, over leaves saved, prev, next, d, param.
         dprev leaves out what reaches the states through r; dr is dx where nothing tells them apart
     kept_gate: a gate g whose value is saved[g], on which no other saved value depends; or None
     """
@@ -40,6 +41,8 @@ class Derived:
         """16 hex digits that say whether two cells have the same kernels; names do not count."""
         numbers: dict[int, int] = {}
         lines = [f"{self.gates} {self.states} {self.params} {self.kept_gate}"]
+        if not self.dr:
+            lines[0] += " without a product"
         for roots in ((*self.next, *self.saved), (*self.dx, *self.dr, *self.dprev, *self.dparam)):
             numbers.clear()
             for node in order(roots):

@@ -18,10 +18,11 @@ class Cell:
 
     name: unique among the cells of a process: the function's name, and for a cell with derived
         kernels "@" and 16 hex digits of what they compute
-    gates G, states S (carried from step to step; the first is the output h), params P (learned
-        vectors [H])
-    step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G, G, S and P
-        tensors: x, r and states [.., H], parameters [H]
+    gates G (slots of the input), states S (carried from step to step; the first is the output h),
+        params P (learned vectors [H])
+    product: "dense": r = W_hh h + b_hh has G slots too; "none": no such product, r is empty
+    step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G, G (or 0), S
+        and P tensors: x, r and states [.., H], parameters [H]
     saved K: values that kernels keep per unit and step for backward, besides the states
     kept: how many of them they keep where gates are to be recomputed: 1 with a kept gate
     layer, torch_layer: the classes of fastrnn and of torch.nn that have this cell, "" for none;
@@ -40,6 +41,20 @@ class Cell:
     torch_layer: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     derived: Derived | None = None
+    product: str = "dense"
+
+    @property
+    def recurrent(self) -> int:
+        """Slots of the recurrent product: G, or 0 where there is none."""
+        return self.gates if self.product == "dense" else 0
+
+    @property
+    def counts(self) -> str:
+        """As its declaration says them."""
+        slots = f"gates={self.gates}"
+        if self.product != "dense":
+            slots = f"inputs={self.gates}, product={self.product!r}"
+        return f"{slots}, states={self.states}, params={self.params}"
 
     @property
     def title(self) -> str:
@@ -50,8 +65,7 @@ class Cell:
         return self.step(*args)
 
     def __repr__(self) -> str:
-        params = f", params={self.params}" if self.params else ""
-        return f"<fastrnn cell {self.title}: gates={self.gates}, states={self.states}{params}>"
+        return f"<fastrnn cell {self.title}: {self.counts.removesuffix(', params=0')}>"
 
     def __reduce__(self) -> str | tuple:
         # By reference, as functions: pickle imports the module; copies are the cell itself.

@@ -57,12 +57,13 @@ class Traced:
     values: dict[str, tuple[Tensor, ...]]  # of the leaves, and of all results, as torch has them
 
 
-def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
+def trace(step: Callable, gates: int, states: int, params: int, product: str = "dense") -> Traced:
     """Runs the step once. CellError for what is no unit-wise step of these counts."""
     if torch_private.DispatchMode is None:
         raise CellError(f"{title(step)} cannot be traced: this torch has no TorchDispatchMode")
     tracer = _Tracer(step)
-    sizes = {"x": gates, "r": gates, "prev": states, "param": params, "d": states}
+    recurrent = gates if product == "dense" else 0
+    sizes = {"x": gates, "r": recurrent, "prev": states, "param": params, "d": states}
     generator = torch.Generator().manual_seed(0)
     leaves: dict[str, tuple[Tensor, ...]] = {}
     for op, count in sizes.items():
@@ -70,11 +71,15 @@ def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
         leaves[op] = tuple(t.clone().requires_grad_(op != "d") for t in drawn)
         for at, tensor in enumerate(leaves[op]):
             tracer.bind(tensor, tracer.graph.leaf(op, at))
-    counts = [("x", "gates", "x"), ("r", "gates", "r"), ("state", "states", "prev")]
-    if params:
-        counts.append(("p", "params", "param"))
-    arguments = [_Argument(word, count, leaves[op]) for word, count, op in counts]
-    _check_signature(step, [word for word, _, _ in counts])
+    slots = f"gates={gates}" if recurrent else f"inputs={gates}"
+    words = [
+        ("x", slots, "x"),
+        ("r", slots if recurrent else f"product={product!r}", "r"),
+        ("state", f"states={states}", "prev"),
+        *[("p", f"params={params}", "param")] * bool(params),
+    ]
+    arguments = [_Argument(word, why, leaves[op]) for word, why, op in words]
+    _check_signature(step, [word for word, _, _ in words])
     with torch.enable_grad(), tracer:
         try:
             given = step(*arguments)
@@ -100,7 +105,8 @@ def trace(step: Callable, gates: int, states: int, params: int) -> Traced:
     nodes = [zero if g is None else tracer.node(g) for g in grads]
     zeros = torch.zeros(_SHAPE, dtype=torch.float64)
     full = [zeros if g is None else g.detach() for g in grads]
-    split = [0, gates, 2 * gates, 2 * gates + states, len(inputs)]
+    before = gates + recurrent
+    split = [0, gates, before, before + states, len(inputs)]
     names = ("dx", "dr", "dprev", "dparam")
     parts = {n: tuple(nodes[a:b]) for n, a, b in zip(names, split, split[1:])}
     values = {n: tuple(full[a:b]) for n, a, b in zip(names, split, split[1:])}
@@ -121,9 +127,9 @@ class _Missing(Exception):
 class _Argument(tuple):
     """A tuple of tensors that says in the cell's words what it has not."""
 
-    def __new__(cls, word: str, count: str, tensors: tuple[Tensor, ...]):
+    def __new__(cls, word: str, why: str, tensors: tuple[Tensor, ...]):
         made = super().__new__(cls, tensors)
-        made.has = f"{word} has {len(tensors)} tensors ({count}={len(tensors)})"
+        made.has = f"{word} has {len(tensors)} tensors ({why})"
         made.word = word
         return made
 

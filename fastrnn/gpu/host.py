@@ -151,10 +151,11 @@ def _weight_gradients(
         dx_d, dr_d = dx[:, d * gates : (d + 1) * gates], dr[:, d * gates : (d + 1) * gates]
         if lines is not None:
             gradients.append(dx_d.t() @ lines if w_ih else None)
-        if w_hh:
+        if layer.w_hh is not None and w_hh:
             h = output[:, d * layer.H : (d + 1) * layer.H]
             h = _entering_h(layer, h, layer.state[0][d], reverse=layer.reverse or d == 1)
-        gradients.append(dr_d.t() @ h if w_hh else None)
+        if layer.w_hh is not None:
+            gradients.append(dr_d.t() @ h if w_hh else None)
         if layer.b_ih:
             gradients.append(dx_d.sum(0) if b_ih else None)
         if layer.b_hh is not None:

@@ -28,7 +28,7 @@ class Layer:
     multiply: str  # "bfloat16", "float16", "float64", "tf32" or "ieee": how matrices multiply
     device: torch.device
     w_ih: list[Tensor]  # D tensors [G*H, I]; empty without projection
-    w_hh: Tensor  # [D, G*H, H]
+    w_hh: Tensor | None  # [D, G*H, H]; None: the cell has no recurrent product
     b_ih: list[Tensor]  # D tensors [G*H], or empty
     b_hh: Tensor | None  # [D, G*H]
     params: Tensor | None  # [D, P, H]; None: the cell has no parameters of its own
@@ -85,7 +85,7 @@ def read(
         multiply=multiply_of(input.dtype),
         device=input.device,
         w_ih=[w for w in w_ih if w is not None],
-        w_hh=stack(w_hh),
+        w_hh=None if w_hh[0] is None else stack(w_hh),
         b_ih=[b for b in b_ih if b is not None],
         b_hh=None if b_hh[0] is None else stack(b_hh),
         params=None if params[0] is None else stack(params),

@@ -28,7 +28,7 @@ class Config:
     rows: int  # batch rows of a program
     units: int  # units of a program; streamed: width of a tile of R
     inner: int  # depth of a tile of R
-    hold: str  # "resident" or "streamed"
+    hold: str  # "resident" or "streamed"; "nowhere": the cell has no R
     warps: int
     stages: int = 1
     # Registers that a thread may have. Without a number ptxas aims at several programs a
@@ -42,12 +42,14 @@ class Config:
 
     def programs(self, H: int) -> int:
         """How many programs share the batch rows of a tile."""
-        return -(-H // self.units) if self.hold == "resident" else 1
+        return 1 if self.hold == "streamed" else -(-H // self.units)
 
     def told(self, H: int) -> str:
         """For a reader."""
         if self.hold == "streamed":
             return f"R is read from L2 at every step; {self.rows} batch rows a program"
+        if self.hold == "nowhere":
+            return f"no R; {self.rows} batch rows and {self.units} units a program"
         if self.shares == 1:
             return f"R stays in each program; {self.rows} batch rows a program"
         return (
@@ -72,13 +74,14 @@ class Need(NamedTuple):
     H: int
     multiply: str  # "bfloat16", "float16", "tf32" or "ieee"
     tiles: int = 0  # what a step has of each unit, where that is more than 4 G + 1
+    product: bool = True  # whether the cell has R
 
     @classmethod
     def of(cls, direction: str, cell: Cell, H: int, multiply: str) -> Need:
         tiles = 1 + cell.saved + 3 * cell.states + cell.gates
         tiles += cell.params * (2 if direction == "backward" else 1)
         most = 0 if tiles <= 4 * cell.gates + 1 else tiles
-        return cls(direction, cell.gates, H, multiply, most)
+        return cls(direction, cell.gates, H, multiply, most, cell.recurrent > 0)
 
     @property
     def width(self) -> int:
@@ -112,6 +115,8 @@ def candidates(need: Need, B: int, D: int, programs: int, shared: int) -> tuple[
 
     programs: how many run at once; shared: bytes of shared memory a program may have.
     """
+    if not need.product:
+        return _unitwise(B)
     wanted = -(-B * D // programs)  # rows of a program for no more programs than run at once
     alone = _alone(need, wanted, shared)
     sharing = _sharing(need, B, D, programs, shared)
@@ -189,6 +194,12 @@ def _streamed(need: Need, wanted: int) -> tuple[Config, ...]:
     rows = _power(wanted, 16, 32)
     depths = ((64, 3), (32, 4), (32, 3))
     return tuple(Config(rows, 64, inner, "streamed", 8, stages) for inner, stages in depths)
+
+
+def _unitwise(B: int) -> tuple[Config, ...]:
+    """A number of each tile for a thread: programs of some rows and units, and of a warp."""
+    rows = _power(B, 1, 4)
+    return Config(rows, 128 // rows, 16, "nowhere", 4), Config(1, 32, 16, "nowhere", 1)
 
 
 def _power(wanted: int, least: int, most: int) -> int:

@@ -42,7 +42,7 @@ def unavailable(cell: str, device: str, dtype: torch.dtype) -> str | None:
 def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, dict]:
     """What a scan kernel is called with, apart from its cell and its configuration."""
     spec = layer.spec
-    absent = layer.w_hh  # stands for a pointer that the kernel never follows
+    absent = tensors[0]  # stands for a pointer that the kernel never follows
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
         parameters=layer.params, H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,

@@ -18,6 +18,7 @@ from .tiles import (
     add,
     dot,
     entering_rows,
+    load_projected,
     load_step,
     load_tiles,
     load_vectors,
@@ -64,15 +65,6 @@ def _only_share(tile):
 
 
 @part
-def _load_projected(
-    j, tile, gx, units, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr
-):
-    """G tiles of gx, of step j."""
-    lines, valid = locate(j, tile, RAGGED)
-    return load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
-
-
-@part
 def forward_resident(
     tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, out, saved,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
@@ -98,11 +90,11 @@ def forward_resident(
     exchange = words, stride, owned, tile[1] > 0
     if not ALONE:
         publish(exchange, 1, units, units < H, current[0], DTYPE)
-    ahead = _load_projected(0, tile, gx, units, H, G, D, RAGGED)
+    ahead = load_projected(0, tile, gx, units, H, G, D, RAGGED)
     j = 0
     while j < steps:
         x = ahead
-        ahead = _load_projected(j + 1, tile, gx, units, H, G, D, RAGGED)
+        ahead = load_projected(j + 1, tile, gx, units, H, G, D, RAGGED)
         lines, valid = locate(j, tile, RAGGED)
         entering = entering_rows(resets, lines, valid, RESETS)
         prev = zero_unless(entering, current, S)

@@ -3,7 +3,7 @@
 Grid: (batch tiles, directions, programs that share a tile). Cell maths and states are float32; the
 operands of the dots have the dtype of the tensors. HOLD says where the recurrent matrix R is:
 "resident" on chip, in one program or shared by several (resident.py), or "streamed" from L2
-(streamed.py).
+(streamed.py); where the cell has no R, "nowhere" (unitwise.py).
 
 Names: j is a step in scan order, t in time. A line is one row of the packed form [N, ..] (dense:
 N = T*B). For each unit KEPT = K + S - 1 values are saved: those of the cell, then the states
@@ -20,12 +20,13 @@ import triton.language as tl
 from .resident import backward_resident, forward_resident
 from .streamed import backward_streamed, forward_streamed
 from .tiles import batch_tile
+from .unitwise import backward_unitwise, forward_unitwise
 
 
 @triton.jit(do_not_specialize=["T", "B", "N"])
 def forward_kernel(
     gx,  # [N, D*G*H]
-    w_hh,  # [D, G*H, H]
+    w_hh,  # [D, G*H, H]; any tensor where HOLD is "nowhere"
     b_hh,  # [D, G*H]
     resets,  # [N] uint8
     state,  # [S, D, B, H]
@@ -58,6 +59,11 @@ def forward_kernel(
         forward_streamed(
             tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, out, saved, CELL,
             H, G, S, K, P, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST, ROWS, UNITS, INNER,
+        )  # fmt: skip
+    elif HOLD == "nowhere":
+        forward_unitwise(
+            tile, owned, stride, gx, resets, carry, parameters, out, saved, CELL, H, G, S, K, P, D,
+            RAGGED, RESETS, SAVE, ROWS, UNITS,
         )  # fmt: skip
     else:
         forward_resident(
@@ -108,6 +114,11 @@ def backward_kernel(
             tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, out, saved, dx,
             dr, d_parameters, CELL, H, G, S, K, P, D, SPLIT, RAGGED, RESETS, PRECISION, UPCAST,
             ROWS, UNITS, INNER,
+        )  # fmt: skip
+    elif HOLD == "nowhere":
+        backward_unitwise(
+            tile, owned, stride, grad_out, resets, state, carry, parameters, out, saved, dx,
+            d_parameters, CELL, H, G, S, K, P, D, RAGGED, RESETS, ROWS, UNITS,
         )  # fmt: skip
     else:
         backward_resident(

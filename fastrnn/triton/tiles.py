@@ -70,6 +70,15 @@ def load_tiles(lines, mask_rows, units, stride, H: tl.constexpr, COUNT: tl.const
 
 
 @part
+def load_projected(
+    j, tile, gx, units, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr
+):
+    """G tiles of gx, of step j."""
+    lines, valid = locate(j, tile, RAGGED)
+    return load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
+
+
+@part
 def store_tiles(lines, mask_rows, units, stride, tiles, H: tl.constexpr, COUNT: tl.constexpr):
     mask = mask_rows[:, None] & (units < H)[None, :]
     for i in tl.static_range(COUNT):

@@ -29,15 +29,15 @@ class Backward {
   void operator()(int rank, int size, Barrier& barrier) {
     const int64_t chunks = (s_.B + block_rows_ - 1) / block_rows_;
     for (int d = 0; d < s_.directions; ++d) {
-      w_hh_.set(static_cast<const T*>(s_.dir[d].w_hh), rank, size,
-                lent_ ? s_.dir[d].d_w_hh : nullptr);
+      const T* w_hh = static_cast<const T*>(s_.dir[d].w_hh);
+      if (kProduct) w_hh_.set(w_hh, rank, size, lent_ ? s_.dir[d].d_w_hh : nullptr);
       block_grad_.set(d, rank, size);
       recompute_.set(d, rank, size);
       barrier.wait(size);
       for (int64_t i = 0; i < chunks; ++i) {
         const Range rows = part(s_.B, i, chunks);
-        const bool units =
-            share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size);
+        const int64_t weight_bytes = recurrent<Cell> * s_.H * s_.H * int64_t(sizeof(T));
+        const bool units = share_units(s_.B, panels_.count(), weight_bytes, size);
         const Range mine = units ? rows : share(rows, rank, size);
         const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
         Worker w{s_.dir[d], d, rank, size, barrier, rows, mine, panels, scratch_[rank], units};
@@ -48,6 +48,7 @@ class Backward {
 
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved, P = params<Cell>;
+  static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   static constexpr int64_t kDirectSteps = 2;  // up to here packing weights does not pay
@@ -76,8 +77,8 @@ class Backward {
         ld_(WeightGrad<T>::row_length(G * s.H)),
         several_(s.T * s.B > block_rows_),
         lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
-        w_hh_(arena_, G * s.H, s.H, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace,
-              s.threads, lent_),
+        w_hh_(arena_, recurrent<Cell> * s.H, s.H,
+              s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace, s.threads, lent_),
         panels_(w_hh_.panels),
         block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
         param_grad_(arena_, s, block_rows_, several_),
@@ -88,7 +89,7 @@ class Backward {
     zeros_ = arena_.take<T>(gates);
     if (memory) memset(zeros_, 0, gates * sizeof(T));
     for (int k = 0; k < S; ++k) carry_[k] = arena_.take<A>(chunk * s.H);
-    last_ = arena_.take<T>(chunk * gates);
+    last_ = arena_.take<T>(kProduct ? chunk * gates : 0);
     d_x_ = arena_.take<T>(block_rows_ * ld_);
     d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
     values_ = {d_x_, d_r_, nullptr, ld_, s.H};
@@ -127,7 +128,7 @@ class Backward {
       for (int64_t i = first; i < step; ++i) {
         time_step(w, rows_.time_backward(w.d, i), at, {w.units, i});
         at += rows_.active(rows_.time_backward(w.d, i), w.rows);
-        if (w.by_units) w.barrier.wait(w.size);
+        if (kProduct && w.by_units) w.barrier.wait(w.size);
       }
       if (step == s_.T) finish(w);
       w.barrier.wait(w.size);
@@ -136,7 +137,7 @@ class Backward {
       block_grad_.run({block, d_x_, d_r_, start, end}, zeros_, w.scratch.tile, w.rank, w.size,
                       w.barrier);
       param_grad_.add(block.count, w.dir.d_params, start, end, w.rank, w.size);
-      keep_last(w);
+      if (kProduct) keep_last(w);
       if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
     } while (step < s_.T);
     return true;
@@ -164,7 +165,7 @@ class Backward {
     const T* d_out = rows_.d_output(w.d, t, w.mine.begin, zeros_);
     const int64_t d_out_ld = s_.d_output ? s_.d_output_b : 0;
     bool any = false;
-    for (int64_t b = 0; b < active; ++b) any |= next[b] != zeros_;
+    for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != zeros_;
     for (int64_t u = 0; u < sweep.count(); ++u) {
       const int64_t p = sweep.at(u);
       const Lane<T>* panel = any ? w_hh_.panel(p, w.rank) : nullptr;
@@ -172,7 +173,7 @@ class Backward {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {
           w_hh_.multiply(p, panel, next + r, count, w.scratch.tile);
-        } else {
+        } else if (kProduct) {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
         for (int64_t i = r; i < r + count; ++i) {
@@ -181,7 +182,7 @@ class Backward {
         }
       }
     }
-    for (int64_t b = 0; b < active; ++b) {
+    for (int64_t b = 0; kProduct && b < active; ++b) {
       next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * ld_;
     }
   }
@@ -209,7 +210,8 @@ class Backward {
         next[k] = read(after[k] + j, left);
         d[k] = V::load(carry(w, k, b) + j, left);
       }
-      d[0] = d[0] + read(d_out + j, left) + V::load(recurrent + v * W);
+      d[0] = d[0] + read(d_out + j, left);
+      if (kProduct) d[0] = d[0] + V::load(recurrent + v * W);
       load_params<Cell, T>(w.dir.params, s_.H, j, learned);
       cell_backward<Cell>(kept, prev, next, learned, d, dx, dr, dp);
       param_grad_.store(at, j, dp);
@@ -240,11 +242,9 @@ class Backward {
     if (!w.dir.d_state0[0]) return;
     const Range u = panels_.units(w.units);
     const bool one = w_hh_.streams(w.mine.end - w.mine.begin);
-    one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
+    if (kProduct) one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
-      for (int k = 1; k < S; ++k) {
-        copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], b), u);
-      }
+      for (int k = kProduct; k < S; ++k) copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], b), u);
     }
   }
   void finish_hidden(Worker& w) {

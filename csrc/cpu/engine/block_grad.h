@@ -40,9 +40,10 @@ class BlockGrad {
         hidden_(s.H, 1),
         w_ih_(arena, gates, s.d_input && s.dir[0].w_ih ? s.I : 0,
               packing(s, gates, several, direct_steps), s.threads),
-        weight_grad_(arena, gates, most, s.dir[0].w_ih && s.I > s.H ? s.I : s.H) {
+        weight_grad_(arena, gates, most, widest(s)) {
     const bool sums = Storage<T>::kPair > 1 && several;
-    const int64_t sizes[] = {gates * s.I, gates * s.H, gates, gates};
+    const int64_t hidden = s.dir[0].w_hh ? gates : 0;
+    const int64_t sizes[] = {gates * s.I, hidden * s.H, gates, hidden};
     for (int i = 0; i < 4; ++i) sums_[i] = arena.take<Sum<T>>(sums ? sizes[i] : 0);
     pointers_ = arena.take<T*>(s.threads * most);
     most_ = most;
@@ -90,6 +91,12 @@ class BlockGrad {
     weight_grad_.pair(block.d_r, block.count, rank, size);
     weight_grad(any ? block.count : 0, hidden_, h, block.d_r,
                 gradient(block, s_.dir[block.d].d_w_hh, 1), rank, size, barrier);
+  }
+
+  // The most columns of a weight that has a gradient.
+  static int64_t widest(const ScanParams& s) {
+    const int64_t hidden = s.dir[0].w_hh ? s.H : 0;
+    return s.dir[0].w_ih && s.I > hidden ? s.I : hidden;
   }
 
   // A block that stays the only one takes each panel of a large W_ih once.

@@ -1,5 +1,6 @@
 // The forward engine: T steps of any cell. A thread owns some batch rows, all units, and walks all
-// steps with no barrier; or, where rows are few, all rows and some units, with a barrier a step.
+// steps with no barrier; or, where rows are few, all rows and some units, with a barrier a step if
+// the cell has a recurrent product, in which units meet.
 // Two directions share the threads. Time goes in blocks: the block's input projection first, then
 // its steps, so that the projection never leaves the cache.
 #pragma once
@@ -41,10 +42,11 @@ class Forward {
 
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
+  static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
-  static constexpr bool kOneRow = kPanelVectors <= 8;  // do its sums stay in registers?
+  static constexpr bool kOneRow = kProduct && kPanelVectors <= 8;  // do its sums stay in registers?
   enum { kNothing, kPartial, kAll };
   // Carried states live in the final states' memory, and h in the output: where those are rounded,
   // in memory of their own.
@@ -77,7 +79,7 @@ class Forward {
     for (int i = 0; i < s.threads; ++i) {
       const int64_t tile = kGroupRows * panels_.most_vectors() * W;
       Scratch w{arena.take<A>(block_rows_ * panels_.width()),
-                arena.take<A>(tile > panels_.width() ? tile : panels_.width()),
+                arena.take<A>(kProduct * (tile > panels_.width() ? tile : panels_.width())),
                 arena.take<A>(s.H),
                 arena.take<A>(kRounded ? S * most * s.H : 0),
                 arena.take<Lane<T>>(GateWeights<T>::scratch(panels_, s)),
@@ -92,12 +94,12 @@ class Forward {
 
   // This and walk() are false where the call ends early.
   bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
-    const bool units = by_units(size);
+    const bool units = by_units(size), barred = units && kProduct;
     const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
     const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
     for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
       const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
-      if (!walk(d, chunk, panels, w, units ? &barrier : nullptr, rank, size)) return false;
+      if (!walk(d, chunk, panels, w, barred ? &barrier : nullptr, rank, size)) return false;
     }
     return true;
   }
@@ -105,7 +107,8 @@ class Forward {
   // In few steps there are few barriers, and each weight is read and packed by one thread only.
   bool by_units(int size) const {
     if (s_.T <= kFewSteps) return s_.B < size || (s_.B <= kMaxRows && panels_.count() >= size);
-    return share_units(s_.B, panels_.count(), G * s_.H * s_.H * int64_t(sizeof(T)), size);
+    const int64_t weight_bytes = recurrent<Cell> * s_.H * s_.H * int64_t(sizeof(T));
+    return share_units(s_.B, panels_.count(), weight_bytes, size);
   }
 
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.
@@ -181,7 +184,7 @@ class Forward {
     bool any = false;  // is there a row whose h is not zeros?
     for (int64_t b = 0; b < active; ++b) {
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
-      any |= w.h_in[b] != zeros;
+      any |= kProduct && w.h_in[b] != zeros;
     }
     const int64_t origin = panels_.column(panels.begin);
     const bool by_row = kOneRow && any && active == 1 && weights_[d].packed();
@@ -197,7 +200,8 @@ class Forward {
       const int64_t p = sweep.at(i);
       const int64_t column = panels_.column(p), width = any ? panels_.vectors(p) * W : 0;
       const Lane<T>* panel = any ? weights_[d].hidden_panel(p, w.panel) : nullptr;
-      const A* sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros, for every row
+      const A* sums = nullptr;
+      if (kProduct) sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros: all rows'
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
@@ -244,7 +248,7 @@ class Forward {
         V xs[G], rs[G], prev[S], next[S], keep[K + 1];
         for (int g = 0; g < G; ++g) {
           xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
-          rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
+          if (kProduct) rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
         }
         if (!kRounded) prev[0] = read(h[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) {

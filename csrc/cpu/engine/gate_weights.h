@@ -1,6 +1,6 @@
 // The weights of one direction as the products x W_ih^T + b_ih and h W_hh^T + b_hh want them, in
 // panels that hold all gates of their units: packed once; packed one at a time right before its
-// use, for one step; or, where neither pays, read as torch keeps them.
+// use, for one step; or, where neither pays, read as torch keeps them. Either weight may be absent.
 #pragma once
 #include "cpu/gemm/direct.h"
 #include "cpu/gemm/residue.h"
@@ -24,10 +24,10 @@ class GateWeights {
     set(d);
     const bool whole = mode_ == kPacked || mode_ == kResidues;
     w_ih_ = arena.take<Lane<T>>(whole && dir_->w_ih ? offset(panels.width(), s.I) : 0);
-    w_hh_ = arena.take<Lane<T>>(whole ? offset(panels.width(), s.H) : 0);
+    w_hh_ = arena.take<Lane<T>>(whole && dir_->w_hh ? offset(panels.width(), s.H) : 0);
     const int64_t width = panels.width();
     b_ih_ = arena.take<A>(width);
-    b_hh_ = arena.take<A>(width);
+    b_hh_ = arena.take<A>(dir_->w_hh ? width : 0);
   }
 
   // The same memory for another direction's weights.
@@ -42,10 +42,10 @@ class GateWeights {
     const int64_t column = panels_->column(p);
     if (mode_ == kPacked || mode_ == kResidues) {
       if (dir_->w_ih) pack_weight(p, dir_->w_ih, s_->I, w_ih_ + offset(column, s_->I));
-      pack_weight(p, dir_->w_hh, s_->H, w_hh_ + offset(column, s_->H));
+      if (dir_->w_hh) pack_weight(p, dir_->w_hh, s_->H, w_hh_ + offset(column, s_->H));
     }
     pack_bias(p, dir_->b_ih, b_ih_ + column);
-    pack_bias(p, dir_->b_hh, b_hh_ + column);
+    if (dir_->w_hh) pack_bias(p, dir_->b_hh, b_hh_ + column);
   }
 
   // Panel p of W_ih for input(), of W_hh for hidden(); null where neither is packed.
@@ -100,7 +100,10 @@ class GateWeights {
     if (s.T == 1) return s.B < 16 ? s.B * s.B : 16 * s.B;
     return s.N < 51 ? 10 * s.N : 512;
   }
-  static int64_t deepest(const ScanParams& s) { return s.I > s.H && s.dir[0].w_ih ? s.I : s.H; }
+  static int64_t deepest(const ScanParams& s) {
+    const int64_t hidden = s.dir[0].w_hh ? s.H : 0;
+    return s.I > hidden && s.dir[0].w_ih ? s.I : hidden;
+  }
 
   // Where the panel that begins at a column begins in a packed weight [G*H, K].
   int64_t offset(int64_t column, int64_t K) const {

@@ -42,6 +42,8 @@ bool compiled_forward(const ScanParams& s) { return CompiledForward::run(s); }
 int64_t compiled_forward_workspace(const ScanParams& s) { return CompiledForward::workspace(s); }
 
 static_assert(FASTRNN_CELL::kStates <= kMaxStates, "the cell has more states than kMaxStates");
+static_assert(recurrent<FASTRNN_CELL> == 0 || recurrent<FASTRNN_CELL> == FASTRNN_CELL::kGates,
+              "the cell has other slots of the recurrent product than gates");
 
 constexpr const char* dtype_name(float) { return "float32"; }
 constexpr const char* dtype_name(double) { return "float64"; }
@@ -57,6 +59,7 @@ constexpr CellLibrary kCompiledCell{
     FASTRNN_CELL::kSaved,
     kept_gate<FASTRNN_CELL> >= 0,
     params<FASTRNN_CELL>,
+    recurrent<FASTRNN_CELL>,
     dtype_name(FASTRNN_DTYPE()),
     FASTRNN_TEXT(FASTRNN_ISA),
     {compiled_forward, compiled_backward, compiled_forward_workspace, compiled_backward_workspace},

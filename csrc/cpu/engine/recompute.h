@@ -65,12 +65,12 @@ class Recompute {
       const int64_t end = mine.end - i < kPassRows ? mine.end : i + kPassRows;
       for (int64_t p = 0; p < panels_.count(); ++p) {
         const Lane<T>* w_ih = weights.input_panel(p, packed);
-        const Lane<T>* w_hh = weights.hidden_panel(p, packed + scratch_);
+        const Lane<T>* w_hh = kProduct ? weights.hidden_panel(p, packed + scratch_) : nullptr;
         for (int64_t at = i; at < end; at += kGroupRows) {
           const int64_t count = end - at < kGroupRows ? end - at : kGroupRows;
           const int64_t ld = panels_.vectors(p) * W;
           weights.input(p, w_ih, list[0] + at, count, x, ld);
-          weights.hidden(p, w_hh, list[1] + at, count, r, ld);
+          if (kProduct) weights.hidden(p, w_hh, list[1] + at, count, r, ld);
           cells(p, s_.dir[block.d].params, at, count, list, x, r, values);
         }
       }
@@ -80,6 +80,7 @@ class Recompute {
  private:
   using A = Sum<T>;
   static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<Sum<T>>::W;
+  static constexpr bool kProduct = recurrent<Cell> > 0;
   static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
   static constexpr int kWidest = Cell::kGates > kMaxVectors ? Cell::kGates : kMaxVectors;
   static constexpr int64_t kTile = kGroupRows * kWidest * W;
@@ -100,7 +101,8 @@ class Recompute {
         for (int g = 0, at = v * W; g < G; ++g) {
           xs[g] = rs[g] = V(A(0));
           if (g == kKept) continue;
-          xs[g] = V::load(x_row + at), rs[g] = V::load(r_row + at);
+          xs[g] = V::load(x_row + at);
+          if (kProduct) rs[g] = V::load(r_row + at);
           at += nu * W;
         }
         for (int k = 0; k < S; ++k) prev[k] = read(list[1 + k][first + i] + j, left);
