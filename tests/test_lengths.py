@@ -16,6 +16,7 @@ from helpers import (
     flat,
     gradients,
     hx,
+    problem,
     randn,
     slow_but,
 )
@@ -23,7 +24,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import gradcheck, gradgradcheck
 from torch.export import Dim
 
-from fastrnn import functional, ops, ragged
+from fastrnn import functional, ops, ragged, reference
 
 native = pytest.mark.skipif(
     not ops.NATIVE_BUILT or DEVICE != "cpu", reason="what the native CPU kernels do"
@@ -123,6 +124,27 @@ def test_derivatives(cell, backend):
         return tuple(flat(layer(x, hx, lengths=torch.tensor([2, 0, 3]))))
 
     assert gradcheck(call, (x, *state)) and gradgradcheck(call, (x, *state))
+
+
+@each_cell()
+def test_the_reference_in_full_and_packed(cell):
+    """In graphs and where it is derived it walks all steps: what it drops is in no result."""
+    x, weights, state = problem(cell, 6, 5, 4, 3, directions=3)
+    lengths, resets = torch.tensor([3, 6, 0, 6, 2]), (torch.rand(6, 5) < 0.3).to(DEVICE)
+    with torch.no_grad():
+        x[torch.arange(6)[:, None] >= lengths] = torch.nan
+        for s in state:
+            s[:, 2] = torch.inf  # of the row without steps: a step would spread it
+    packing = functional.pack_lengths(lengths, 6, 5, x.device)
+    output, final = reference.forward(cell, x, weights, state, lengths, resets, 3, True)
+    packed, last = reference.forward(
+        cell, packing.pack(x), weights, [packing.sort(s) for s in state], packing.batch_sizes,
+        packing.pack(resets), 3, True,
+    )  # fmt: skip
+    expected = [packing.pad(packed, 6, 5), *(packing.unsort(s) for s in last)]
+    assert_same(*([t.nan_to_num() for t in r] for r in ([output, *final], expected)), 1e-12)
+    leaves = [x, *weights, *state]
+    assert_same(gradients([output, *final], leaves), gradients(expected, leaves), 1e-11)
 
 
 @backends()
