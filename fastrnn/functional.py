@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import backends, cells, checks, ops, torch_private
+from . import backends, cells, checks, ops, per_sample, reference, torch_private
 from .autograd import recurrent_scan, single_step
 from .cells import Cell
+from .ragged import Packing, pack_lengths
 from .reference import BOTH, FORWARD, REVERSE
 
 __all__ = ["Packing", "pack_lengths", "recurrent", "scan", "step"]
@@ -30,13 +30,14 @@ def recurrent(
     training: bool = False,
     backend: str = "auto",
     recompute_gates: bool = False,
+    lengths: Tensor | None = None,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """L layers of D directions, as the layers call it after their checks.
 
     Args:
         cell: a name in `fastrnn.cells.CELLS`
         input: `[T, B, I]`, or packed `[N, I]` with batch_sizes
-        hx: S tensors `[L*D, B, H]`; None, for a dense input: zeros
+        hx: S tensors `[L*D, B, H]`; None, without batch_sizes: zeros
         layers: L lists of weights, both directions together: those of a direction in torch.nn's
             order, then the cell's params `[P, H]` if it has any
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None: dense
@@ -47,6 +48,7 @@ def recurrent(
         training: whether dropout acts
         backend: "auto", "native" (cpu or cuda), "triton" or "reference"
         recompute_gates: keep less for backward, as the layers say
+        lengths: `[B]` int64 on the CPU, of an input `[T, B, I]`: the valid steps of each row
 
     Returns output `[T, B, D*H]` or `[N, D*H]` and S final states `[L*D, B, H]`, in the input's
     dtype, or in torch.autocast's; computed in float32 where the backend has no kernel for bfloat16
@@ -61,6 +63,11 @@ def recurrent(
         if layers[0][0].dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
     chosen, _ = backends.choose(cell, device, dtype, backend, proj)
+    if lengths is not None:
+        if not (chosen.reads_lengths or torch.compiler.is_compiling()):
+            rest = proj, dropout, training, backend, recompute_gates
+            return _packed(lengths, cell, input, hx, layers, resets, bidirectional, *rest)
+        batch_sizes = lengths  # as the ops take them
     compute = chosen.compute_dtype(dtype)
     if compute is not given:
         input, hx = input.to(compute), hx and [s.to(compute) for s in hx]
@@ -88,6 +95,22 @@ def recurrent(
     if compute != dtype:
         input, final = input.to(dtype), [s.to(dtype) for s in final]
     return input, final
+
+
+def _packed(lengths, cell, input, hx, layers, resets, bidirectional, *rest):
+    """`recurrent` of a padded batch, by one of its valid rows."""
+    per_sample.refuse_lengths(sum(layers, []))
+    t, b, _ = input.shape
+    if hx is None:
+        directions = BOTH if bidirectional else FORWARD
+        zeros = reference.zeros(cell, input, layers[0], directions)
+        hx = [s.repeat(len(layers), 1, 1) for s in zeros]
+    packing = pack_lengths(lengths, t, b, input.device)
+    output, final = recurrent(
+        cell, packing.pack(input), [packing.sort(s) for s in hx], layers, packing.batch_sizes,
+        None if resets is None else packing.pack(resets), bidirectional, *rest,
+    )  # fmt: skip
+    return packing.pad(output, t, b), [packing.unsort(s) for s in final]
 
 
 def step(
@@ -173,80 +196,3 @@ def scan(
     )
     finals = tuple(s[0].to(gx.dtype) for s in final)
     return output.to(gx.dtype), finals[0] if bare else finals
-
-
-class Packing:
-    """Where the valid rows of a padded batch lie: padded `[T, B, ..]` <-> packed `[N, ..]`.
-
-    Rows are taken in order of falling length, so that the rows of a step are the first rows of the
-    state, as in PackedSequence. Everything here is index arithmetic: no loop over T or B. Made by
-    `pack_lengths`, which checks. Raises nothing of its own.
-    """
-
-    def __init__(self, batch_sizes: Tensor, order: Tensor, inverse: Tensor, index: Tensor):
-        self.batch_sizes = batch_sizes  # [T'] int64 on the CPU, T' the greatest length
-        self.order = order  # [B]: order[k] is the batch row at place k
-        self.inverse = inverse  # [B]: the place of each batch row
-        self.index = index  # [N]: place in the flattened [T*B] of each packed row
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """`[T, B, ..]` -> `[N, ..]`"""
-        return padded.flatten(0, 1).index_select(0, self.index)
-
-    def pad(self, packed: Tensor, t: int, b: int) -> Tensor:
-        """`[N, ..]` -> `[T, B, ..]` with zeros outside the lengths."""
-        padded = packed.new_zeros((t * b, *packed.shape[1:]))
-        return padded.index_copy(0, self.index, packed).unflatten(0, (t, b))
-
-    def sort(self, state: Tensor) -> Tensor:
-        """`[L*D, B, H]` in the caller's order of rows -> in falling order of lengths."""
-        return state.index_select(1, self.order)
-
-    def unsort(self, state: Tensor) -> Tensor:
-        """`[L*D, B, H]` in falling order of lengths -> in the caller's order of rows."""
-        return state.index_select(1, self.inverse)
-
-
-def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.device) -> Packing:
-    """The packing of a padded batch `[T, B, ..]` whose row b has lengths[b] valid steps, 0 to T.
-
-    lengths: `[B]` integers, a Tensor on any device or a sequence; t, b: T and B; device: that of
-    the batch. Raises TypeError for lengths that are no integers, ValueError where they are not one
-    for each row, or not between 0 and T.
-    """
-    if isinstance(lengths, Tensor):
-        if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-            raise TypeError(f"lengths must be integers, got {lengths.dtype}")
-        lengths = lengths.detach().to("cpu", torch.int64)
-    else:
-        lengths = [n.item() if isinstance(n, Tensor) and n.dim() == 0 else n for n in lengths]
-        if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in lengths):
-            raise TypeError(f"lengths must be integers, got {lengths}")
-        lengths = torch.tensor(lengths, dtype=torch.int64)
-    if lengths.shape != (b,):
-        raise ValueError(
-            f"lengths must have shape [{b}] (one for each batch row), got {list(lengths.shape)}"
-        )
-    if b and not 0 <= int(lengths.min()) <= int(lengths.max()) <= t:
-        raise ValueError(
-            f"lengths must lie between 0 and {t} (the time steps of input), got "
-            f"{int(lengths.min())} to {int(lengths.max())}"
-        )
-    falling, order = lengths.sort(descending=True, stable=True)
-    steps = torch.arange(int(falling[0]) if b else 0)
-    valid = steps[:, None] < falling  # [T', B]: falling, so valid rows come first in each step
-    step, place = valid.nonzero(as_tuple=True)
-    return Packing(
-        valid.sum(1),
-        order.to(device),
-        order.argsort().to(device),
-        (step * b + order[place]).to(device),
-    )
-
-
-def pack_resets(resets: Tensor, batch_sizes: Tensor, order: Tensor | None) -> Tensor:
-    """resets [T, B] in the caller's order of rows -> [N] as a PackedSequence lays out its rows."""
-    if order is not None:
-        resets = resets.index_select(1, order)
-    places = torch.arange(resets.shape[1])
-    return resets[(places < batch_sizes[:, None]).to(resets.device)]

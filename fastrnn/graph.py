@@ -12,10 +12,11 @@
             Tensor grad_b_hh, Tensor grad_params, Tensor grad_state)
 
 state, final and their gradients are [S, D, B, H], the weights' gradients [D, ..] by kind; None is
-zeros, and [0] is what nobody wanted. Inductor's C++ code takes neither empty lists nor lists of
-results. The derivative belongs to the op itself, so that an exported program can be trained; where
-forward has saved nothing, it is run again. A backend with a `prefix` has ops of its own, of the
-same schemas: `triton_forward_flat` and `triton_backward_flat`.
+zeros, and [0] is what nobody wanted. batch_sizes may be lengths, whatever the backend: no value is
+known while a graph is made. Inductor's C++ code takes neither empty lists nor lists of results. The
+derivative belongs to the op itself, so that an exported program can be trained; where forward has
+saved nothing, it is run again. A backend with a `prefix` has ops of its own, of the same schemas:
+`triton_forward_flat` and `triton_backward_flat`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import flops, ops, reference, torch_private, transforms
+from . import flops, ops, ragged, reference, torch_private, transforms
 from . import graph_derivatives as derivatives
 from .backends.base import Backend
 from .graph_derivatives import sizes_of
@@ -221,6 +222,7 @@ _LIBRARY = torch.library.Library("fastrnn", "FRAGMENT")
 
 
 def _implement(prefix: str, devices: Sequence[str], forward: Callable, backward: Callable) -> None:
+    forward, backward = ragged.forward_by_packing(forward), ragged.backward_by_packing(backward)
     for device in devices:
         _LIBRARY.impl(f"{prefix}forward_flat", _forward_by_lists(forward), device)
         _LIBRARY.impl(f"{prefix}backward_flat", _backward_by_lists(backward), device)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import cells, checks, functional, per_sample, torch_private
+from . import cells, checks, functional, ragged, torch_private
 from .face import HasFace
 
 
@@ -158,25 +158,12 @@ class Layer(HasFace, nn.RNNBase):
         t, b, _ = input.shape
         if t == 0:
             raise RuntimeError("input must have at least one time step, got a sequence of length 0")
-        if hx is not None:
-            state = checks.state(self, hx, input, b, unbatched)
-        else:
-            state = None if lengths is None else self._zeros(input, b)
+        state = None if hx is None else checks.state(self, hx, input, b, unbatched)
         if resets is not None:
             resets = checks.resets(self, resets, t, b, unbatched, input.device)
-        if lengths is None:
-            output, final = self._run(layers, input, state, None, resets)
-        else:
-            per_sample.refuse_lengths(sum(layers, []))
-            packing = functional.pack_lengths(lengths, t, b, input.device)
-            output, final = self._run(
-                layers,
-                packing.pack(input),
-                [packing.sort(s) for s in state],
-                packing.batch_sizes,
-                None if resets is None else packing.pack(resets),
-            )
-            output, final = packing.pad(output, t, b), [packing.unsort(s) for s in final]
+        if lengths is not None:
+            lengths = ragged.read_lengths(lengths, t, b)
+        output, final = self._run(layers, input, state, None, resets, lengths)
         if unbatched:
             output, final = output.squeeze(1), [s.squeeze(1) for s in final]
         elif self.batch_first:
@@ -198,18 +185,18 @@ class Layer(HasFace, nn.RNNBase):
                 state = [s.index_select(1, order) for s in state]
         if resets is not None:
             resets = checks.resets(self, resets, len(batch_sizes), b, False, input.device)
-            resets = functional.pack_resets(resets, batch_sizes, order)
+            resets = ragged.pack_resets(resets, batch_sizes, order)
         output, final = self._run(layers, input, state, batch_sizes, resets)
         if inverse is not None:
             final = [s.index_select(1, inverse) for s in final]
         output = PackedSequence(output, batch_sizes, order, inverse)
         return output, final[0] if self.states == 1 else tuple(final)
 
-    def _run(self, layers, input, state, batch_sizes, resets):
+    def _run(self, layers, input, state, batch_sizes, resets, lengths=None):
         return functional.recurrent(
             self.cell, input, state, layers, batch_sizes, resets, self.bidirectional,
             self.proj_size > 0, self.dropout, self.training, self.backend,
-            self.recompute_gates,
+            self.recompute_gates, lengths,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -10,16 +10,19 @@
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
 them (of a cell without a recurrent product no W_hh and b_hh), then params [P, H] where the cell has
-any; state S tensors [D, B, H]; output [T, B, D*H] or
-[N, D*H]; final S tensors [D, B, H]; saved
-[D, N, K+S-1, H]. Where a backend `knows_zeros`, grad_final and, for a dense input, state may be
-empty: zeros; grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
+any; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
+[D, N, K+S-1, H]. Where a backend `reads_lengths`, batch_sizes with an input [T, B, I] are the
+lengths [B] of its rows, in any order: what lies past them is not read, and is zeros in output and
+grad_input; of saved, N = T*B then, only what is valid is used. batch_sizes are int64 on the CPU.
+
+Where a backend `knows_zeros`, grad_final and, where input is not packed, state may be empty: zeros;
+grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
 NEED_INPUT, NEED_STATE and `weight_bits`; a gradient of input or a weight that is not is [0], and
 grad_state is empty then, and for an empty state. Directions is a bit mask: 1 forward, 2 reverse.
 save: SAVE_NOTHING (saved is [0]), SAVE_ALL, or, where it `recomputes`, SAVE_PARTIAL: what backward
- needs to recompute the rest [D, N, kept+S-1, H]. Where `steps` says so, a single step's
-input may be [B, I], its states, output and their gradients [B, H]. `triton_forward` and
-`triton_backward` have the same two schemas; `graph.py` has those for compiled graphs.
+needs to recompute the rest [D, N, kept+S-1, H]. Where `steps` says so, a single step's input may be
+[B, I], its states, output and their gradients [B, H]. `triton_forward` and `triton_backward` have
+the same two schemas; `graph.py` has those for compiled graphs.
 
 Importing `fastrnn._C` defines the native ops. A missing `_C` means a pure-Python install; one that
 is there and does not load raises its own ImportError.

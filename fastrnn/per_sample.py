@@ -41,8 +41,9 @@ def register(forward: Callable, backward: Callable, save: int) -> None:
 def refuse_lengths(weights: Sequence[Tensor]) -> None:
     if expanded(weights):
         raise RuntimeError(
-            "lengths must be None for per-sample gradients (call_for_per_sample_grads), whose "
-            "order would be that of falling lengths: pass a PackedSequence, which has that order"
+            "lengths must be None for per-sample gradients (call_for_per_sample_grads) where a "
+            "backend packs them, whose order would be that of falling lengths: pass a "
+            "PackedSequence, which has that order"
         )
 
 
@@ -56,7 +57,8 @@ class _Rows:
     def __init__(self, input: Tensor, batch_sizes: Tensor | None, b: int | None = None) -> None:
         self.axis = 0 if input.dim() == 2 else 1  # of the rows: a single step has no time
         self.places = None  # of each packed row in [N]
-        if batch_sizes is None:
+        self.lengths = batch_sizes if input.dim() == 3 else None
+        if batch_sizes is None or self.lengths is not None:
             self.count = input.shape[self.axis]
             return
         self.axis = None
@@ -94,6 +96,8 @@ class _Rows:
 
     def sizes(self, row: int) -> Tensor | None:
         """batch_sizes of a row alone."""
+        if self.lengths is not None:
+            return self.lengths.narrow(0, row, 1)
         return None if self.places is None else torch.ones(len(self.places[row]), dtype=torch.int64)
 
     def of_states(self, states: Sequence[Tensor], row: int) -> list[Tensor]:

@@ -4,7 +4,9 @@ Slow and obviously right. Any device, any dtype, any number of derivatives, `pro
 
 Ragged batches use one packed form, that of `PackedSequence`: the rows of all steps lie in one
 buffer [N, ..], `batch_sizes` [T] tells how many rows each step has, and they fall. So the rows of a
-step are the first rows of the state, and a row that has ended simply stops being touched.
+step are the first rows of the state, and a row that has ended simply stops being touched. A padded
+batch with lengths is walked in full, and what a row that has ended gives is dropped: nothing here
+hangs on values, so that it can be traced.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ def scan(
     reverse: bool = False,
     weight_hr: Tensor | None = None,  # [P, H]: h is projected (https://arxiv.org/abs/1402.1128)
     params: Tensor | None = None,  # [P, H]: the cell's own, P as many as it has
+    ended: Tensor | None = None,  # [T, B] bool, of a dense gx: the row keeps its state there
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One direction over a ready input projection gx: (output [T, B, H] or [N, H], final states).
 
@@ -67,6 +70,10 @@ def scan(
         if weight_hr is not None:
             after = (F.linear(after[0], weight_hr), *after[1:])
         outputs[t] = after[0]
+        if ended is not None:
+            keep = ended[t].unsqueeze(-1)
+            after = tuple(torch.where(keep, old, new) for new, old in zip(after, current))
+            outputs[t] = outputs[t].masked_fill(keep, 0)
         if rows < current[0].shape[0]:
             after = tuple(torch.cat([new, old[rows:]]) for new, old in zip(after, current))
         current = after
@@ -85,7 +92,7 @@ def forward(
     input: Tensor,  # [T, B, I] or packed [N, I]; project=False: the ready gx, D = 1
     weights: Sequence[Tensor],  # for each direction those of `name_weights`
     state: Sequence[Tensor],  # S tensors [D, B, H]
-    batch_sizes: Tensor | None,
+    batch_sizes: Tensor | None,  # [T], of a padded input its rows' lengths [B]
     resets: Tensor | None,
     directions: int,
     project: bool,
@@ -96,6 +103,14 @@ def forward(
     """
     reverses = [reverse for bit, reverse in ((FORWARD, False), (REVERSE, True)) if directions & bit]
     per_direction = len(weights) // len(reverses)
+    ended = None
+    if batch_sizes is not None and input.dim() == 3:  # lengths
+        steps = torch.arange(len(input), device=input.device)
+        ended = steps[:, None] >= batch_sizes.to(input.device)
+        # Neither values nor gradients, NaN too, come from a step that is dropped.
+        input = input.masked_fill(ended.unsqueeze(-1), 0)
+        resets = ended if resets is None else resets | ended
+        batch_sizes = None
     outputs, finals = [], []
     for d, reverse in enumerate(reverses):
         w_ih, w_hh, b_ih, b_hh, w_hr, params = name_weights(
@@ -112,6 +127,7 @@ def forward(
             reverse=reverse,
             weight_hr=w_hr,
             params=params,
+            ended=ended,
         )
         outputs.append(output)
         finals.append(final)

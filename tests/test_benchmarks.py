@@ -117,7 +117,7 @@ def test_missing_contestants_are_named(monkeypatch):
     assert missing == {"absent": "not installed: no_such_module"}
 
 
-PEERS = [AGAIN, "fastrnn", "reference", "onnxruntime", "jax"]
+PEERS = [AGAIN, "fastrnn", "fastrnn-lengths", "reference", "onnxruntime", "jax"]
 SHAPES = [
     Case("lstm", "inference", 3, 6, 5, 4, layers=2, directions=2),
     Case("gru", "training", 3, 6, 5, 4, layers=2, directions=2),

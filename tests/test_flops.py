@@ -87,6 +87,14 @@ def test_packed(backend, bidirectional):
 
 
 @backends(kernels=True)
+def test_lengths(backend):
+    """The valid rows, as packed."""
+    x, layer = randn(STEPS, 3, SIZE), fast("gru", SIZE, H, bidirectional=True, backend=backend)
+    packed = forward_and_backward(layer, pack_padded_sequence(x[:, :2], [4, 2]))
+    assert forward_and_backward(layer, x, lengths=[2, 0, 4]) == packed
+
+
+@backends(kernels=True)
 @pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
 def test_cells(backend, name):
     x, counted = randn(B, SIZE, grad=True), []

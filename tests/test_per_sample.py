@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from helpers import DEVICE, assert_same, backends, each_cell, fast, flat, hx, randn, twins
+from helpers import (
+    DEVICE,
+    assert_same,
+    backend_of,
+    backends,
+    each_cell,
+    fast,
+    flat,
+    hx,
+    randn,
+    twins,
+)
 from torch import nn
 from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -128,10 +139,25 @@ def test_among_other_modules():
         assert_same(call_for_per_sample_grads(model)(x, resets), model(x, resets), 0.0)
 
 
+@backends(F64)
+@each_cell()
+def test_lengths(cell, backend):
+    """In the caller's order, where no packing makes another of it."""
+    layer, x = fast(cell, 3, 5, dtype=F64, backend=backend), randn(5, 3, 3, dtype=F64, grad=True)
+    call = call_for_per_sample_grads(layer, batch_first=False)
+    if not backend_of(backend, F64).reads_lengths:
+        with pytest.raises(RuntimeError, match="lengths must be None for per-sample"):
+            call(x, lengths=[2, 5, 3])
+        return
+    results = call(x, lengths=[2, 5, 3])
+    assert_same(results, layer(x, lengths=[2, 5, 3]), 1e-12)
+    loss(results).backward(retain_graph=True)
+    calls = [(x[:n, row : row + 1],) for row, n in enumerate([2, 5, 3])]
+    assert_same([p.grad_sample for p in layer.parameters()], alone(layer, calls), 1e-10)
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_what_is_refused(backend):
     layer, x = fast("gru", 3, 5, backend=backend), randn(4, 2, 3)
-    with pytest.raises(RuntimeError, match="lengths must be None for per-sample"):
-        call_for_per_sample_grads(layer, batch_first=False)(x, lengths=[4, 2])
     with pytest.raises(RuntimeError, match="must have batch_size = 4 rows .* got 2"):
         call_for_per_sample_grads(layer)(x)

@@ -153,7 +153,7 @@ class Preset:
 
 CPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "onnxruntime", "jax")
 QUICK_PEERS = (*CPU_PEERS, "torch.compile", "fastrnn-triton", "flashrnn", "haste")
-FULL_PEERS = (*QUICK_PEERS, "reference")
+FULL_PEERS = (*QUICK_PEERS, "fastrnn-lengths", "reference")
 LOOPS = ("eager loop", "scripted loop", "compiled loop", "torch scan", "compiled scan")
 CUSTOM_PEERS = (*LOOPS, "fastrnn", "jax")
 GPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-triton", "flashrnn", "haste")

@@ -6,6 +6,9 @@ and returns whatever is native to the library; `read` turns that into named tens
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -68,6 +71,18 @@ def torch_compile(problem: Problem, threads: int) -> Runner:
 @contestant("fastrnn", "fastrnn", cannot=_fastrnn_serves("native"))
 def fastrnn_native(problem: Problem, threads: int) -> Runner:
     return torch_runner(fastrnn_layer(problem, "native"), problem)
+
+
+def _lengths_serve(case: Case, device: str) -> str | None:
+    return _fastrnn_serves("native")(case, device) if case.ragged else "for ragged cases"
+
+
+@contestant("fastrnn-lengths", "fastrnn", cannot=_lengths_serve)
+def fastrnn_lengths(problem: Problem, threads: int) -> Runner:
+    """The padded tensors with lengths=, where the others take a PackedSequence."""
+    padded = replace(problem, case=replace(problem.case, ragged=False))
+    layer = fastrnn_layer(padded, "native")
+    return torch_runner(layer, padded, forward=partial(layer, lengths=problem.lengths))
 
 
 @contestant("fastrnn-triton", "fastrnn", "triton", cannot=_fastrnn_serves("triton"), setup=2.0)

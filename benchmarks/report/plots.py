@@ -27,6 +27,7 @@ STYLES = {
     "torch.nn": ("#000000", "o", "-"),
     "torch.compile": ("#999999", "x", (0, (1, 1))),
     "fastrnn": ("#D55E00", "s", "-"),
+    "fastrnn-lengths": ("#D55E00", "*", ":"),
     "fastrnn-triton": ("#CC79A7", "D", "--"),
     "reference": ("#999999", "+", ":"),
     "onnxruntime": ("#0072B2", "^", "--"),

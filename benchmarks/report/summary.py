@@ -10,7 +10,7 @@ from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS
 from .tables import markdown, number, ordered
 
 OURS = "fastrnn"
-NOT_PEERS = (OURS, "fastrnn-triton", "reference", AGAIN)
+NOT_PEERS = (OURS, "fastrnn-lengths", "fastrnn-triton", "reference", AGAIN)
 
 
 def geomean(values) -> float:

@@ -29,19 +29,22 @@ using ParallelFor = void (*)(int64_t n, void (*fn)(int64_t begin, int64_t end, v
                              void* ctx);
 
 // A layer of one or two directions over T steps. Row (t, b) of N valid rows has the index
-// step_begin[t] + b; a step has batch_sizes[t] rows, falling with t.
+// step_begin[t] + b; a step has batch_sizes[t] rows, falling with t. With an order, b counts the
+// rows by falling length, and (t, b) of what the caller reads or gives is at time t of his batch
+// row order[b]: in input, output, states and their gradients, which are not packed then.
 struct ScanParams {
   int64_t T, B, I, H, N;
   const int64_t* batch_sizes;  // [T] or null: B rows a step
   const int64_t* step_begin;   // [T] or null: t * B
+  const int64_t* order;        // [B] or null: the caller's own; only with batch_sizes
   const bool* resets;          // [N] or null
   bool partial;                // saved leaves out what backward is to recompute
   const void* input;           // row (t, b) at input + t*input_t + b*input_b, or packed
   int64_t input_t, input_b;    // strides in elements; packed rows: step_begin[t]*input_b
-  void* output;                // [N, D*H]
+  void* output;                // [N, D*H], with an order [T, B, D*H]
   const void* d_output;        // rows as the input's, with strides of its own; null: zeros
   int64_t d_output_t, d_output_b;
-  void* d_input;   // [N, I], or null: not wanted
+  void* d_input;   // [N, I], with an order [T, B, I]; or null: not wanted
   int directions;  // D
   Direction dir[2];
   void* workspace;

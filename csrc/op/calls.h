@@ -39,9 +39,10 @@ struct ForwardCall {
                   "save must be 0 (nothing), 1 (all) or 2 (partial), got " + std::to_string(save));
     ScanParams& s = layer.params;
     s.partial = save == kSavePartial;
-    const int64_t stored = layer.stored(s.partial), size = s.N * stored * s.H;
+    const int64_t stored = layer.stored(s.partial), size = layer.lines() * stored * s.H;
     output = layer.like_input(s.directions * s.H);
-    saved = save ? allocate(input, {s.directions, s.N, stored, s.H}, true) : allocate(input, {0});
+    saved = save ? allocate(input, {s.directions, layer.lines(), stored, s.H}, true)
+                 : allocate(input, {0});
     s.output = output.data_ptr();
     for (int64_t d = 0; save && d < s.directions; ++d) s.dir[d].saved = at(saved, d * size);
   }
@@ -74,7 +75,7 @@ struct BackwardCall {
     ScanParams& s = layer.params;
     s.partial = saved.dim() == 4 && saved.size(2) != layer.stored(false);
     const int64_t stored = layer.stored(s.partial), states = layer.info().states;
-    check_shape("saved", saved, {s.directions, s.N, stored, s.H});
+    check_shape("saved", saved, {s.directions, layer.lines(), stored, s.H});
     FASTRNN_CHECK(grad_final.empty() || int64_t(grad_final.size()) == states,
                   "grad_final must be " + std::to_string(states) + " tensors or none, got " +
                       std::to_string(grad_final.size()));
@@ -88,7 +89,7 @@ struct BackwardCall {
       d_final.push_back(as_contiguous(g));
     }
     for (int64_t d = 0; d < s.directions; ++d) {
-      s.dir[d].saved = at(saved, d * s.N * stored * s.H);
+      s.dir[d].saved = at(saved, d * layer.lines() * stored * s.H);
       for (size_t k = 0; k < d_final.size(); ++k) {
         s.dir[d].d_state_n[k] = at(d_final[k], d * s.B * s.H);
       }

@@ -1,5 +1,8 @@
 #include "layer.h"
 
+#include <algorithm>
+#include <cstring>
+
 namespace fastrnn {
 namespace {
 
@@ -20,8 +23,8 @@ Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
              const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
              int64_t directions, bool project)
     : cell(known_cell(name, input.scalar_type())),
-      packed(batch_sizes.has_value()),
-      single(!packed && input.dim() == 2),
+      packed(batch_sizes.has_value() && input.dim() != 3),
+      single(!batch_sizes && input.dim() == 2),
       project(project),
       input_(input) {
   const int64_t dims = packed || single ? 2 : 3;
@@ -76,6 +79,7 @@ void Layer::read_rows(const MaybeTensor& batch_sizes, const Tensors& state) {
     params.N = params.T * params.B;
     params.input_t = single ? 0 : input_.stride(0);
     params.input_b = input_.stride(rows);
+    if (batch_sizes) read_lengths(*batch_sizes);
     return;  // read_direction compares the states with B
   }
   FASTRNN_CHECK(state[0].dim() == 3, "state must be [D, B, H], got " + shape(state[0]));
@@ -101,6 +105,37 @@ void Layer::read_rows(const MaybeTensor& batch_sizes, const Tensors& state) {
   params.step_begin = step_begin_.data();
 }
 
+// The engine takes the rows by falling length, those of the same length in the caller's order.
+void Layer::read_lengths(const Tensor& lengths) {
+  const int64_t T = params.T, B = params.B;
+  FASTRNN_CHECK(lengths.is_cpu() && lengths.scalar_type() == ScalarType::Long &&
+                    lengths.dim() == 1 && lengths.size(0) == B,
+                "lengths must be an int64 CPU tensor [" + std::to_string(B) + "], got " +
+                    torch::headeronly::toString(lengths.scalar_type()) + " " + shape(lengths));
+  const int64_t* steps = static_cast<const int64_t*>(keep(lengths));
+  const auto [least, most] = std::minmax_element(steps, steps + B);
+  FASTRNN_CHECK(B == 0 || (*least >= 0 && *most <= T),
+                "lengths must lie between 0 and " + std::to_string(T) +
+                    " (the time steps of input), got " + std::to_string(*least) + " to " +
+                    std::to_string(*most));
+  batch_sizes_.assign(T + 1, 0);  // rows longer than t steps: first those of t + 1, then all
+  for (int64_t b = 0; b < B; ++b) {
+    if (steps[b] > 0) ++batch_sizes_[steps[b] - 1];
+  }
+  for (int64_t t = T; t > 0; --t) batch_sizes_[t - 1] += batch_sizes_[t];
+  std::vector<int64_t> place = batch_sizes_;  // of the next row with t steps, after all longer ones
+  order_.resize(B);
+  for (int64_t b = 0; b < B; ++b) order_[place[steps[b]]++] = b;
+  params.N = 0;
+  for (int64_t t = 0; t < T; ++t) {
+    step_begin_.push_back(params.N);
+    params.N += batch_sizes_[t];
+  }
+  params.batch_sizes = batch_sizes_.data();
+  params.step_begin = step_begin_.data();
+  params.order = order_.data();
+}
+
 void Layer::read_resets(const MaybeTensor& resets) {
   if (!resets) return;
   FASTRNN_CHECK(resets->scalar_type() == ScalarType::Bool, "resets must be bool");
@@ -110,6 +145,13 @@ void Layer::read_resets(const MaybeTensor& resets) {
     check_shape("resets", *resets, {params.T, params.B});
   }
   params.resets = static_cast<const bool*>(keep(*resets));
+  if (!params.order) return;
+  for (int64_t t = 0; t < params.T; ++t) {
+    for (int64_t b = 0; b < params.rows(t); ++b) {
+      resets_.push_back(params.resets[t * params.B + order_[b]]);
+    }
+  }
+  params.resets = reinterpret_cast<const bool*>(resets_.data());
 }
 
 void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state) {
@@ -159,8 +201,16 @@ const void* Layer::keep(const Tensor& t) {
 }
 
 Tensor Layer::like_input(int64_t columns) const {
-  return packed || single ? allocate(input_, {params.N, columns})
-                          : allocate(input_, {params.T, params.B, columns});
+  if (packed || single) return allocate(input_, {params.N, columns});
+  Tensor result = allocate(input_, {params.T, params.B, columns});
+  const size_t bytes = columns * result.element_size();
+  char* data = static_cast<char*>(result.data_ptr());
+  for (int64_t t = 0; params.order && t < params.T; ++t) {
+    for (int64_t b = params.rows(t); b < params.B; ++b) {
+      memset(data + (t * params.B + order_[b]) * bytes, 0, bytes);
+    }
+  }
+  return result;
 }
 
 Tensor Layer::like_state(const Tensor& like) const {

@@ -22,7 +22,8 @@ class Layer {
 
   ScanParams params{};
   KnownCell cell;
-  // Of input [T, B, I], or packed [N, I]; or a single step [B, I] with states [B, H] and D = 1.
+  // Of input [T, B, I], with batch_sizes its rows' lengths [B], or packed [N, I], with batch_sizes
+  // [T]; or a single step [B, I] with states [B, H] and D = 1.
   bool packed, single;
   bool project;       // weights have W_ih; else the input is the ready projection
   bool bias;          // weights have biases
@@ -31,8 +32,10 @@ class Layer {
   int64_t H() const { return params.H; }
   const CellInfo& info() const { return *cell.info; }
   bool product() const { return info().recurrent > 0; }  // has the cell W_hh, and b_hh perhaps?
-  // [T, B, columns] or [N, columns], as the input is.
+  // [T, B, columns] or [N, columns], as the input is; zeros past the rows' lengths.
   Tensor like_input(int64_t columns) const;
+  // The rows of what is saved, of which the first N are used.
+  int64_t lines() const { return params.order ? params.T * params.B : params.N; }
   // [D, B, H], or [B, H] of a single step; zeros where no row has a step, as the next one.
   Tensor like_state(const Tensor& like) const;
   Tensor like_weight(const Tensor& weight, const Tensor& like) const;
@@ -53,13 +56,15 @@ class Layer {
  private:
   void read_sizes(const Tensors& weights, int64_t directions);
   void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
+  void read_lengths(const Tensor& lengths);
   void read_resets(const MaybeTensor& resets);
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
 
   Tensor input_;
   Tensors kept_;
-  std::vector<int64_t> step_begin_;
+  std::vector<int64_t> step_begin_, batch_sizes_, order_;
+  std::vector<char> resets_;  // [N], where they come as [T, B]
 };
 
 }  // namespace fastrnn

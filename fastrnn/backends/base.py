@@ -31,7 +31,8 @@ class Backend:
     forward, backward: the ops, of the schemas in `fastrnn.ops`, with the rules of
         `ops.register_rules`; there once `refusal` was None
     prefix: of the names of its ops for compiled graphs, which `graph.define` makes of those two
-    knows_zeros: `grad_final` and, for a dense input, `state` may be empty
+    knows_zeros: `grad_final` and, where input is not packed, `state` may be empty
+    reads_lengths: input may be [T, B, I] with lengths [B] as `batch_sizes`
     steps: a single step's input may be [B, I], its states [B, H]
     recomputes: backward takes what SAVE_PARTIAL saves
     in_torch: no kernels: plain differentiable torch, one time step at a time
@@ -43,6 +44,7 @@ class Backend:
     devices: tuple[str, ...] = ()
     prefix: str
     knows_zeros = False
+    reads_lengths = False
     steps = False
     recomputes = False
     in_torch = False

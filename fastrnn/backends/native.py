@@ -35,6 +35,7 @@ class Cpu(_Native):
     title = "the native CPU kernels"
     devices = ("cpu", "meta")
     knows_zeros = True
+    reads_lengths = True
     steps = True
     recomputes = True
 

@@ -162,8 +162,6 @@ class Backward {
     const int64_t active = rows_.active(t, w.mine), n = s_.row(t) + w.mine.begin;
     const int64_t local = w.mine.begin - w.rows.begin;
     const T** next = w.scratch.next + local;
-    const T* d_out = rows_.d_output(w.d, t, w.mine.begin, zeros_);
-    const int64_t d_out_ld = s_.d_output ? s_.d_output_b : 0;
     bool any = false;
     for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != zeros_;
     for (int64_t u = 0; u < sweep.count(); ++u) {
@@ -177,7 +175,8 @@ class Backward {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
         for (int64_t i = r; i < r + count; ++i) {
-          cell(w, t, w.mine.begin + i, n + i, at + local + i, p, d_out + i * d_out_ld,
+          cell(w, t, w.mine.begin + i, n + i, at + local + i, p,
+               rows_.d_output(w.d, t, w.mine.begin + i, zeros_),
                w.scratch.tile + (i - r) * panels_.vectors(p) * W);
         }
       }
@@ -197,7 +196,7 @@ class Backward {
     }
     for (int k = 0; k < S; ++k) {
       before[k] = saved_.before(w.d, t, b, k, zeros_);
-      after[k] = k == 0 ? rows_.output(w.d, n) : saved_.carried(w.d, n, k);
+      after[k] = k == 0 ? rows_.output(w.d, t, b) : saved_.carried(w.d, n, k);
     }
     T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_;
     const bool reset = s_.resets && s_.resets[n];

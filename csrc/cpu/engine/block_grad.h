@@ -138,7 +138,7 @@ class BlockGrad {
   void input_grad(const Block<T>& block, Sum<T>* tile, int rank, int size) {
     if (!s_.d_input) return;
     T* const* to = pointers(block, rank, [&](int64_t t, int64_t b) {
-      return static_cast<T*>(s_.d_input) + (s_.row(t) + b) * s_.I;
+      return static_cast<T*>(s_.d_input) + rows_.place(t, b, s_.B * s_.I, s_.I);
     });
     if (s_.dir[block.d].w_ih) {  // the directions come one after the other
       w_ih_.multiply_rows(block.d_x, ld_, to, block.count, block.d > 0, tile, rank, size);

@@ -49,7 +49,7 @@ class Forward {
   static constexpr bool kOneRow = kProduct && kPanelVectors <= 8;  // do its sums stay in registers?
   enum { kNothing, kPartial, kAll };
   // Carried states live in the final states' memory, and h in the output: where those are rounded,
-  // in memory of their own.
+  // in memory of their own. So do carried states whose rows lie there in the caller's order.
   static constexpr bool kRounded = Storage<T>::kPair > 1;
   static constexpr int kFirstCarried = kRounded ? 0 : 1;
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
@@ -60,9 +60,10 @@ class Forward {
     A* recurrent;    // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
                      // panels
     A* zeros;        // [H]; as T it is zeros too
-    A* carried;      // kRounded: [S][rows, H]
+    A* carried;      // apart(): [S][rows, H]
     Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
+    T** out;                       // where this step's h goes
     Range rows;                    // of the batch
   };
 
@@ -81,11 +82,12 @@ class Forward {
       Scratch w{arena.take<A>(block_rows_ * panels_.width()),
                 arena.take<A>(kProduct * (tile > panels_.width() ? tile : panels_.width())),
                 arena.take<A>(s.H),
-                arena.take<A>(kRounded ? S * most * s.H : 0),
+                arena.take<A>(apart() ? S * most * s.H : 0),
                 arena.take<Lane<T>>(GateWeights<T>::scratch(panels_, s)),
                 arena.take<const T*>(block_rows_),
                 arena.take<const T*>(most),
                 arena.take<const T*>(most),
+                arena.take<T*>(most),
                 {0, 0}};
       if (memory) scratch_[i] = w;
     }
@@ -148,19 +150,19 @@ class Forward {
     for (int64_t b = rows.begin; b < rows.end; ++b) {
       memcpy(rows_.state(dir.state_n[0], b) + first, w.h[b - rows.begin] + first,
              (last - first) * sizeof(T));
-      for (int k = 1; kRounded && k < S; ++k) {
+      for (int k = 1; apart() && k < S; ++k) {
         copy(carried(d, k, b, w), rows_.state(dir.state_n[k], b), {first, last});
       }
     }
     return true;
   }
 
-  // State k of batch row b between its steps.
+  bool apart() const { return kRounded || s_.order; }
+
+  // State k of batch row b between its steps; that of the next row follows.
   A* carried(int d, int k, int64_t b, const Scratch& w) const {
-    if constexpr (kRounded)
-      return w.carried + (k * (w.rows.end - w.rows.begin) + b - w.rows.begin) * s_.H;
-    else
-      return rows_.state(s_.dir[d].state_n[k], b);
+    if (apart()) return w.carried + (k * (w.rows.end - w.rows.begin) + b - w.rows.begin) * s_.H;
+    return static_cast<A*>(s_.dir[d].state_n[k]) + b * s_.H;
   }
 
   int64_t columns(Range panels) const {
@@ -183,6 +185,7 @@ class Forward {
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     bool any = false;  // is there a row whose h is not zeros?
     for (int64_t b = 0; b < active; ++b) {
+      w.out[b] = rows_.output(d, t, rows.begin + b);
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
       any |= kProduct && w.h_in[b] != zeros;
     }
@@ -193,7 +196,7 @@ class Forward {
                                                                    sweep.back);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
-        apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w, w.h_in);
+        apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w);
       }
     }
     for (int64_t i = 0; !by_row && i < sweep.count(); ++i) {
@@ -206,35 +209,35 @@ class Forward {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, sums, width,
-              w, w.h_in + r);
+              w);
       }
     }
-    for (int64_t b = 0; b < active; ++b) w.h[b] = rows_.output(d, n + b);
+    for (int64_t b = 0; b < active; ++b) w.h[b] = w.out[b];
   }
 
   void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x, int64_t x_ld,
-             const A* r, int64_t r_ld, Scratch& w, const T* const* h) {
+             const A* r, int64_t r_ld, Scratch& w) {
     if (!s_.dir[d].saved) {
-      cells<kNothing>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+      cells<kNothing>(d, n, b, count, p, x, x_ld, r, r_ld, w);
     } else if (s_.partial) {
-      cells<kPartial>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+      cells<kPartial>(d, n, b, count, p, x, x_ld, r, r_ld, w);
     } else {
-      cells<kAll>(d, n, b, count, p, x, x_ld, r, r_ld, w, h);
+      cells<kAll>(d, n, b, count, p, x, x_ld, r, r_ld, w);
     }
   }
 
   // The cell on the units of panel p, for `count` rows of a step from row index n, batch row b on.
   template <int kSave>
   [[gnu::noinline]] void cells(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x,
-                               int64_t x_ld, const A* r, int64_t r_ld, Scratch& w,
-                               const T* const* h) {
+                               int64_t x_ld, const A* r, int64_t r_ld, Scratch& w) {
     using V = Vec<A>;
     const int nu = panels_.registers(p);
     // Locals: what is stored below could alias the members that these come from.
-    const int64_t H = s_.H, out_ld = s_.directions * H;
+    const int64_t H = s_.H;
+    const T* const* h = w.h_in + (b - w.rows.begin);
+    T* const* out = w.out + (b - w.rows.begin);
     const bool* resets = s_.resets ? s_.resets + n : nullptr;
     const A* zeros = w.zeros;
-    T* out = rows_.output(d, n);
     A* state[S];
     for (int k = kFirstCarried; k < S; ++k) state[k] = carried(d, k, b, w);
     T* saved = kSave == kNothing ? nullptr : saved_.row(d, n);
@@ -255,7 +258,7 @@ class Forward {
           prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);
         }
         cell_forward<Cell>(xs, rs, prev, learned, next, keep);
-        write(next[0], out + i * out_ld + j, left);
+        write(next[0], out[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) next[k].store(state[k] + i * H + j, left);
         if (kSave == kNothing) continue;
         T* to = saved + i * saved_ld + j;

@@ -45,10 +45,10 @@ struct Rows {
     const int64_t end = s.rows(t) < rows.end ? s.rows(t) : rows.end;
     return end > rows.begin ? end - rows.begin : 0;
   }
-  // Row index of the step before (t, b) in the direction's order, or -1 where state0 comes before.
+  // The step before (t, b) in the direction's order, or -1 where state0 comes before.
   FASTRNN_INLINE int64_t before(int d, int64_t t, int64_t b) const {
-    if (!s.dir[d].reverse) return t > 0 ? s.row(t - 1) + b : -1;
-    return t + 1 < s.T && b < s.rows(t + 1) ? s.row(t + 1) + b : -1;
+    if (!s.dir[d].reverse) return t - 1;
+    return t + 1 < s.T && b < s.rows(t + 1) ? t + 1 : -1;
   }
   // f(place in the block, t, b) for every row of a block, in its order.
   template <class F>
@@ -59,19 +59,23 @@ struct Rows {
       for (int64_t b = 0; b < count; ++b) f(at++, t, block.rows.begin + b);
     }
   }
+  // Where (t, b) lies in a tensor of the caller's, with its strides.
+  FASTRNN_INLINE int64_t place(int64_t t, int64_t b, int64_t stride_t, int64_t stride_b) const {
+    if (!s.step_begin) return t * stride_t + b * stride_b;
+    if (!s.order) return (s.step_begin[t] + b) * stride_b;
+    return t * stride_t + s.order[b] * stride_b;
+  }
   FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
-    const T* x = static_cast<const T*>(s.input);
-    return s.step_begin ? x + (s.step_begin[t] + b) * s.input_b : x + t * s.input_t + b * s.input_b;
+    return static_cast<const T*>(s.input) + place(t, b, s.input_t, s.input_b);
   }
   // [H]: dL/dh of the output; zeros [H] where there is none.
   FASTRNN_INLINE const T* d_output(int d, int64_t t, int64_t b, const T* zeros) const {
     if (!s.d_output) return zeros;
-    const int64_t at =
-        s.step_begin ? (s.step_begin[t] + b) * s.d_output_b : t * s.d_output_t + b * s.d_output_b;
-    return static_cast<const T*>(s.d_output) + at + d * s.H;
+    return static_cast<const T*>(s.d_output) + place(t, b, s.d_output_t, s.d_output_b) + d * s.H;
   }
-  FASTRNN_INLINE T* output(int d, int64_t n) const {
-    return static_cast<T*>(s.output) + (n * s.directions + d) * s.H;
+  FASTRNN_INLINE T* output(int d, int64_t t, int64_t b) const {
+    const int64_t width = s.directions * s.H;
+    return static_cast<T*>(s.output) + place(t, b, s.B * width, width) + d * s.H;
   }
   FASTRNN_INLINE bool reset(int64_t t, int64_t b) const {
     return s.resets && s.resets[s.row(t) + b];
@@ -79,8 +83,8 @@ struct Rows {
   // [H]: the hidden state that (t, b) started from; zeros [H] where it was reset.
   FASTRNN_INLINE const T* hidden_before(int d, int64_t t, int64_t b, const T* zeros) const {
     if (reset(t, b)) return zeros;
-    const int64_t n = before(d, t, b);
-    return n < 0 ? initial(d, 0, b, zeros) : output(d, n);
+    const int64_t from = before(d, t, b);
+    return from < 0 ? initial(d, 0, b, zeros) : output(d, from, b);
   }
   // [H]: state k that batch row b begins with; zeros [H] where none was given.
   FASTRNN_INLINE const T* initial(int d, int k, int64_t b, const T* zeros) const {
@@ -89,10 +93,10 @@ struct Rows {
   }
   // [H] of one direction and batch row in a tensor [D, B, H] given by its direction's pointer.
   FASTRNN_INLINE const T* state(const void* states, int64_t b) const {
-    return static_cast<const T*>(states) + b * s.H;
+    return static_cast<const T*>(states) + (s.order ? s.order[b] : b) * s.H;
   }
   FASTRNN_INLINE T* state(void* states, int64_t b) const {
-    return static_cast<T*>(states) + b * s.H;
+    return static_cast<T*>(states) + (s.order ? s.order[b] : b) * s.H;
   }
 };
 

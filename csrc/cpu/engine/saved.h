@@ -27,8 +27,8 @@ struct Saved {
     const Rows<T> rows{s};
     if (k == 0) return rows.hidden_before(d, t, b, zeros);
     if (rows.reset(t, b)) return zeros;
-    const int64_t n = rows.before(d, t, b);
-    return n < 0 ? rows.initial(d, k, b, zeros) : carried(d, n, k);
+    const int64_t from = rows.before(d, t, b);
+    return from < 0 ? rows.initial(d, k, b, zeros) : carried(d, s.row(from) + b, k);
   }
 };
 
