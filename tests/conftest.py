@@ -11,6 +11,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # of each worker; tests of threads say how many they want
+
 if os.environ.get("FASTRNN_TEST_DEVICE", "cpu") == "cpu":
     # Without a GPU the Triton kernels run in Triton's interpreter, which is chosen on its import.
     os.environ.setdefault("TRITON_INTERPRET", "1")

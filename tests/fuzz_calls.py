@@ -90,6 +90,16 @@ class Run:
         return self
 
     def _call(self, layer):
+        if self.call.form != "lengths":
+            return self._called(layer)
+        # dropout draws for padded rows too where they are not packed
+        before, self.layer.dropout = self.layer.dropout, 0.0
+        try:
+            return self._called(layer)
+        finally:
+            self.layer.dropout = before
+
+    def _called(self, layer):
         first, form = self.layer.batch_first, self.call.form
         if form in ("dense", "unbatched"):
             return layer(self.x, self.state)

@@ -13,6 +13,7 @@ from fastrnn import cells, ops
 
 ROOT = Path(__file__).resolve().parents[1]
 HOMES = {"cells/builtin.py", "modules.py", "cell_modules.py", "triton/cells.py"}
+HOMES |= {"adapters/torchrl.py"}  # its attributes' names
 TRANSLATORS = {"forms.py", "cuda_layers.py"}  # of benchmarks/peers: what other libraries have
 NO_KERNEL = "no kernel for the cell 'toy'" if ops.NATIVE_BUILT else "not built"
 

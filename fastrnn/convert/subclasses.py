@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Generic
 
+import torch
 from torch import nn
 
+from ..cells import CELLS
 from ..face import HasFace
 
 # What a subclass may have in its own way: what Python itself puts there, and these three. All other
@@ -30,8 +32,7 @@ OPEN = {
 MAKING = {"__new__", "__reduce__", "__getnewargs__", "__getnewargs_ex__", "__init_subclass__"}
 # Attributes of an object, not of a class, that fastrnn's layers have.
 ADDED = ("backend", "cell", "recompute_gates")
-KERNELS = {"rnn_tanh", "rnn_relu", "lstm", "gru"}
-KERNELS |= {f"{name}_cell" for name in KERNELS}
+KERNELS = {name for name in (*CELLS, *[f"{cell}_cell" for cell in CELLS]) if hasattr(torch, name)}
 
 
 def why_not(cls: type[nn.Module], plain: type[nn.Module], fast: type[nn.Module]) -> str | None:
