@@ -14,6 +14,7 @@ from fastrnn import cells
 from fastrnn.cells import cpp
 from fastrnn.cells.derive import derive
 from fastrnn.cells.graph import Graph, order
+from fastrnn.cells.lowering import LOWER
 from fastrnn.cells.trace import CellError
 
 FUNCTIONS = {
@@ -232,3 +233,10 @@ def test_a_cell_is_known_by_what_it_computes():
     with pytest.raises(ValueError, match="import the module that defines nowhere@0"):
         cells.get("nowhere@0")
     assert not hasattr(one, "weight") and "gates=1" in repr(one)
+
+
+def test_a_wrong_derivation_is_refused(monkeypatch):
+    """Whatever this package gets wrong of a step is an error where the cell is declared."""
+    monkeypatch.setitem(LOWER, "tanh", lambda g, a: a * (1 - 1e-7))
+    with pytest.raises(CellError, match="gives other results than its operations alone"):
+        derive(lambda x, r, s: (torch.tanh(x[0] + r[0]),), 1, 1, 0)
