@@ -62,13 +62,12 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
         unbatched = input.dim() == 1
         if unbatched:
             input, state = input.unsqueeze(0), state and [s.unsqueeze(0) for s in state]
-        final = self._step(input, state, weights)
+        final = functional.step(
+            self.cell, input, state, weights, self.proj_size > 0, self.backend
+        )
         if unbatched:
             final = [s[0] for s in final]
         return final[0] if self.states == 1 else tuple(final)
-
-    def _step(self, input: Tensor, state, weights) -> Sequence[Tensor]:
-        return functional.step(self.cell, input, state, weights, self.proj_size > 0, self.backend)
 
 
 class FastRNNCell(_FastCellBase):
@@ -99,26 +98,44 @@ class FastRNNCell(_FastCellBase):
         self.cell = f"rnn_{nonlinearity}"
         self.backend = checks.backend(backend)
 
-    def _step(self, input: Tensor, state, weights) -> Sequence[Tensor]:
-        if (
-            torch.is_grad_enabled()
-            and any([t.requires_grad for t in (input, *weights, *(state or ()))])
-            and not torch.compiler.is_compiling()
+    def forward(self, input: Tensor, hx=None):
+        # Written for speed: a step in training is mostly the Python around it.
+        weights = self._weights() if torch.is_grad_enabled() else None
+        if weights and self._is_trained_by_torch(input, hx, weights):
+            operator = _OPERATORS[self.cell]
+            h = input.new_zeros((*input.shape[:-1], self.hidden_size)) if hx is None else hx
+            try:
+                if input.ndim == h.ndim == 2:
+                    return operator(input, h, *weights)
+                if input.ndim == h.ndim == 1:
+                    return operator(input.unsqueeze(0), h.unsqueeze(0), *weights).squeeze(0)
+            except (AttributeError, RuntimeError, TypeError):
+                return super().forward(input, hx)  # the checks know what is wrong
+        return super().forward(input, hx)
+
+    forward.__doc__ = _FastCellBase.forward.__doc__
+
+    def _is_trained_by_torch(self, input: Tensor, hx: Tensor | None, weights) -> bool:
+        return (
+            isinstance(input, Tensor)
+            and torch_private.any_requires_grad(input, hx, weights)
+            and torch_private.tracing_state() is None
             and not torch_private.any_autocast()
-            and self.trained_by_torch("cpu" if input.is_cpu else input.device.type, input.dtype)
-        ):
-            h = input.new_zeros(input.shape[0], self.hidden_size) if state is None else state[0]
-            return (getattr(torch, f"{self.cell}_cell")(input, h, *weights),)
-        return super()._step(input, state, weights)
+            and self.trained_by_torch("cpu" if input.is_cpu else "", input.dtype)
+            and not torch.compiler.is_compiling()
+        )
 
     def trained_by_torch(self, device: str, dtype: torch.dtype) -> bool:
         """Is a step that is to be differentiated torch's own operator?"""
         return (
             device == "cpu"
-            and dtype in (torch.float32, torch.float64)
-            and hasattr(torch, f"{self.cell}_cell")
+            and (dtype is torch.float32 or dtype is torch.float64)
+            and self.cell in _OPERATORS
             and backends.is_open(self.backend)
         )
+
+
+_OPERATORS = {"rnn_tanh": torch.rnn_tanh_cell, "rnn_relu": torch.rnn_relu_cell}
 
 
 class FastLSTMCell(_FastCellBase):
