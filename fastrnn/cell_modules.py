@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -62,9 +60,7 @@ class _FastCellBase(HasFace, nn.RNNCellBase):
         unbatched = input.dim() == 1
         if unbatched:
             input, state = input.unsqueeze(0), state and [s.unsqueeze(0) for s in state]
-        final = functional.step(
-            self.cell, input, state, weights, self.proj_size > 0, self.backend
-        )
+        final = functional.step(self.cell, input, state, weights, self.proj_size > 0, self.backend)
         if unbatched:
             final = [s[0] for s in final]
         return final[0] if self.states == 1 else tuple(final)
