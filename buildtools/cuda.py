@@ -62,19 +62,21 @@ def find_nvcc(major: str | None) -> str | None:
 
 
 def choose_archs(nvcc: str) -> list[str]:
-    """TORCH_CUDA_ARCH_LIST; else the GPUs of this machine; else every major architecture."""
+    """TORCH_CUDA_ARCH_LIST; else the GPUs of this machine; else every major architecture.
+
+    Of the newest one PTX too, where no list is given, so that the library also runs on newer GPUs.
+    """
     if listed := os.environ.get("TORCH_CUDA_ARCH_LIST"):
         return parse_arch_list(listed)
     if smi := shutil.which("nvidia-smi"):
         found = _output([smi, "--query-gpu=compute_cap", "--format=csv,noheader"])
-        here = sorted(set(re.findall(r"^(\d+)\.(\d)\s*$", found, re.M)))
-        if archs := [a + b for a, b in here if int(a + b) >= MIN_ARCH]:
-            return archs
+        here = {int(a + b) for a, b in re.findall(r"^(\d+)\.(\d)\s*$", found, re.M)}
+        if archs := sorted(arch for arch in here if arch >= MIN_ARCH):
+            return [*map(str, archs), f"{archs[-1]}+PTX"]
     numbers = sorted(
         {int(n) for n in re.findall(r"sm_(\d+)\b", _output([nvcc, "--list-gpu-code"]))}
     )
     majors = [n for n in numbers if n >= MIN_ARCH and n % 10 == 0]
-    # PTX of the newest one, so that the wheel also runs on GPUs that come after this nvcc
     return [*map(str, majors), f"{majors[-1]}+PTX"]
 
 

@@ -49,6 +49,8 @@ def _any_requires_grad(*arguments: Any) -> bool:
 any_autocast = _private("torch._C", "_is_any_autocast_enabled", _any_autocast)
 # Not None, or true: torch.jit.trace is tracing.
 tracing_state = _private("torch._C", "_get_tracing_state", lambda: torch.jit.is_tracing() or None)
+# Keeps the current stream busy for that many cycles.
+gpu_sleep = _private("torch.cuda", "_sleep", lambda cycles: None)
 any_requires_grad = _private("torch._C", "_any_requires_grad", _any_requires_grad)
 
 

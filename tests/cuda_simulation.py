@@ -48,13 +48,13 @@ class Simulator:
 
 @contextmanager
 def numbers(kind: str):
-    """torch's flag for tf32, as the kind needs it."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
+    """torch's flag for tf32 in recurrent layers, as the kind needs it."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = kind == "tf32"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def case(cell, kind, h, b, t, i=3, sizes=None, directions=1, resets=False, **layer):

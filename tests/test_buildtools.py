@@ -88,6 +88,22 @@ def test_bad_arch_list(listed):
         cuda.parse_arch_list(listed)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "archs"),
+    [
+        ("9.0\n9.0\n", ["90", "90+PTX"]),
+        ("10.0\n8.6\n7.5\n", ["86", "100", "100+PTX"]),
+        ("7.5\n", ["80", "90", "100", "100+PTX"]),  # no GPU for these kernels: every major one
+    ],
+)
+def test_architectures_of_the_gpus_here(monkeypatch, gpus, archs):
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    monkeypatch.setattr(cuda.shutil, "which", lambda name: name)
+    codes = "sm_75\nsm_80\nsm_86\nsm_90\nsm_100\n"
+    monkeypatch.setattr(cuda, "_output", lambda command: gpus if "-smi" in command[0] else codes)
+    assert cuda.choose_archs("nvcc") == archs
+
+
 def test_arch_flags():
     assert cuda.arch_flags(["90a", "90+PTX"]) == [
         "-gencode=arch=compute_90a,code=sm_90a",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -86,8 +87,15 @@ def assert_compiled(made: list, folder: Path) -> None:
                 )
 
 
+def one_sided(x, r, state):
+    """Bounds that are infinite, on either side."""
+    low = torch.clamp(x[0], -math.inf, 0.5)
+    return (low * torch.clamp(r[0], -0.5, math.inf) + state[0] / 2,)
+
+
 def test_written_cells(tmp_path):
-    assert_compiled([*STEPS.values(), *ORACLES.values()], tmp_path)
+    written = [*STEPS.values(), *ORACLES.values(), (one_sided, 1, 1, 0)]
+    assert_compiled(written, tmp_path)
 
 
 def test_every_function(tmp_path):

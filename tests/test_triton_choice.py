@@ -1,6 +1,7 @@
 """The choice among Triton's launch configurations, on a pretended GPU."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state.capturing)
     monkeypatch.setattr(choice, "_chosen", {})
 
-    def milliseconds(run, option):
+    def milliseconds(run, option, device):
         state.timed.append(option)
         return state.times.get((option.warps, option.shares), 9.0)
 
@@ -37,10 +38,10 @@ def gpu(monkeypatch):
     return state
 
 
-def choose(**changes):
+def choose(run=lambda option: (option, None), **changes):
     layer = dict(B=4, D=1, H=64, T=100, multiply="bfloat16", spec=cells.get("lstm"),
                  device=torch.device("cuda:0"))  # fmt: skip
-    return choice.choose("forward", SimpleNamespace(**layer | changes), lambda o: (o, None))
+    return choice.choose("forward", SimpleNamespace(**layer | changes), run)
 
 
 def test_times_once_and_remembers(gpu):
@@ -109,21 +110,106 @@ def test_programs_that_wait_for_each_other_are_launched_together():
     assert sharing.options()["launch_cooperative_grid"] is True
 
 
+MILLISECONDS = choice._milliseconds
 OPTION = config.Config(16, 64, 64, "resident", 8)
 
 
-def test_a_kernel_that_spills_is_never_picked():
+@pytest.fixture
+def events(monkeypatch):
+    """Pretended CUDA events, which tell on which device, and after how much work, they were."""
+    state = SimpleNamespace(device=None, work=0.0)
+
+    @contextmanager
+    def on(device):
+        state.device, before = device, state.device
+        yield
+        state.device = before
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            assert state.device == DEVICE
+            self.at = state.work
+
+        def synchronize(self):
+            assert state.device == DEVICE
+
+        def elapsed_time(self, other):
+            return other.at - self.at
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    return state
+
+
+DEVICE = torch.device("cuda:1")
+
+
+def test_kernels_are_timed_on_their_device_without_what_surrounds_them(events):
+    def run(option, pair=()):
+        events.work += 100  # zeroing and copies
+        if pair:
+            pair[0].record()
+        events.work += 3
+        if pair:
+            pair[1].record()
+        return None, SimpleNamespace(n_spills=0)
+
+    assert choice._milliseconds(run, OPTION, DEVICE) == 3
+
+
+def test_a_kernel_that_spills_is_never_picked(events):
     def spills(option):
         return None, SimpleNamespace(n_spills=2)
 
-    assert choice._milliseconds(spills, OPTION) == math.inf
+    assert choice._milliseconds(spills, OPTION, DEVICE) == math.inf
 
 
-def test_a_kernel_that_does_not_fit_is_never_picked():
-    def too_large(option):
-        raise choice.OutOfResources(300_000, 232_448, "shared memory")
+REFUSED = (
+    choice.OutOfResources(300_000, 232_448, "shared memory"),
+    RuntimeError("Triton Error [CUDA]: too many blocks in cooperative launch"),
+)
 
-    assert choice._milliseconds(too_large, OPTION) == math.inf
+
+@pytest.mark.parametrize("error", REFUSED, ids=["resources", "cooperative"])
+def test_a_kernel_that_does_not_fit_is_never_picked(events, error):
+    def refused(option):
+        raise error
+
+    assert choice._milliseconds(refused, OPTION, DEVICE) == math.inf
+
+
+def test_another_error_is_not_hidden(events, gpu):
+    def broken(option):
+        raise RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered")
+
+    gpu.capturing = True
+    with pytest.raises(RuntimeError, match="illegal"):
+        choose(broken)
+    events.device = DEVICE
+    with pytest.raises(RuntimeError, match="illegal"):
+        MILLISECONDS(broken, OPTION, DEVICE)
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=["resources", "cooperative"])
+def test_where_nothing_is_timed_the_first_that_the_device_takes_serves(gpu, error):
+    gpu.capturing = True
+    first = choose()
+
+    def run(option):
+        if option == first:
+            raise error
+        return option, None
+
+    assert choose(run) != first
+
+    def never(option):
+        raise error
+
+    with pytest.raises(type(error)):
+        choose(never)
 
 
 def test_explain_says_how_r_is_held_and_why(gpu, monkeypatch):

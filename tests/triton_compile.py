@@ -86,7 +86,7 @@ def compile_layer(
 ) -> None:
     """Compiles both kernels of one layer in every configuration that may be chosen for it."""
     dtype = torch.float32 if multiply in ("tf32", "ieee") else getattr(torch, multiply)
-    torch.backends.cuda.matmul.allow_tf32 = multiply == "tf32"
+    torch.backends.cudnn.allow_tf32 = multiply == "tf32"
     spec, T, directions = cells.get(cell), 3, 2
     gates = spec.gates * H
 

@@ -151,8 +151,10 @@ def measure(
     point: Point, scans: dict[str, Scan], device: str, clock: Clock
 ) -> dict[str, dict[str, float]]:
     """Pass -> engine -> microseconds a step, of the engines that serve the point and are right."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = point.numbers == "tf32"
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = point.numbers == "tf32"
     try:
         made, wide = make(point, point.dtype, device), make(point, torch.float64, device)
         plain = scans["stepwise"]
@@ -171,7 +173,8 @@ def measure(
                     times[name][engine] = clock(call) / STEPS * 1e6
         return times
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        for flag, value in zip(flags, before):
+            flag.allow_tf32 = value
 
 
 def _errors(calls: dict, exact: dict) -> dict[str, float]:

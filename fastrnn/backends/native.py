@@ -79,12 +79,19 @@ class Cuda(_Native):
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
         if not cells.get(cell).recurrent:
             return f"{self.title} have no cell without a recurrent product"
-        if ops.NATIVE_BUILT and device == "cuda" and not ops.BUILD_INFO["cuda_archs"]:
-            return "the native library was built without CUDA"
+        if ops.NATIVE_BUILT and device == "cuda":
+            from ..gpu import architectures
+
+            if not ops.BUILD_INFO["cuda_archs"]:
+                return "the native library was built without CUDA"
+            if why := architectures.refusal(ops.BUILD_INFO["cuda_archs"]):
+                return why
         return super().refusal(cell, device, dtype, proj)
 
     def explain(self, size: Size) -> list[str]:
         from ..gpu import scan
+        from ..gpu.layer import float32_products
 
         lines = [f"  engine, {engine}" for engine in scan.explain(*size)]
-        return [*lines, "  FASTRNN_CUDA_ENGINE asks for another engine"]
+        lines.append("  FASTRNN_CUDA_ENGINE asks for another engine")
+        return lines + float32_products(size.dtype)

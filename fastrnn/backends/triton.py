@@ -39,6 +39,8 @@ class Triton(Backend):
     def explain(self, size: Size) -> list[str]:
         if size.device.type != "cuda":
             return []
+        from ..gpu.layer import float32_products
         from ..triton import choice
 
-        return [f"  kernel, {kernel}" for kernel in choice.explain(*size)]
+        kernels = [f"  kernel, {kernel}" for kernel in choice.explain(*size)]
+        return [*kernels, *float32_products(size.dtype)]

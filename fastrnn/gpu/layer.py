@@ -49,10 +49,22 @@ class Layer:
 
 
 def multiply_of(dtype: torch.dtype) -> str:
-    """How matrices of that dtype multiply; tf32 only where torch's own matmuls may use it."""
+    """How a scan's matrices of that dtype multiply; float32 ones as cuDNN's recurrent layers do."""
     if dtype == torch.float32:
-        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+        return "tf32" if torch.backends.cudnn.rnn.fp32_precision == "tf32" else "ieee"
     return str(dtype).removeprefix("torch.")
+
+
+def float32_products(dtype: torch.dtype) -> list[str]:
+    """What `fastrnn.explain` says of a scan's and of those around it; nothing of other dtypes."""
+    if dtype != torch.float32:
+        return []
+    around = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return [
+        f"  float32 products: {multiply_of(dtype)} from step to step "
+        f"(torch.backends.cudnn.rnn.fp32_precision), {'tf32' if around else 'ieee'} over whole "
+        "sequences (torch.backends.cuda.matmul.fp32_precision)"
+    ]
 
 
 def read(

@@ -2,7 +2,8 @@
 
 On a GPU the first call of a size times them and remembers the winner. Nothing is timed while a CUDA
 graph is captured, or under torch.use_deterministic_algorithms (another configuration may round
-differently): there the first one serves.
+differently): there the first one serves that the device takes. It may lack registers or shared
+memory for one, or room for programs that must all run at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 INTERPRETED = dict(shared=166_912, programs=1)
 
 _chosen: dict[tuple, Config] = {}
-Run = Callable[[Config], tuple[Any, Any]]  # -> (results, compiled kernel; None if interpreted)
+# (configuration, two CUDA events to record right before and after the kernel, or none)
+# -> (results, compiled kernel; None if interpreted)
+Run = Callable[..., tuple[Any, Any]]
 
 
 def _rounded(B: int) -> int:
@@ -52,13 +55,25 @@ def choose(direction: str, layer: Layer, run: Run) -> Any:
     B, D, spec, device = layer.B, layer.D, layer.spec, layer.device
     need = Need.of(direction, spec, layer.H, layer.multiply)
     options = _candidates(need, B, D, device)
-    config = options[0]
     if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
         key = _key(need, spec.name, B, D, layer.T > 16, device)
         if key not in _chosen and not torch.cuda.is_current_stream_capturing():
-            _chosen[key] = min(options, key=lambda option: _milliseconds(run, option))
-        config = _chosen.get(key, config)
-    return run(config)[0]
+            times = {option: _milliseconds(run, option, device) for option in options}
+            _chosen[key] = min(options, key=times.get)
+        if key in _chosen:
+            options = (_chosen[key],)
+    for option in options[:-1]:
+        try:
+            return run(option)[0]
+        except (OutOfResources, RuntimeError) as error:
+            if not _refused(error):
+                raise
+    return run(options[-1])[0]
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a device has no room for a kernel, of which nothing has run then."""
+    return isinstance(error, OutOfResources) or "cooperative launch" in str(error)
 
 
 def explain(
@@ -76,17 +91,18 @@ def explain(
     return lines
 
 
-def _milliseconds(run: Run, config: Config) -> float:
-    """The least time of a few runs; infinite where the device lacks registers or shared memory."""
-    try:
-        if run(config)[1].n_spills:
+def _milliseconds(run: Run, config: Config, device: torch.device) -> float:
+    """The least time of the kernel in a few runs; infinite where it spills or is refused."""
+    with torch.cuda.device(device):
+        try:
+            if run(config)[1].n_spills:
+                return math.inf
+        except (OutOfResources, RuntimeError) as error:
+            if not _refused(error):
+                raise
             return math.inf
-    except OutOfResources:
-        return math.inf
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
-    for event in events[:-1]:
-        event.record()
-        run(config)
-    events[-1].record()
-    events[-1].synchronize()
-    return min(a.elapsed_time(b) for a, b in zip(events, events[1:]))
+        pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(3)]
+        for pair in pairs:
+            run(config, pair)
+        pairs[-1][1].synchronize()
+        return min(before.elapsed_time(after) for before, after in pairs)

@@ -203,10 +203,9 @@ def test_tf32_only_where_allowed():
     exact = exact_results("rnn_identity", input, weights, state)[0]
     errors = []
     for allowed in (False, True):
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
         output = backend.forward("rnn_identity", input, weights, state, None, None, 1, True, False)[
             0
         ]
         errors.append((output.double() - exact).abs().max().item())
-    torch.backends.cuda.matmul.allow_tf32 = False
     assert errors[0] < 1e-5 < errors[1]
