@@ -117,8 +117,8 @@ def _backward(ctx, grad_output: Tensor | None, grad_final: Sequence[Tensor | Non
     given = [g for g in grad_final if g is not None]
     if len(given) < len(grad_final):
         if given or twice or not call.backend.knows_zeros:
-            zeros = calls.final_zeros(call, output, input, tensors[call.weights :])
-            given = [zeros if g is None else g for g in grad_final]
+            zeros = calls.final_zeros(call, input, tensors)
+            given = [z if g is None else g for z, g in zip(zeros, grad_final)]
     backward = ScanGradient.apply if twice else calls.gradient
     grads = backward(
         call, calls.needed(call, need_input, need), len(given), batch_sizes, resets, output, saved,

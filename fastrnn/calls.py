@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import ops, reference, signals
+from . import cells, ops, reference, signals
 from .backends import Backend
 
 
@@ -49,13 +49,17 @@ def needed(call: Call, need_input: bool, need: Sequence[bool]) -> int:
     return needs
 
 
-def final_zeros(call: Call, output: Tensor, input: Tensor, state: Sequence[Tensor]) -> Tensor:
-    """Zeros in the shape of a final state."""
-    if call.single:
-        return output.new_zeros(output.shape)
-    d = 2 if call.directions == reference.BOTH else 1
-    b = (state[0] if state else input).shape[1]
-    return output.new_zeros(d, b, output.shape[-1] // d)
+def final_zeros(call: Call, input: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros in the shapes of the final states; tensors: (*weights, *state)."""
+    weights, state, spec = tensors[: call.weights], tensors[call.weights :], cells.get(call.cell)
+    size = (input.shape[0],)
+    if not call.single:
+        b = (state[0] if state else input).shape[1]
+        size = (2 if call.directions == reference.BOTH else 1, b)
+    h, p = (f(spec, input, weights, call.project) for f in (cells.units, cells.hidden))
+    first = input.new_zeros(*size, p)
+    rest = first if p == h else input.new_zeros(*size, h)
+    return [first, *[rest] * (spec.states - 1)]
 
 
 def gradient(

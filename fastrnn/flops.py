@@ -35,10 +35,12 @@ def backward(
     lines = _lines(input, batch_sizes)
     hops = lines if needs & ops.NEED_STATE else lines - _rows(input, batch_sizes)
     _, w_hh, *_ = ops.WEIGHT_BITS
+    inside = ops.NEED_PROJECTION  # whose product lies on every way back
     total = 0
     for weight, bit in zip(weights, ops.weight_bits(cell, len(weights), directions, project)):
         if weight.dim() == 2 and bit != ops.NEED_PARAMS:
-            back = hops if bit == w_hh else lines * bool(needs & ops.NEED_INPUT)
+            through = lines * (bit == inside or bool(needs & ops.NEED_INPUT))
+            back = hops if bit == w_hh else through
             total += 2 * weight.numel() * (lines * bool(needs & bit) + back)
     spec = cells.get(cell)
     if saved.dim() == 4 and saved.shape[2] < spec.saved + spec.states - 1:  # SAVE_PARTIAL

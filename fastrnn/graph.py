@@ -9,14 +9,14 @@
                            Tensor? batch_sizes, Tensor? resets, int directions, bool project,
                            int needs)
         -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih,
-            Tensor grad_b_hh, Tensor grad_params, Tensor grad_state)
+            Tensor grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_state)
 
-state, final and their gradients are [S, D, B, H], the weights' gradients [D, ..] by kind; None is
-zeros, and [0] is what nobody wanted. batch_sizes may be lengths, whatever the backend: no value is
-known while a graph is made. Inductor's C++ code takes neither empty lists nor lists of results. The
-derivative belongs to the op itself, so that an exported program can be trained; where forward has
-saved nothing, it is run again. A backend with a `prefix` has ops of its own, of the same schemas:
-`triton_forward_flat` and `triton_backward_flat`.
+state, final and their gradients are [S, D, B, H], where zeros follow a projected h; the weights'
+gradients are [D, ..] by kind; None is zeros, and [0] is what nobody wanted. batch_sizes may be
+lengths, whatever the backend: no value is known while a graph is made. Inductor's C++ code takes
+neither empty lists nor lists of results. The derivative belongs to the op itself, so that an
+exported program can be trained; where forward has saved nothing, it is run again. A backend with a
+`prefix` has ops of its own, of the same schemas: `triton_forward_flat` and `triton_backward_flat`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import flops, ops, ragged, reference, torch_private, transforms
+from . import cells, flops, ops, ragged, reference, torch_private, transforms
 from . import graph_derivatives as derivatives
 from .backends.base import Backend
-from .graph_derivatives import sizes_of
+from .graph_derivatives import sizes_of, stacked, unstacked
 
 _BEFORE = "Tensor input, Tensor[] weights, Tensor? state, "
 _AFTER = "Tensor? batch_sizes, Tensor? resets, int directions, bool project, "
@@ -39,7 +39,7 @@ FORWARD_SCHEMA = (
 BACKWARD_SCHEMA = (
     f"(str cell, Tensor? grad_output, Tensor? grad_final, {_BEFORE}Tensor output, Tensor saved, "
     f"{_AFTER}int needs) -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, "
-    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_params, Tensor grad_state)"
+    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_state)"
 )
 
 
@@ -64,10 +64,10 @@ def scan(
             )
     op = getattr(torch.ops.fastrnn, f"{backend.prefix}forward_flat").default
     output, final, _ = op(
-        cell, input, weights, torch.stack(tuple(state)) if state else None, batch_sizes, resets,
-        directions, project, save,
+        cell, input, weights, stacked(state) if state else None, batch_sizes, resets, directions,
+        project, save,
     )  # fmt: skip
-    return output, final.unbind()
+    return output, unstacked(final, cells.hidden(cells.get(cell), input, weights, project))
 
 
 def _fake_forward(
@@ -106,11 +106,12 @@ def _forward_by_lists(forward: Callable) -> Callable:
         cell, input, weights, state, batch_sizes, resets, directions, project, save
     ) -> tuple[Tensor, Tensor, Tensor]:
         sizes = sizes_of(cell, input, weights, state, directions, project)
-        states = (input.new_zeros(sizes) if state is None else state).unbind()
+        p = cells.hidden(cells.get(cell), input, weights, project)
+        states = unstacked(input.new_zeros(sizes) if state is None else state, p)
         output, final, saved = forward(
             cell, input, weights, states, batch_sizes, resets, directions, project, save
         )
-        return output, torch.stack(final), saved
+        return output, stacked(final), saved
 
     return flat
 
@@ -123,8 +124,9 @@ def _backward_by_lists(backward: Callable) -> Callable:
         directions, project, needs,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         sizes = sizes_of(cell, input, weights, state, directions, project)
-        states = (input.new_zeros(sizes) if state is None else state).unbind()
-        finals = (input.new_zeros(sizes) if grad_final is None else grad_final).unbind()
+        p = cells.hidden(cells.get(cell), input, weights, project)
+        states = unstacked(input.new_zeros(sizes) if state is None else state, p)
+        finals = unstacked(input.new_zeros(sizes) if grad_final is None else grad_final, p)
         if state is None:
             needs &= ~ops.NEED_STATE
         grad_input, grad_weights, grad_state = backward(
@@ -139,7 +141,7 @@ def _backward_by_lists(backward: Callable) -> Callable:
         return (
             grad_input,
             *(kinds[b] if b in kinds else input.new_empty(0) for b in ops.KIND_BITS),
-            torch.stack(grad_state) if grad_state else input.new_empty(0),
+            stacked(grad_state) if grad_state else input.new_empty(0),
         )
 
     return flat

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import cells, ops, reference
 
 
 def sizes_of(cell, input, weights, state, directions, project) -> tuple[int, ...]:
-    """S, D, B, H of a call."""
+    """S, D, B, H of a call's stacked states."""
     d = 2 if directions == reference.BOTH else 1
     b = input.shape[1] if state is None else state.shape[2]
     spec = cells.get(cell)
-    return spec.states, d, b, cells.hidden(spec, input, weights, project)
+    return spec.states, d, b, cells.units(spec, input, weights, project)
+
+
+def stacked(state: Sequence[Tensor]) -> Tensor:
+    """S states as [S, D, B, H]: zeros follow a projected h."""
+    first, more = state[0], state[-1].shape[-1] - state[0].shape[-1]
+    return torch.stack((F.pad(first, (0, more)) if more else first, *state[1:]))
+
+
+def unstacked(states: Tensor, p: int) -> tuple[Tensor, ...]:
+    """The S states of [S, D, B, H]; p: numbers of h."""
+    first, *rest = states.unbind()
+    return first if p == first.shape[-1] else first[..., :p], *rest
 
 
 class Scan(torch.autograd.Function):
@@ -87,12 +100,13 @@ class Gradient(torch.autograd.Function):
             input.new_zeros(sizes) if t is None else t for t in (state, grad_final)
         )
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
+        p = cells.hidden(cells.get(cell), input, weights, project)
 
         def primal(input, state, *weights):
             output, final = reference.in_its_precision(
-                cell, input, weights, state.unbind(), batch_sizes, resets, directions, project
+                cell, input, weights, unstacked(state, p), batch_sizes, resets, directions, project
             )
-            return output, torch.stack(final)
+            return output, stacked(final)
 
         bits = ops.weight_bits(cell, len(weights), directions, project)
         grads = [

@@ -9,11 +9,13 @@
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
-them (of a cell without a recurrent product no W_hh and b_hh), then params [P, H] where the cell has
-any; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
-[D, N, K+S-1, H]. Where a backend `reads_lengths`, batch_sizes with an input [T, B, I] are the
-lengths [B] of its rows, in any order: what lies past them is not read, and is zeros in output and
-grad_input; of saved, N = T*B then, only what is valid is used. batch_sizes are int64 on the CPU.
+them (of a cell without a recurrent product no W_hh and b_hh), then params where the cell has any;
+state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
+[D, N, K+S-1, H]. With torch.nn's weight_hr [P, H], output and the first state have P for H, and
+saved keeps a value more. Where a backend `reads_lengths`, batch_sizes with an input [T, B, I] are
+the lengths [B] of its rows, in any order: what lies past them is not read, and is zeros in output
+and grad_input; of saved, N = T*B then, only what is valid is used. batch_sizes are int64 on the
+CPU.
 
 Where a backend `knows_zeros`, grad_final and, where input is not packed, state may be empty: zeros;
 grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:
@@ -43,8 +45,8 @@ from . import cells, flops, per_sample, schemas
 
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
-NEED_PARAMS = 64
-KIND_BITS = (*WEIGHT_BITS, NEED_PARAMS)  # of every kind of weight, in a direction's order
+NEED_PARAMS, NEED_PROJECTION = 64, 128  # the cell's params, W_hr
+KIND_BITS = (*WEIGHT_BITS, NEED_PARAMS, NEED_PROJECTION)  # of every kind of weight
 NEED_WEIGHTS = sum(KIND_BITS)
 NEED_ALL = NEED_INPUT | NEED_STATE | NEED_WEIGHTS
 
@@ -80,10 +82,12 @@ def weight_bits(cell: str, weights: int, directions: int, project: bool) -> tupl
     spec = cells.get(cell)
     params = (NEED_PARAMS,) if spec.params else ()
     count = weights // d - len(params)
+    # Two products have an even number of weights and biases.
+    more = (NEED_PROJECTION,) if project and spec.recurrent and count % 2 else ()
     w_ih, w_hh, b_ih, b_hh = WEIGHT_BITS
     there = (w_ih, project), (w_hh, spec.recurrent), (b_ih, project), (b_hh, spec.recurrent)
-    bits = [bit for bit, has in there if has][:count]
-    return (*bits, *params) * d
+    bits = [bit for bit, has in there if has][: count - len(more)]
+    return (*bits, *more, *params) * d
 
 
 cells.on_add.append(weight_bits.cache_clear)
@@ -105,19 +109,20 @@ def fake_forward(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     check_devices(input, weights, state)
     spec = cells.get(cell)
-    h = cells.hidden(spec, input, weights, project)
+    h, p = (f(spec, input, weights, project) for f in (cells.units, cells.hidden))
     d = 2 if directions == 3 else 1
-    output = input.new_empty((*input.shape[:-1], d * h))
+    output = input.new_empty((*input.shape[:-1], d * p))
     if input.dim() == 2 and batch_sizes is None:  # a single step
-        size = (input.shape[0], h)
+        size = (input.shape[0],)
     else:
-        size = (d, state[0].shape[1] if state else input.shape[1], h)
-    final = [input.new_empty(size) for _ in range(spec.states)]
+        size = (d, state[0].shape[1] if state else input.shape[1])
+    final = [input.new_empty((*size, h if k else p)) for k in range(spec.states)]
     if not save:
         return output, final, input.new_empty(0)
     n = input.shape[0] if input.dim() == 2 else input.shape[0] * input.shape[1]
-    values = spec.kept if save == SAVE_PARTIAL else spec.saved
-    return output, final, input.new_empty((d, n, values + spec.states - 1, h))
+    values = (spec.kept if save == SAVE_PARTIAL else spec.saved) + spec.states - 1
+    values += NEED_PROJECTION in weight_bits(cell, len(weights), directions, project)
+    return output, final, input.new_empty((d, n, values, h))
 
 
 def _fake_backward(

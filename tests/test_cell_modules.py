@@ -98,7 +98,7 @@ def test_steps_equal_the_layer(cell, backend):
 
 @backends()
 def test_projected_lstm_cell_equals_the_layer(backend):
-    if backend != "reference":  # no kernel has proj_size
+    if backend == "triton" or DEVICE != "cpu":  # whose kernels have no proj_size
         backend = "reference"
     layer = fastrnn.FastLSTM(5, 7, proj_size=3, backend=backend, device=DEVICE)
     step = fastrnn.FastLSTMCell(5, 7, proj_size=3, backend=backend, device=DEVICE)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import fastrnn
+from fastrnn import backends
 
 KINDS = [nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell]
 
@@ -99,7 +100,11 @@ def test_subclasses():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_layer_that_would_be_slower_is_left_and_named():
+def test_a_layer_that_would_be_slower_is_left_and_named(monkeypatch):
+    """As one with proj_size is on a GPU."""
+    refusal = "these kernels have no proj_size"
+    monkeypatch.setattr(backends.Cpu, "refusal", lambda self, *call: refusal if call[-1] else None)
+    monkeypatch.setattr(backends, "_choose_cached", backends._choose)
     model = nn.ModuleDict({"projected": nn.LSTM(3, 4, proj_size=2), "plain": nn.LSTM(3, 4)})
     _, left = fastrnn.accelerate(model, report=True)
     assert type(model["projected"]) is nn.LSTM and type(model["plain"]) is fastrnn.FastLSTM

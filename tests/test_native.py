@@ -221,13 +221,14 @@ template <class P> int64_t offset(const P* p) { return reinterpret_cast<int64_t>
 
 int main() {
   ScanParams s{};
-  s.T = 1000000, s.B = 20000, s.I = 4096, s.H = 4096, s.N = s.T * s.B, s.directions = 2;
+  s.T = 1000000, s.B = 20000, s.I = 4096, s.H = 4096, s.P = s.P_row = s.H;
+  s.N = s.T * s.B, s.directions = 2;
   s.input_t = s.B * s.I, s.input_b = s.I;
   const Rows<float> rows{s};
   const void* nothing = nullptr;
   assert(offset(rows.input(999999, 19999)) == (999999LL * 20000 + 19999) * 4096 * 4);
   assert(offset(rows.output(1, 999999, 19999)) == ((s.N - 1) * 2 + 1) * 4096 * 4);
-  assert(offset(rows.state(nothing, 19999)) == 19999LL * 4096 * 4);
+  assert(offset(rows.state(nothing, 0, 19999)) == 19999LL * 4096 * 4);
   assert(rows.before(0, 999999, 19999) == 999998);
   const int64_t begin[] = {0, 3000000000}, sizes[] = {3000000000, 2500000000};
   s.T = 2, s.batch_sizes = sizes, s.step_begin = begin, s.B = 3000000000;
@@ -237,7 +238,7 @@ int main() {
   s.order = order, s.input_t = s.B * s.I;
   assert(offset(rows.input(1, 0)) == 5900000000 * 4096 * 4);
   assert(offset(rows.output(1, 1, 0)) == (5900000000 * 2 + 1) * 4096 * 4);
-  assert(offset(rows.state(nothing, 0)) == 2900000000 * 4096 * 4);
+  assert(offset(rows.state(nothing, 0, 0)) == 2900000000 * 4096 * 4);
   assert(row_part(s, 1, 2).begin > 1000000000);
   const Panels<float> panels(3000000000, 4);
   assert(panels.column(panels.count()) >= 12000000000);

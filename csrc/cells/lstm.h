@@ -8,6 +8,7 @@ struct Lstm {
   static constexpr int kGates = 4, kStates = 2, kSaved = 4;  // states h c; saved i f g o
   static constexpr bool kSplit = false;                      // dL/dx == dL/dr
   static constexpr int kKeptGate = 3;
+  static constexpr bool kProjects = true;  // torch.nn's proj_size (Sak et al. 2014)
 
   template <class T>
   FASTRNN_HD static void forward(const T* x, const T* r, const T* prev, T* next, T* saved) {

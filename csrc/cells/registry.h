@@ -37,6 +37,7 @@ namespace fastrnn {
 struct CellInfo {
   const char* name;
   int gates, states, saved, kept, params, recurrent;
+  bool projects;
 };
 
 #define FASTRNN_CELL_INFO(name, ...)                      \
@@ -46,7 +47,8 @@ struct CellInfo {
    __VA_ARGS__::kSaved,                                   \
    kept_gate<__VA_ARGS__> >= 0,                           \
    params<__VA_ARGS__>,                                   \
-   recurrent<__VA_ARGS__>},
+   recurrent<__VA_ARGS__>,                                \
+   projects<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);

@@ -26,6 +26,14 @@ constexpr int recurrent = Cell::kGates;
 template <class Cell>
 constexpr int recurrent<Cell, std::void_t<decltype(Cell::kRecurrent)>> = Cell::kRecurrent;
 
+// kProjects of a cell that says so, else false: one more matrix may follow the cell, h = W_hr m
+// with the cell's next[0] for m. h may have fewer numbers than the cell has units, so the cell
+// looks at neither prev[0] nor, in backward, next[0].
+template <class Cell, class = void>
+constexpr bool projects = false;
+template <class Cell>
+constexpr bool projects<Cell, std::void_t<decltype(Cell::kProjects)>> = Cell::kProjects;
+
 // kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
 template <class Cell, class = void>
 constexpr const char* own_name = nullptr;

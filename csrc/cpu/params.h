@@ -10,18 +10,19 @@ namespace fastrnn {
 struct Direction {
   bool reverse;
   const void* w_ih;                   // [G*H, I]; null: the input is the ready projection
-  const void* w_hh;                   // [G*H, H]; null: the cell has no recurrent product
+  const void* w_hh;                   // [G*H, P]; null: the cell has no recurrent product
   const void* b_ih;                   // [G*H] or null
   const void* b_hh;                   // [G*H] or null
-  const void* params;                 // [P, H]; null: the cell has none
-  const void* state0[kMaxStates];     // [B, H]; null: zeros
-  void* state_n[kMaxStates];          // [B, H], written by forward
-  void* saved;                        // [N, K+S-1, H], or less if partial; null: nothing
-  const void* d_state_n[kMaxStates];  // [B, H]; null: zeros
-  void* d_state0[kMaxStates];         // [B, H], all of them or null: not wanted
-  void *d_w_ih, *d_w_hh;              // [G*H, I], [G*H, H]; null: not wanted
+  const void* w_hr;                   // [P, H]; null: h is what the cell gives, P is H
+  const void* params;                 // [.., H]; null: the cell has none
+  const void* state0[kMaxStates];     // [B, H], the first [B, P_row]; null: zeros
+  void* state_n[kMaxStates];          // likewise, written by forward
+  void* saved;                        // [N, K+S-1, H], see engine/saved.h; null: nothing
+  const void* d_state_n[kMaxStates];  // as the states; null: zeros
+  void* d_state0[kMaxStates];         // likewise, all of them or null: not wanted
+  void *d_w_ih, *d_w_hh, *d_w_hr;     // [G*H, I], [G*H, P], [P, H]; null: not wanted
   void *d_b_ih, *d_b_hh;              // [G*H], likewise
-  void* d_params;                     // [P, H], likewise
+  void* d_params;                     // [.., H], likewise
 };
 
 // Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, best at the same time.
@@ -34,6 +35,8 @@ using ParallelFor = void (*)(int64_t n, void (*fn)(int64_t begin, int64_t end, v
 // row order[b]: in input, output, states and their gradients, which are not packed then.
 struct ScanParams {
   int64_t T, B, I, H, N;
+  int64_t P;                   // numbers of h: H, or fewer where directions have w_hr
+  int64_t P_row;               // from one h to the next in states and their gradients
   const int64_t* batch_sizes;  // [T] or null: B rows a step
   const int64_t* step_begin;   // [T] or null: t * B
   const int64_t* order;        // [B] or null: the caller's own; only with batch_sizes
@@ -41,7 +44,7 @@ struct ScanParams {
   bool partial;                // saved leaves out what backward is to recompute
   const void* input;           // row (t, b) at input + t*input_t + b*input_b, or packed
   int64_t input_t, input_b;    // strides in elements; packed rows: step_begin[t]*input_b
-  void* output;                // [N, D*H], with an order [T, B, D*H]
+  void* output;                // [N, D*P], with an order [T, B, D*P]
   const void* d_output;        // rows as the input's, with strides of its own; null: zeros
   int64_t d_output_t, d_output_b;
   void* d_input;   // [N, I], with an order [T, B, I]; or null: not wanted
@@ -54,6 +57,9 @@ struct ScanParams {
   // never.
   bool (*interrupted)();
 
+  __attribute__((always_inline)) bool projected() const { return dir[0].w_hr != nullptr; }
+  // From one batch row to the next of a state k.
+  __attribute__((always_inline)) int64_t state_row(int k) const { return k == 0 ? P_row : H; }
   __attribute__((always_inline)) int64_t rows(int64_t t) const {
     return batch_sizes ? batch_sizes[t] : B;
   }

@@ -33,25 +33,25 @@ struct ForwardCall {
 
   ForwardCall(std::string_view cell, const Tensor& input, const Tensors& weights,
               const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
-              int64_t directions, bool project, int64_t save)
-      : layer(cell, input, weights, state, batch_sizes, resets, directions, project) {
+              int64_t directions, bool project, int64_t save, bool stacked = false)
+      : layer(cell, input, weights, state, batch_sizes, resets, directions, project, stacked) {
     FASTRNN_CHECK(save >= kSaveNothing && save <= kSavePartial,
                   "save must be 0 (nothing), 1 (all) or 2 (partial), got " + std::to_string(save));
     ScanParams& s = layer.params;
     s.partial = save == kSavePartial;
     const int64_t stored = layer.stored(s.partial), size = layer.lines() * stored * s.H;
-    output = layer.like_input(s.directions * s.H);
+    output = layer.like_input(s.directions * s.P);
     saved = save ? allocate(input, {s.directions, layer.lines(), stored, s.H}, true)
                  : allocate(input, {0});
     s.output = output.data_ptr();
     for (int64_t d = 0; save && d < s.directions; ++d) s.dir[d].saved = at(saved, d * size);
   }
 
-  // State k's final values [D, B, H] go to element `index` of a tensor.
+  // State k's final values [D, B, state_row(k)] go to element `index` of a tensor.
   void final_to(int k, const Tensor& to, int64_t index) {
     ScanParams& s = layer.params;
     for (int64_t d = 0; d < s.directions; ++d) {
-      s.dir[d].state_n[k] = at(to, index + d * s.B * s.H);
+      s.dir[d].state_n[k] = at(to, index + d * s.B * s.state_row(k));
     }
   }
 };
@@ -66,8 +66,8 @@ struct BackwardCall {
   BackwardCall(std::string_view cell, const MaybeTensor& grad_output, const Tensors& grad_final,
                const Tensor& input, const Tensors& weights, const Tensors& state, const Tensor& out,
                const Tensor& kept, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
-               int64_t directions, bool project, int64_t needs)
-      : layer(cell, input, weights, state, batch_sizes, resets, directions, project),
+               int64_t directions, bool project, int64_t needs, bool stacked = false)
+      : layer(cell, input, weights, state, batch_sizes, resets, directions, project, stacked),
         needs(needs),
         output(as_contiguous(out)),
         saved(as_contiguous(kept)),
@@ -84,14 +84,14 @@ struct BackwardCall {
     s.d_input = needs & kInput ? d_input.data_ptr() : nullptr;
     if (s.H == 0) FASTRNN_SHIM(aoti_torch_zero_(d_input.get()));  // no kernel runs
     d_final.reserve(grad_final.size());
-    for (const Tensor& g : grad_final) {
-      layer.check_state("grad_final", g);
-      d_final.push_back(as_contiguous(g));
+    for (size_t k = 0; k < grad_final.size(); ++k) {
+      layer.check_state("grad_final", grad_final[k], int(k));
+      d_final.push_back(as_contiguous(grad_final[k]));
     }
     for (int64_t d = 0; d < s.directions; ++d) {
       s.dir[d].saved = at(saved, d * layer.lines() * stored * s.H);
       for (size_t k = 0; k < d_final.size(); ++k) {
-        s.dir[d].d_state_n[k] = at(d_final[k], d * s.B * s.H);
+        s.dir[d].d_state_n[k] = at(d_final[k], d * s.B * s.state_row(int(k)));
       }
     }
   }
@@ -110,14 +110,15 @@ struct BackwardCall {
   // Where the gradient of weight i of a direction goes; null: not wanted.
   void weight_to(int64_t d, Weight i, void* to) {
     Direction& dir = layer.params.dir[d];
-    void** const places[] = {&dir.d_w_ih, &dir.d_w_hh, &dir.d_b_ih, &dir.d_b_hh, &dir.d_params};
+    void** const places[] = {&dir.d_w_ih, &dir.d_w_hh,   &dir.d_b_ih,
+                             &dir.d_b_hh, &dir.d_params, &dir.d_w_hr};
     *places[i] = to;
   }
-  // State k's gradient [D, B, H] goes to element `index` of a tensor.
+  // State k's gradient [D, B, state_row(k)] goes to element `index` of a tensor.
   void state_to(int k, const Tensor& to, int64_t index) {
     ScanParams& s = layer.params;
     for (int64_t d = 0; d < s.directions; ++d) {
-      s.dir[d].d_state0[k] = at(to, index + d * s.B * s.H);
+      s.dir[d].d_state0[k] = at(to, index + d * s.B * s.state_row(k));
     }
   }
 };

@@ -21,7 +21,7 @@ void check_like(const char* name, const Tensor& t, const Tensor& input) {
 
 Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
              const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
-             int64_t directions, bool project)
+             int64_t directions, bool project, bool stacked)
     : cell(known_cell(name, input.scalar_type())),
       packed(batch_sizes.has_value() && input.dim() != 3),
       single(!batch_sizes && input.dim() == 2),
@@ -37,7 +37,7 @@ Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
   if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {
     input_ = torch::stable::contiguous(input);
   }
-  read_sizes(weights, directions);
+  read_sizes(weights, directions, stacked);
   read_rows(batch_sizes, state);
   read_resets(resets);
   params.input = input_.data_ptr();
@@ -46,7 +46,7 @@ Layer::Layer(std::string_view name, const Tensor& input, const Tensors& weights,
   }
 }
 
-void Layer::read_sizes(const Tensors& weights, int64_t directions) {
+void Layer::read_sizes(const Tensors& weights, int64_t directions, bool stacked) {
   FASTRNN_CHECK(
       directions >= kForward && directions <= (kForward | kReverse),
       "directions must be 1 (forward), 2 (reverse) or 3 (both), got " + std::to_string(directions));
@@ -56,19 +56,24 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions) {
   const int products = int(project) + int(product());  // each with a matrix, and perhaps a bias
   const int least = products + (info().params > 0), biased = least + products;
   per_direction = int(weights.size()) / params.directions;
-  bias = products > 0 && per_direction == biased;
+  // One more than either number is W_hr, which a ready projection leaves no room to tell from
+  // biases.
+  projected = info().projects && project && per_direction % 2 != least % 2;
+  bias = products > 0 && per_direction - projected == biased;
   FASTRNN_CHECK(int64_t(weights.size()) == params.directions * per_direction &&
-                    (bias || per_direction == least),
+                    (bias || per_direction - projected == least),
                 "weights must be " + std::to_string(least) + " or " + std::to_string(biased) +
                     " tensors for each of " + std::to_string(params.directions) + " directions" +
                     (info().params > 0 ? ", the last of them the cell's parameters" : "") +
                     ", got " + std::to_string(weights.size()));
   params.I = input_.size(packed || single ? 1 : 2);
   if (product()) {
-    params.H = weights[project ? 1 : 0].size(1);
+    params.P = weights[project ? 1 : 0].size(1);
+    params.H = projected ? weights[0].size(0) / info().gates : params.P;
   } else {
-    params.H = (project ? weights[0].size(0) : params.I) / info().gates;
+    params.P = params.H = (project ? weights[0].size(0) : params.I) / info().gates;
   }
+  params.P_row = stacked ? params.H : params.P;
 }
 
 void Layer::read_rows(const MaybeTensor& batch_sizes, const Tensors& state) {
@@ -158,9 +163,9 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
   const int64_t H = params.H, GH = H * info().gates;
   const Tensor* w = weights.data() + d * per_direction;
   for (int i = 0; i < per_direction; ++i) check_like("weights", w[i], input_);
-  for (const Tensor& s : state) {
-    check_like("state", s, input_);
-    check_state("state", s);
+  for (size_t k = 0; k < state.size(); ++k) {
+    check_like("state", state[k], input_);
+    check_state("state", state[k], int(k));
   }
   Direction& dir = params.dir[d];
   dir.reverse = reverse;
@@ -173,7 +178,7 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
                                       " columns (gates x hidden), got " + std::to_string(params.I));
   }
   if (product()) {
-    check_shape("weight_hh", *w, {GH, H});
+    check_shape("weight_hh", *w, {GH, params.P});
     dir.w_hh = keep(*w++);
   }
   if (bias && project) {
@@ -184,13 +189,17 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
     check_shape("bias_hh", *w, {GH});
     dir.b_hh = keep(*w++);
   }
+  if (projected) {
+    check_shape("weight_hr", *w, {params.P, H});
+    dir.w_hr = keep(*w++);
+  }
   if (info().params > 0) {
     check_shape("params", *w, {info().params, H});
     dir.params = keep(*w);
   }
   for (size_t k = 0; k < state.size(); ++k) {
     const char* data = static_cast<const char*>(keep(state[k]));
-    dir.state0[k] = data + d * params.B * H * input_.element_size();
+    dir.state0[k] = data + d * params.B * params.state_row(int(k)) * input_.element_size();
   }
 }
 
@@ -213,9 +222,10 @@ Tensor Layer::like_input(int64_t columns) const {
   return result;
 }
 
-Tensor Layer::like_state(const Tensor& like) const {
-  return single ? allocate(like, {params.B, params.H})
-                : allocate(like, {params.directions, params.B, params.H});
+Tensor Layer::like_state(const Tensor& like, int k) const {
+  const int64_t width = params.state_row(k);
+  return single ? allocate(like, {params.B, width})
+                : allocate(like, {params.directions, params.B, width});
 }
 
 Tensor Layer::like_weight(const Tensor& weight, const Tensor& like) const {
@@ -228,9 +238,10 @@ Tensor Layer::zeroed(Tensor t) const {
   return t;
 }
 
-void Layer::check_state(const char* name, const Tensor& state) const {
-  if (single) return check_shape(name, state, {params.B, params.H});
-  check_shape(name, state, {params.directions, params.B, params.H});
+void Layer::check_state(const char* name, const Tensor& state, int k) const {
+  const int64_t width = params.state_row(k);
+  if (single) return check_shape(name, state, {params.B, width});
+  check_shape(name, state, {params.directions, params.B, width});
 }
 
 }  // namespace fastrnn

@@ -10,15 +10,16 @@ namespace fastrnn {
 // Bit mask of the op's argument `directions`.
 constexpr int64_t kForward = 1, kReverse = 2;
 
-enum Weight { kWih, kWhh, kBih, kBhh, kParams };
-constexpr int kWeightKinds = 5;
+enum Weight { kWih, kWhh, kBih, kBhh, kParams, kWhr };
+constexpr int kWeightKinds = 6;
 
 class Layer {
  public:
+  // stacked: all states have H columns, the last of which mean nothing where h has P.
   // Tensors as fastrnn::forward takes them (see ops.cpp); throws std::runtime_error on bad ones.
   Layer(std::string_view cell, const Tensor& input, const Tensors& weights, const Tensors& state,
-        const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions,
-        bool project);
+        const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions, bool project,
+        bool stacked = false);
 
   ScanParams params{};
   KnownCell cell;
@@ -27,6 +28,7 @@ class Layer {
   bool packed, single;
   bool project;       // weights have W_ih; else the input is the ready projection
   bool bias;          // weights have biases
+  bool projected;     // weights have W_hr
   int per_direction;  // weights of one direction
 
   int64_t H() const { return params.H; }
@@ -36,25 +38,27 @@ class Layer {
   Tensor like_input(int64_t columns) const;
   // The rows of what is saved, of which the first N are used.
   int64_t lines() const { return params.order ? params.T * params.B : params.N; }
-  // [D, B, H], or [B, H] of a single step; zeros where no row has a step, as the next one.
-  Tensor like_state(const Tensor& like) const;
+  // State k: [D, B, H], or [B, H] of a single step; the first has P for H.
+  Tensor like_state(const Tensor& like, int k) const;
+  // Zeros where no row has a step, as the next one.
   Tensor like_weight(const Tensor& weight, const Tensor& like) const;
   Tensor zeroed(Tensor t) const;  // if no kernel will write it
-  void check_state(const char* name, const Tensor& state) const;
+  void check_state(const char* name, const Tensor& state, int k) const;
   // What weight i of the op's list is.
   Weight kind(size_t i) const {
     const int place = int(i) % per_direction;
     if (info().params > 0 && place == per_direction - 1) return kParams;
+    if (projected && place == per_direction - 1 - (info().params > 0)) return kWhr;
     if (!product()) return place == 0 ? kWih : kBih;
     return project ? Weight(place) : place == 0 ? kWhh : kBhh;
   }
   // Values a unit and step leaves for backward.
   int stored(bool partial) const {
-    return (partial ? info().kept : info().saved) + info().states - 1;
+    return (partial ? info().kept : info().saved) + info().states - 1 + projected;
   }
 
  private:
-  void read_sizes(const Tensors& weights, int64_t directions);
+  void read_sizes(const Tensors& weights, int64_t directions, bool stacked);
   void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
   void read_lengths(const Tensor& lengths);
   void read_resets(const MaybeTensor& resets);

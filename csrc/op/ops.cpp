@@ -19,12 +19,13 @@ int team_size(const ScanParams& s, const CellInfo& cell, int64_t element_size, b
   constexpr double kFlopsPerThread = 8e6;
   constexpr int64_t kBytesToSplit = 256 << 10;
   constexpr int64_t kColumns = 16;  // of a weight, that a cell without a product takes as long as
-  const int64_t gates = cell.gates, depth = cell.recurrent > 0 ? s.H : kColumns;
-  const double flops = 2. * s.N * s.directions * gates * s.H * (s.I + depth);
+  const int64_t gates = cell.gates, depth = cell.recurrent > 0 ? s.P : kColumns;
+  const double flops =
+      2. * s.N * s.directions * s.H * (gates * (s.I + depth) + s.projected() * s.P);
   const int64_t available = torch::stable::get_num_threads();
   int64_t threads = std::min<int64_t>(available, 1 + int64_t(flops / kFlopsPerThread));
   // units that do not meet in a product wait for no barrier
-  const bool by_units = cell.recurrent == 0 || gates * s.H * s.H * element_size >= kBytesToSplit;
+  const bool by_units = cell.recurrent == 0 || gates * s.H * s.P * element_size >= kBytesToSplit;
   const bool apart = !backward && s.directions == 2;  // each direction has half of the threads
   if (!by_units) threads = std::min(threads, s.B * (apart ? 2 : 1));
   if (apart && threads > 1) threads -= threads % 2;
@@ -65,11 +66,19 @@ std::tuple<Tensor, Tensors, Tensor> forward_cpu(StringHandle cell, const Tensor&
   Tensors final;
   final.reserve(call.layer.info().states);
   for (int k = 0; k < call.layer.info().states; ++k) {
-    final.push_back(call.layer.like_state(input));
+    final.push_back(call.layer.like_state(input, k));
     call.final_to(k, final.back(), 0);
   }
   run(call.layer, input, false);
   return {call.output, final, call.saved};
+}
+
+// [S, D, B, H], where a projected h leaves zeros behind it.
+Tensor stacked_states(const Layer& layer, const Tensor& like) {
+  const ScanParams& s = layer.params;
+  Tensor states = allocate(like, {layer.info().states, s.directions, s.B, s.H});
+  if (layer.projected) FASTRNN_SHIM(aoti_torch_zero_(states.get()));
+  return states;
 }
 
 // state and final: [S, D, B, H].
@@ -81,10 +90,10 @@ std::tuple<Tensor, Tensor, Tensor> forward_flat_cpu(StringHandle cell, const Ten
                                                     bool project, int64_t save) {
   const Text name(cell);
   ForwardCall call(name.view(), input, weights, unstacked(state), batch_sizes, resets, directions,
-                   project, save);
+                   project, save, true);
   const ScanParams& s = call.layer.params;
   const int64_t states = call.layer.info().states;
-  Tensor final = allocate(input, {states, s.directions, s.B, s.H});
+  Tensor final = stacked_states(call.layer, input);
   for (int k = 0; k < states; ++k) call.final_to(k, final, k * s.directions * s.B * s.H);
   run(call.layer, input, false);
   return {call.output, final, call.saved};
@@ -110,7 +119,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Maybe
     if (wanted) call.weight_to(i / layer.per_direction, kind, d_weights.back().data_ptr());
   }
   for (size_t k = 0; needs & kState && k < state.size(); ++k) {
-    d_state.push_back(layer.like_state(input));
+    d_state.push_back(layer.like_state(input, int(k)));
     call.state_to(k, d_state.back(), 0);
   }
   run(call.layer, input, true);
@@ -118,7 +127,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Maybe
 }
 
 // grad_final, state and the last result: [S, D, B, H]; of the weights each kind's [D, ...].
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
     StringHandle cell, const MaybeTensor& grad_output, const MaybeTensor& grad_final,
     const Tensor& input, const Tensors& weights, const MaybeTensor& state, const Tensor& output,
     const Tensor& saved, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
@@ -126,7 +135,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat
   const Text name(cell);
   BackwardCall call(name.view(), grad_output, unstacked(grad_final), input, weights,
                     unstacked(state), output, saved, batch_sizes, resets, directions, project,
-                    needs);
+                    needs, true);
   Layer& layer = call.layer;
   const ScanParams& s = layer.params;
   const int64_t D = s.directions;
@@ -143,11 +152,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat
   }
   const bool want_state = needs & kState && state;
   const int64_t states = layer.info().states;
-  Tensor d_state = want_state ? allocate(input, {states, D, s.B, s.H}) : allocate(input, {0});
+  Tensor d_state = want_state ? stacked_states(layer, input) : allocate(input, {0});
   for (int k = 0; want_state && k < states; ++k) call.state_to(k, d_state, k * D * s.B * s.H);
   run(layer, input, true);
   return {call.d_input, kinds[kWih],    kinds[kWhh], kinds[kBih],
-          kinds[kBhh],  kinds[kParams], d_state};
+          kinds[kBhh],  kinds[kParams], kinds[kWhr], d_state};
 }
 
 void load_cell_op(StringHandle path) { load_cell(std::string(Text(path).view())); }
@@ -199,7 +208,7 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
       "Tensor[] weights, Tensor? state, Tensor output, Tensor saved, Tensor? batch_sizes, "
       "Tensor? resets, int directions, bool project, int needs) "
       "-> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih, Tensor "
-      "grad_b_hh, Tensor grad_params, Tensor grad_state)");
+      "grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_state)");
   m.def("build_info() -> str");
   m.def("load_cell(str path) -> ()");
 }

@@ -19,8 +19,6 @@ class _Native(Backend):
             )
         if cell not in ops.NATIVE_CELLS and (why := self.compiled_refusal(cell, device, dtype)):
             return why
-        if proj:
-            return f"{self.title} have no proj_size"
         if not dtype.is_floating_point:
             return f"{self.title} compute in floating point, not in {dtype}"
         return super().refusal(cell, device, dtype, proj)
@@ -86,6 +84,8 @@ class Cuda(_Native):
                 return "the native library was built without CUDA"
             if why := architectures.refusal(ops.BUILD_INFO["cuda_archs"]):
                 return why
+        if proj:
+            return f"{self.title} have no proj_size"
         return super().refusal(cell, device, dtype, proj)
 
     def explain(self, size: Size) -> list[str]:

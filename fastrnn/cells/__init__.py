@@ -48,6 +48,12 @@ def hidden(cell: Cell, input: Tensor, weights: Sequence[Tensor], project: bool) 
     return (weights[0].shape[0] if project else input.shape[-1]) // cell.gates
 
 
+def units(cell: Cell, input: Tensor, weights: Sequence[Tensor], project: bool) -> int:
+    """H, which all states but perhaps the first have. Arguments as of `fastrnn::forward`."""
+    rows = weights[0].shape[0] if project or cell.recurrent else input.shape[-1]
+    return rows // cell.gates
+
+
 def measured_as(name: str) -> str:
     """The first cell of the same layer class: it does the same work, and alone is timed."""
     layer = get(name).layer

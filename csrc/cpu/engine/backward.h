@@ -9,8 +9,10 @@
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
 #include "param_grad.h"
+#include "projection_grad.h"
 #include "recompute.h"
 #include "shares.h"
+#include "state_grad.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -33,14 +35,17 @@ class Backward {
       if (kProduct) w_hh_.set(w_hh, rank, size, lent_ ? s_.dir[d].d_w_hh : nullptr);
       block_grad_.set(d, rank, size);
       recompute_.set(d, rank, size);
+      projection_.set(d, rank, size);
       barrier.wait(size);
       for (int64_t i = 0; i < chunks; ++i) {
         const Range rows = part(s_.B, i, chunks);
-        const int64_t weight_bytes = recurrent<Cell> * s_.H * s_.H * int64_t(sizeof(T));
-        const bool units = share_units(s_.B, panels_.count(), weight_bytes, size);
+        const bool units =
+            share_units(s_.B, panels_.count(), step_bytes(s_, recurrent<Cell>, sizeof(T)), size);
         const Range mine = units ? rows : share(rows, rank, size);
-        const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
-        Worker w{s_.dir[d], d, rank, size, barrier, rows, mine, panels, scratch_[rank], units};
+        const auto of = [&](int64_t n) { return units ? part(n, rank, size) : Range{0, n}; };
+        const Range panels = of(panels_.count()), hidden = of(w_hh_.panels.count());
+        Worker w{s_.dir[d], d,      rank,   size,           barrier, rows,
+                 mine,      panels, hidden, scratch_[rank], units};
         if (!walk(w)) return;
       }
     }
@@ -51,7 +56,8 @@ class Backward {
   static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
-  static constexpr int64_t kDirectSteps = 2;  // up to here packing weights does not pay
+  static constexpr int kFirst = projects<Cell>;  // of the states that the cell looks at
+  static constexpr int64_t kDirectSteps = 2;     // up to here packing weights does not pay
 
   struct Scratch {   // one thread's
     A* tile;         // dL/dh of one group of rows and one panel
@@ -64,6 +70,7 @@ class Backward {
     Barrier& barrier;
     Range rows, mine;  // the chunk's batch rows; this thread's
     Range units;       // this thread's panels
+    Range hidden;      // and those of the columns of W_hh
     Scratch& scratch;
     bool by_units;
   };
@@ -76,13 +83,15 @@ class Backward {
         block_rows_(block_rows<T>(s, G + params<Cell>)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         several_(s.T * s.B > block_rows_),
-        lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.H)),
-        w_hh_(arena_, recurrent<Cell> * s.H, s.H,
+        lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.P)),
+        w_hh_(arena_, recurrent<Cell> * s.H, s.P,
               s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace, s.threads, lent_),
-        panels_(w_hh_.panels),
+        panels_(s.H, 1),
         block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
         param_grad_(arena_, s, block_rows_, several_),
         recompute_(arena_, s, block_rows_),
+        projection_(arena_, s, block_rows_, s.B < block_rows_ ? s.B : block_rows_, several_,
+                    s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace),
         interruption_(s.interrupted) {
     const int64_t gates = G * s.H;
     const int64_t chunk = s.B < block_rows_ ? s.B : block_rows_;
@@ -134,8 +143,9 @@ class Backward {
       w.barrier.wait(w.size);
       const bool start = first == 0 && w.rows.begin == 0;
       const bool end = step == s_.T && w.rows.end == s_.B;
-      block_grad_.run({block, d_x_, d_r_, start, end}, zeros_, w.scratch.tile, w.rank, w.size,
-                      w.barrier);
+      const Block<T> all{block, d_x_, d_r_, start, end};
+      block_grad_.run(all, zeros_, w.scratch.tile, w.rank, w.size, w.barrier);
+      projection_.add(all, w.rank, w.size, w.barrier);
       param_grad_.add(block.count, w.dir.d_params, start, end, w.rank, w.size);
       if (kProduct) keep_last(w);
       if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
@@ -149,11 +159,12 @@ class Backward {
 
   void begin(Worker& w) {
     const Range u = panels_.units(w.units);
+    projection_.begin(w.d, w.mine, w.rows.begin, w_hh_.panels.units(w.hidden), zeros_);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
-        const void* given = w.dir.d_state_n[k];
-        copy(given ? rows_.state(given, b) : zeros_, carry(w, k, b), u);
+        const void* given = k == 0 && projection_.wanted() ? nullptr : w.dir.d_state_n[k];
+        copy(given ? rows_.state(given, k, b) : zeros_, carry(w, k, b), u);
       }
     }
   }
@@ -164,19 +175,29 @@ class Backward {
     const T** next = w.scratch.next + local;
     bool any = false;
     for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != zeros_;
+    const Matrix<T>* matrix = &w_hh_;
+    const T* const* rows = next;  // dL/dh of this step comes from matrix times these
+    const bool projected = projection_.wanted();
+    if (projected) {
+      projection_.gather(w_hh_, w.hidden, w.d, t, w.mine.begin, active, at + local, w.rows.begin,
+                         any ? next : nullptr, zeros_, w.scratch.tile, w.rank);
+      if (w.by_units) w.barrier.wait(w.size);
+      matrix = &projection_.matrix(), rows = projection_.rows(at + local, active, w.rank);
+      any = true;
+    }
     for (int64_t u = 0; u < sweep.count(); ++u) {
       const int64_t p = sweep.at(u);
-      const Lane<T>* panel = any ? w_hh_.panel(p, w.rank) : nullptr;
+      const Lane<T>* panel = any ? matrix->panel(p, w.rank) : nullptr;
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) {
-          w_hh_.multiply(p, panel, next + r, count, w.scratch.tile);
+          matrix->multiply(p, panel, rows + r, count, w.scratch.tile);
         } else if (kProduct) {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
         for (int64_t i = r; i < r + count; ++i) {
           cell(w, t, w.mine.begin + i, n + i, at + local + i, p,
-               rows_.d_output(w.d, t, w.mine.begin + i, zeros_),
+               projected ? zeros_ : rows_.d_output(w.d, t, w.mine.begin + i, zeros_),
                w.scratch.tile + (i - r) * panels_.vectors(p) * W);
         }
       }
@@ -194,7 +215,7 @@ class Backward {
     for (int k = 0; k < K; ++k) {
       keep[k] = recompute_.wanted() ? values_.row(at, k) : saved_.row(w.d, n) + k * s_.H;
     }
-    for (int k = 0; k < S; ++k) {
+    for (int k = kFirst; k < S; ++k) {
       before[k] = saved_.before(w.d, t, b, k, zeros_);
       after[k] = k == 0 ? rows_.output(w.d, t, b) : saved_.carried(w.d, n, k);
     }
@@ -204,10 +225,10 @@ class Backward {
       const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
       V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G], learned[P + 1], dp[P + 1];
       for (int k = 0; k < K; ++k) kept[k] = read(keep[k] + j, left);
-      for (int k = 0; k < S; ++k) {
+      for (int k = 0; k < S; ++k) d[k] = V::load(carry(w, k, b) + j, left);
+      for (int k = kFirst; k < S; ++k) {
         prev[k] = read(before[k] + j, left);
         next[k] = read(after[k] + j, left);
-        d[k] = V::load(carry(w, k, b) + j, left);
       }
       d[0] = d[0] + read(d_out + j, left);
       if (kProduct) d[0] = d[0] + V::load(recurrent + v * W);
@@ -240,36 +261,15 @@ class Backward {
   void finish(Worker& w) {
     if (!w.dir.d_state0[0]) return;
     const Range u = panels_.units(w.units);
-    const bool one = w_hh_.streams(w.mine.end - w.mine.begin);
-    if (kProduct) one ? finish_row(w, w.mine.begin, u) : finish_hidden(w);
-    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
-      for (int k = kProduct; k < S; ++k) copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], b), u);
-    }
-  }
-  void finish_hidden(Worker& w) {
     const int64_t local = w.mine.begin - w.rows.begin;
-    for (int64_t p = w.units.begin; p < w.units.end; ++p) {
-      const Lane<T>* panel = w_hh_.panel(p, w.rank);
-      for (int64_t b = w.mine.begin; b < w.mine.end; b += kGroupRows) {
-        const int64_t count = w.mine.end - b < kGroupRows ? w.mine.end - b : kGroupRows;
-        w_hh_.multiply(p, panel, w.scratch.next + local + b - w.mine.begin, count, w.scratch.tile);
-        for (int64_t i = 0; i < count; ++i) {
-          for (int v = 0; v < panels_.registers(p); ++v) {
-            const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
-            const Vec<A> sum = Vec<A>::load(carry(w, 0, b + i) + j, left) +
-                               Vec<A>::load(w.scratch.tile + (i * panels_.vectors(p) + v) * W);
-            write(sum, rows_.state(w.dir.d_state0[0], b + i) + j, left);
-          }
-        }
-      }
+    if (kProduct) {
+      const A* passed = projection_.wanted() ? projection_.carry(local) : carry_[0] + local * s_.H;
+      HiddenStateGrad<T>{s_, w_hh_}.run(w.mine, w.hidden, w.scratch.next + local, passed,
+                                        w.dir.d_state0[0], w.rank, w.scratch.tile);
     }
-  }
-  void finish_row(Worker& w, int64_t b, Range u) {
-    T* to = rows_.state(w.dir.d_state0[0], b);
-    w_hh_.stream(w.scratch.next[b - w.rows.begin], to, u);
-    for (int64_t j = u.begin; j < u.end; j += W) {
-      const int64_t left = u.end - j;
-      write(Vec<A>::load(carry(w, 0, b) + j, left) + read(to + j, left), to + j, left);
+    for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
+      for (int k = kProduct; k < S; ++k)
+        copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], k, b), u);
     }
   }
 
@@ -282,10 +282,11 @@ class Backward {
   const bool several_;  // may a direction have more blocks than one?
   const bool lent_;     // is W_hh packed where its gradient, written after its last use, will be?
   Matrix<T> w_hh_;
-  const Panels<A>& panels_;  // of units: the columns of W_hh
+  const Panels<A> panels_;  // of units
   BlockGrad<T> block_grad_;
   ParamGrad<Cell, T> param_grad_;
   Recompute<Cell, T> recompute_;
+  ProjectionGrad<Cell, T> projection_;
   Interruption interruption_;
   T* zeros_;       // [G*H]
   A* carry_[S];    // dL/dstate passed on directly [chunk, H]

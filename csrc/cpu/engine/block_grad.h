@@ -37,13 +37,13 @@ class BlockGrad {
       : s_(s),
         rows_{s},
         ld_(WeightGrad<T>::row_length(gates)),
-        hidden_(s.H, 1),
+        hidden_(s.P, 1),
         w_ih_(arena, gates, s.d_input && s.dir[0].w_ih ? s.I : 0,
               packing(s, gates, several, direct_steps), s.threads),
         weight_grad_(arena, gates, most, widest(s)) {
     const bool sums = Storage<T>::kPair > 1 && several;
     const int64_t hidden = s.dir[0].w_hh ? gates : 0;
-    const int64_t sizes[] = {gates * s.I, hidden * s.H, gates, hidden};
+    const int64_t sizes[] = {gates * s.I, hidden * s.P, gates, hidden};
     for (int i = 0; i < 4; ++i) sums_[i] = arena.take<Sum<T>>(sums ? sizes[i] : 0);
     pointers_ = arena.take<T*>(s.threads * most);
     most_ = most;
@@ -56,7 +56,7 @@ class BlockGrad {
     }
   }
 
-  // All ranks together, once the block's gate gradients are written. zeros: [H]; tile: memory of a
+  // All ranks together, once the block's gate gradients are written. zeros: [P]; tile: memory of a
   // row group.
   void run(const Block<T>& block, const T* zeros, Sum<T>* tile, int rank, int size,
            Barrier& barrier) {
@@ -95,7 +95,7 @@ class BlockGrad {
 
   // The most columns of a weight that has a gradient.
   static int64_t widest(const ScanParams& s) {
-    const int64_t hidden = s.dir[0].w_hh ? s.H : 0;
+    const int64_t hidden = s.dir[0].w_hh ? s.P : 0;
     return s.dir[0].w_ih && s.I > hidden ? s.I : hidden;
   }
 

@@ -8,6 +8,7 @@
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
 #include "gate_weights.h"
+#include "projection.h"
 #include "saved.h"
 #include "shares.h"
 
@@ -17,7 +18,7 @@ namespace FASTRNN_ISA {
 template <class Cell, class T>
 class Forward {
  public:
-  static int64_t workspace(const ScanParams& s) { return Forward(s, nullptr).bytes_; }
+  static int64_t workspace(const ScanParams& s) { return Forward(s, nullptr).arena_.used(); }
 
   static bool run(const ScanParams& s) {
     Forward self(s, s.workspace);
@@ -33,6 +34,7 @@ class Forward {
     for (int d = first; d < last; ++d) {
       const Range mine = part(panels_.count(), member, team);  // the thread's own, if it has units
       for (int64_t p = mine.begin; p < mine.end; ++p) weights_[d].pack(p);
+      projection_.pack(d, member, team);
     }
     barrier.wait(size);
     for (int d = first; d < last; ++d) {
@@ -51,7 +53,7 @@ class Forward {
   // Carried states live in the final states' memory, and h in the output: where those are rounded,
   // in memory of their own. So do carried states whose rows lie there in the caller's order.
   static constexpr bool kRounded = Storage<T>::kPair > 1;
-  static constexpr int kFirstCarried = kRounded ? 0 : 1;
+  static constexpr int kFirstCarried = kRounded && !projects<Cell> ? 0 : 1;
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
 
@@ -63,40 +65,49 @@ class Forward {
     A* carried;      // apart(): [S][rows, H]
     Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
     const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
-    T** out;                       // where this step's h goes
+    T** out;                       // where this step's h goes, or what is to be projected
     Range rows;                    // of the batch
+    typename Projection<Cell, T>::Scratch projection;
   };
 
   Forward(const ScanParams& s, void* memory)
-      : s_(s), rows_{s}, saved_{s}, panels_(s.H, G), interruption_(s.interrupted) {
+      : s_(s),
+        rows_{s},
+        saved_{s},
+        panels_(s.H, G),
+        most_(s.B < kMaxRows ? s.B : kMaxRows),
+        arena_(memory),
+        projection_(arena_, s, most_),
+        interruption_(s.interrupted) {
     const int64_t row_bytes = panels_.width() * sizeof(A);
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
-    const int64_t most = s.B < kMaxRows ? s.B : kMaxRows;
-    if (block_rows_ < most) block_rows_ = most;
-    Arena arena(memory);
-    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
-    scratch_ = arena.take<Scratch>(s.threads);
+    if (block_rows_ < most_) block_rows_ = most_;
+    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena_, panels_, s, d};
+    scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
       const int64_t tile = kGroupRows * panels_.most_vectors() * W;
-      Scratch w{arena.take<A>(block_rows_ * panels_.width()),
-                arena.take<A>(kProduct * (tile > panels_.width() ? tile : panels_.width())),
-                arena.take<A>(s.H),
-                arena.take<A>(apart() ? S * most * s.H : 0),
-                arena.take<Lane<T>>(GateWeights<T>::scratch(panels_, s)),
-                arena.take<const T*>(block_rows_),
-                arena.take<const T*>(most),
-                arena.take<const T*>(most),
-                arena.take<T*>(most),
-                {0, 0}};
+      Scratch w{arena_.take<A>(block_rows_ * panels_.width()),
+                arena_.take<A>(kProduct * (tile > panels_.width() ? tile : panels_.width())),
+                arena_.take<A>(s.H),
+                arena_.take<A>(apart() ? S * most_ * s.H : 0),
+                arena_.take<Lane<T>>(GateWeights<T>::scratch(panels_, s)),
+                arena_.take<const T*>(block_rows_),
+                arena_.take<const T*>(most_),
+                arena_.take<const T*>(most_),
+                arena_.take<T*>(most_),
+                {0, 0},
+                projection_.scratch(arena_)};
       if (memory) scratch_[i] = w;
     }
-    bytes_ = arena.used();
   }
 
   // This and walk() are false where the call ends early.
   bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
-    const bool units = by_units(size), barred = units && kProduct;
+    const bool units = share_forward_units(s_, panels_.count(), kMaxRows,
+                                           step_bytes(s_, recurrent<Cell>, sizeof(T)), size);
+    const bool barred = units && kProduct;
+    w.projection.m = (units ? &w - rank : &w)->projection.own;
     const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
     const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
     for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
@@ -106,17 +117,12 @@ class Forward {
     return true;
   }
 
-  // In few steps there are few barriers, and each weight is read and packed by one thread only.
-  bool by_units(int size) const {
-    if (s_.T <= kFewSteps) return s_.B < size || (s_.B <= kMaxRows && panels_.count() >= size);
-    const int64_t weight_bytes = recurrent<Cell> * s_.H * s_.H * int64_t(sizeof(T));
-    return share_units(s_.B, panels_.count(), weight_bytes, size);
-  }
-
   // What one thread does in direction d: `rows` of the batch, the units of `panels`.
   bool walk(int d, Range rows, Range panels, Scratch& w, Barrier* barrier, int rank, int size) {
     const Direction& dir = s_.dir[d];
     const auto [first, last] = panels_.units(panels);
+    const Range hidden = barrier ? projection_.share(rank, size) : projection_.share(0, 1);
+    const Range units = projection_.wanted() ? projection_.units(hidden) : Range{first, last};
     memset(w.zeros, 0, s_.H * sizeof(A));
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     w.rows = rows;
@@ -139,7 +145,11 @@ class Forward {
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
         time_step(d, t, rows, {panels, i}, gates, w);
-        gates += rows_.active(t, rows) * columns(panels);
+        gates += rows_.active(t, rows) * panels_.columns(panels);
+        if (projection_.wanted()) {
+          if (barrier) barrier->wait(size);
+          projection_.step(d, t, rows, {hidden, i}, w.out, w.h, w.projection);
+        }
         if (barrier) barrier->wait(size);
       }
       if (step == s_.T) break;
@@ -148,10 +158,10 @@ class Forward {
       }
     }
     for (int64_t b = rows.begin; b < rows.end; ++b) {
-      memcpy(rows_.state(dir.state_n[0], b) + first, w.h[b - rows.begin] + first,
-             (last - first) * sizeof(T));
+      memcpy(rows_.state(dir.state_n[0], 0, b) + units.begin, w.h[b - rows.begin] + units.begin,
+             (units.end - units.begin) * sizeof(T));
       for (int k = 1; apart() && k < S; ++k) {
-        copy(carried(d, k, b, w), rows_.state(dir.state_n[k], b), {first, last});
+        copy(carried(d, k, b, w), rows_.state(dir.state_n[k], k, b), {first, last});
       }
     }
     return true;
@@ -165,14 +175,9 @@ class Forward {
     return static_cast<A*>(s_.dir[d].state_n[k]) + b * s_.H;
   }
 
-  int64_t columns(Range panels) const {
-    const int64_t end =
-        panels.end == panels_.count() ? panels_.width() : panels_.column(panels.end);
-    return end - panels_.column(panels.begin);
-  }
   // gates[row] = W_ih x + b_ih for the block's rows, in the order of the panels' columns.
   void project(int d, int64_t count, Range panels, Scratch& w) {
-    const int64_t ld = columns(panels);
+    const int64_t ld = panels_.columns(panels);
     for (int64_t p = panels.begin; p < panels.end; ++p) {
       A* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
       weights_[d].input(p, weights_[d].input_panel(p, w.panel), w.input, count, out, ld);
@@ -181,11 +186,13 @@ class Forward {
 
   void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
     const Range panels = sweep.panels;
-    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin,
+                  ld = panels_.columns(panels);
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     bool any = false;  // is there a row whose h is not zeros?
     for (int64_t b = 0; b < active; ++b) {
-      w.out[b] = rows_.output(d, t, rows.begin + b);
+      w.out[b] = projection_.wanted() ? projection_.unprojected(d, n + b, b, w.projection)
+                                      : rows_.output(d, t, rows.begin + b);
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
       any |= kProduct && w.h_in[b] != zeros;
     }
@@ -253,7 +260,7 @@ class Forward {
           xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
           if (kProduct) rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
         }
-        if (!kRounded) prev[0] = read(h[i] + j, left);
+        if (!kRounded && !projects<Cell>) prev[0] = read(h[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) {
           prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);
         }
@@ -273,7 +280,10 @@ class Forward {
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
   const Panels<A> panels_;
-  int64_t block_rows_ = 0, bytes_ = 0;
+  const int64_t most_;  // batch rows that a thread walks through time together
+  Arena arena_;
+  Projection<Cell, T> projection_;
+  int64_t block_rows_ = 0;
   GateWeights<T> weights_[2];
   Scratch* scratch_ = nullptr;
   Barrier halves_[2];  // of the directions' threads

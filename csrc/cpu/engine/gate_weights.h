@@ -24,7 +24,7 @@ class GateWeights {
     set(d);
     const bool whole = mode_ == kPacked || mode_ == kResidues;
     w_ih_ = arena.take<Lane<T>>(whole && dir_->w_ih ? offset(panels.width(), s.I) : 0);
-    w_hh_ = arena.take<Lane<T>>(whole && dir_->w_hh ? offset(panels.width(), s.H) : 0);
+    w_hh_ = arena.take<Lane<T>>(whole && dir_->w_hh ? offset(panels.width(), s.P) : 0);
     const int64_t width = panels.width();
     b_ih_ = arena.take<A>(width);
     b_hh_ = arena.take<A>(dir_->w_hh ? width : 0);
@@ -42,7 +42,7 @@ class GateWeights {
     const int64_t column = panels_->column(p);
     if (mode_ == kPacked || mode_ == kResidues) {
       if (dir_->w_ih) pack_weight(p, dir_->w_ih, s_->I, w_ih_ + offset(column, s_->I));
-      if (dir_->w_hh) pack_weight(p, dir_->w_hh, s_->H, w_hh_ + offset(column, s_->H));
+      if (dir_->w_hh) pack_weight(p, dir_->w_hh, s_->P, w_hh_ + offset(column, s_->P));
     }
     pack_bias(p, dir_->b_ih, b_ih_ + column);
     if (dir_->w_hh) pack_bias(p, dir_->b_hh, b_hh_ + column);
@@ -53,7 +53,7 @@ class GateWeights {
     return dir_->w_ih ? ready(p, dir_->w_ih, w_ih_, s_->I, scratch) : nullptr;
   }
   const Lane<T>* hidden_panel(int64_t p, Lane<T>* scratch) const {
-    return ready(p, dir_->w_hh, w_hh_, s_->H, scratch);
+    return ready(p, dir_->w_hh, w_hh_, s_->P, scratch);
   }
 
   // x W_ih^T + b_ih for the columns of panel p, or the ready projection; out rows lie ld apart.
@@ -65,7 +65,7 @@ class GateWeights {
   // h W_hh^T + b_hh, likewise.
   void hidden(int64_t p, const Lane<T>* panel, const T* const* h, int64_t count, A* out,
               int64_t ld) const {
-    multiply(p, dir_->w_hh, panel, s_->H, h, count, b_hh_, out, ld);
+    multiply(p, dir_->w_hh, panel, s_->P, h, count, b_hh_, out, ld);
   }
   // What hidden() gives for zeros: b_hh in the order of panel p's columns.
   const A* hidden_bias(int64_t p) const { return b_hh_ + panels_->column(p); }
@@ -74,13 +74,13 @@ class GateWeights {
   template <int NV>
   void hidden_row(Range panels, const T* const* h, A* out, bool back) const {
     if (panels.end == panels.begin) return;
-    const int64_t origin = panels_->column(panels.begin), depth = lanes<T>(s_->H);
+    const int64_t origin = panels_->column(panels.begin), depth = lanes<T>(s_->P);
     const int64_t end = panels_->vectors(panels.end - 1) == NV ? panels.end : panels.end - 1;
     const auto narrow = [&] {
       hidden(end, hidden_panel(end, nullptr), h, 1, out + panels_->column(end) - origin, 0);
     };
     if (back && end < panels.end) narrow();
-    row_gemm<T, NV>(*h, s_->H, w_hh_ + origin * depth, int64_t(NV) * Vec<A>::W * depth,
+    row_gemm<T, NV>(*h, s_->P, w_hh_ + origin * depth, int64_t(NV) * Vec<A>::W * depth,
                     end - panels.begin, b_hh_ + origin, out, back);
     if (!back && end < panels.end) narrow();
   }
@@ -101,7 +101,7 @@ class GateWeights {
     return s.N < 51 ? 10 * s.N : 512;
   }
   static int64_t deepest(const ScanParams& s) {
-    const int64_t hidden = s.dir[0].w_hh ? s.H : 0;
+    const int64_t hidden = s.dir[0].w_hh ? s.P : 0;
     return s.I > hidden && s.dir[0].w_ih ? s.I : hidden;
   }
 
@@ -148,7 +148,7 @@ class GateWeights {
   const ScanParams* s_ = nullptr;
   const Direction* dir_ = nullptr;
   Mode mode_ = kDirect;
-  Lane<T>*w_ih_ = nullptr, *w_hh_ = nullptr;  // panel p at column(p) * lanes(I), lanes(H)
+  Lane<T>*w_ih_ = nullptr, *w_hh_ = nullptr;  // panel p at column(p) * lanes(I), lanes(P)
   A *b_ih_ = nullptr, *b_hh_ = nullptr;       // in the order of the panels' columns
 };
 

@@ -82,6 +82,7 @@ class Recompute {
   static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<Sum<T>>::W;
   static constexpr bool kProduct = recurrent<Cell> > 0;
   static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
+  static constexpr int kFirst = projects<Cell>;  // of the states that the cell looks at
   static constexpr int kWidest = Cell::kGates > kMaxVectors ? Cell::kGates : kMaxVectors;
   static constexpr int64_t kTile = kGroupRows * kWidest * W;
   static constexpr int64_t kPassRows = 4 * kGroupRows;  // rows that stay in L2 for all panels
@@ -105,7 +106,7 @@ class Recompute {
           if (kProduct) rs[g] = V::load(r_row + at);
           at += nu * W;
         }
-        for (int k = 0; k < S; ++k) prev[k] = read(list[1 + k][first + i] + j, left);
+        for (int k = kFirst; k < S; ++k) prev[k] = read(list[1 + k][first + i] + j, left);
         cell_forward<Cell>(xs, rs, prev, ps, next, keep);
         if (kKept >= 0) keep[kKept] = read(list[1 + S][first + i] + j, left);
         for (int k = 0; k < K; ++k) write(keep[k], values.row(first + i, k) + j, left);

@@ -68,35 +68,36 @@ struct Rows {
   FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
     return static_cast<const T*>(s.input) + place(t, b, s.input_t, s.input_b);
   }
-  // [H]: dL/dh of the output; zeros [H] where there is none.
+  // [P]: dL/dh of the output; zeros [P] where there is none.
   FASTRNN_INLINE const T* d_output(int d, int64_t t, int64_t b, const T* zeros) const {
     if (!s.d_output) return zeros;
-    return static_cast<const T*>(s.d_output) + place(t, b, s.d_output_t, s.d_output_b) + d * s.H;
+    return static_cast<const T*>(s.d_output) + place(t, b, s.d_output_t, s.d_output_b) + d * s.P;
   }
   FASTRNN_INLINE T* output(int d, int64_t t, int64_t b) const {
-    const int64_t width = s.directions * s.H;
-    return static_cast<T*>(s.output) + place(t, b, s.B * width, width) + d * s.H;
+    const int64_t width = s.directions * s.P;
+    return static_cast<T*>(s.output) + place(t, b, s.B * width, width) + d * s.P;
   }
   FASTRNN_INLINE bool reset(int64_t t, int64_t b) const {
     return s.resets && s.resets[s.row(t) + b];
   }
-  // [H]: the hidden state that (t, b) started from; zeros [H] where it was reset.
+  // [P]: the hidden state that (t, b) started from; zeros [P] where it was reset.
   FASTRNN_INLINE const T* hidden_before(int d, int64_t t, int64_t b, const T* zeros) const {
     if (reset(t, b)) return zeros;
     const int64_t from = before(d, t, b);
     return from < 0 ? initial(d, 0, b, zeros) : output(d, from, b);
   }
-  // [H]: state k that batch row b begins with; zeros [H] where none was given.
+  // State k that batch row b begins with; zeros where none was given.
   FASTRNN_INLINE const T* initial(int d, int k, int64_t b, const T* zeros) const {
     const void* given = s.dir[d].state0[k];
-    return given ? state(given, b) : zeros;
+    return given ? state(given, k, b) : zeros;
   }
-  // [H] of one direction and batch row in a tensor [D, B, H] given by its direction's pointer.
-  FASTRNN_INLINE const T* state(const void* states, int64_t b) const {
-    return static_cast<const T*>(states) + (s.order ? s.order[b] : b) * s.H;
+  // State k of one direction and batch row in a tensor [D, B, state_row(k)] given by its
+  // direction's pointer.
+  FASTRNN_INLINE const T* state(const void* states, int k, int64_t b) const {
+    return static_cast<const T*>(states) + (s.order ? s.order[b] : b) * s.state_row(k);
   }
-  FASTRNN_INLINE T* state(void* states, int64_t b) const {
-    return static_cast<T*>(states) + (s.order ? s.order[b] : b) * s.H;
+  FASTRNN_INLINE T* state(void* states, int k, int64_t b) const {
+    return static_cast<T*>(states) + (s.order ? s.order[b] : b) * s.state_row(k);
   }
 };
 

@@ -1,6 +1,6 @@
 // What forward leaves for backward: for each row the cell's K values and the S-1 carried states
 // after the step [K+S-1, H]; or, if partial, the value of the cell's kept gate (if it has one) and
-// the carried states.
+// the carried states. Where h is projected, what the cell gave follows, [H].
 #pragma once
 #include "cells/traits.h"
 #include "cpu/simd/functions.h"
@@ -16,13 +16,18 @@ struct Saved {
   FASTRNN_INLINE int values() const { return s.partial ? int(kept_gate<Cell> >= 0) : Cell::kSaved; }
   // [values(), H] of row n.
   FASTRNN_INLINE T* row(int d, int64_t n) const {
-    return static_cast<T*>(s.dir[d].saved) + n * (values() + Cell::kStates - 1) * s.H;
+    const int carried = Cell::kStates - 1, more = projects<Cell> && s.projected();
+    return static_cast<T*>(s.dir[d].saved) + n * (values() + carried + more) * s.H;
   }
   // [H]: carried state k >= 1 after the step of row n.
   FASTRNN_INLINE T* carried(int d, int64_t n, int k) const {
     return row(d, n) + (values() + k - 1) * s.H;
   }
-  // [H]: state k that (t, b) started from; zeros [H] where it was reset.
+  // [H]: what the cell gave in row n, before the projection.
+  FASTRNN_INLINE T* unprojected(int d, int64_t n) const {
+    return row(d, n) + (values() + Cell::kStates - 1) * s.H;
+  }
+  // State k that (t, b) started from; zeros where it was reset.
   FASTRNN_INLINE const T* before(int d, int64_t t, int64_t b, int k, const T* zeros) const {
     const Rows<T> rows{s};
     if (k == 0) return rows.hidden_before(d, t, b, zeros);

@@ -2,6 +2,7 @@
 #pragma once
 #include "cpu/params.h"
 #include "cpu/threads/range.h"
+#include "gate_weights.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -19,6 +20,20 @@ inline bool share_units(int64_t B, int64_t panels, int64_t weight_bytes, int siz
   };
   const bool large = weight_bytes >= kCache && B < size * kFewRows;
   return uneven(panels) * (large ? 0.9 : 1.05) < uneven(B);
+}
+
+// The bytes of the weights that a step of a direction goes through; slots: of its recurrent
+// product.
+inline int64_t step_bytes(const ScanParams& s, int slots, int64_t number) {
+  return (slots + s.projected()) * s.H * s.P * number;
+}
+
+// The same for a forward walk: in few steps there are few barriers, and each weight is read and
+// packed by one thread only. most: batch rows that a thread walks through time together.
+inline bool share_forward_units(const ScanParams& s, int64_t panels, int64_t most,
+                                int64_t weight_bytes, int size) {
+  if (s.T <= kFewSteps) return s.B < size || (s.B <= most && panels >= size);
+  return share_units(s.B, panels, weight_bytes, size);
 }
 
 // The batch rows of part i when `parts` threads share them by work: the rows' lengths fall.

@@ -37,6 +37,9 @@ struct Panels {
   FASTRNN_INLINE int vectors(int64_t p) const { return G * registers(p); }
   FASTRNN_INLINE int most_vectors() const { return G * NU; }
   FASTRNN_INLINE int64_t column(int64_t p) const { return p * G * NU * W; }
+  FASTRNN_INLINE int64_t columns(Range panels) const {
+    return (panels.end == count() ? width() : column(panels.end)) - column(panels.begin);
+  }
   FASTRNN_INLINE int64_t width() const { return G * ((H + W - 1) / W) * W; }  // of all panels
 };
 
