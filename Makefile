@@ -1,7 +1,7 @@
 # Every target works from a fresh clone once `pip install -c constraints.txt -e .[dev]` has run.
 PYTHON ?= python
 
-.PHONY: build test test-slow fuzz lint format docs bench bench-compare sanitize gpu cuda-check clean
+.PHONY: build test test-slow fuzz lint format docs docs-site bench bench-compare sanitize gpu cuda-check clean
 
 build:  ## compile what has changed into fastrnn/_C.abi3.so
 	$(PYTHON) setup.py --quiet build_ext --inplace
@@ -25,8 +25,8 @@ format:
 	ruff format .
 	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
 
-docs:  ## the public API as HTML, from its docstrings, in build/docs
-	$(PYTHON) docs/api/render.py
+docs docs-site:  ## the documentation as a site, in site/
+	$(PYTHON) -m mkdocs build --strict
 
 bench: build
 	$(PYTHON) -m benchmarks --quick
@@ -44,4 +44,4 @@ cuda-check:  ## compile every CUDA kernel for sm_80 and sm_90: registers, spills
 	$(PYTHON) tests/cuda_compile.py
 
 clean:
-	rm -rf build dist fastrnn/_C.abi3.so *.egg-info
+	rm -rf build dist site fastrnn/_C.abi3.so *.egg-info
