@@ -7,6 +7,7 @@
 #include "cell_params.h"
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
+#include "forward_worker.h"
 #include "gate_weights.h"
 #include "saved.h"
 #include "shares.h"
@@ -41,6 +42,7 @@ class Forward {
   }
 
  private:
+  friend class ForwardAcross<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
@@ -55,17 +57,7 @@ class Forward {
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
 
-  struct Scratch {   // one thread's
-    A* gates;        // projected input of a block [rows][columns of the thread's panels]
-    A* recurrent;    // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
-                     // panels
-    A* zeros;        // [H]; as T it is zeros too
-    A* carried;      // apart(): [S][rows, H]
-    Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
-    const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
-    T** out;                       // where this step's h goes
-    Range rows;                    // of the batch
-  };
+  using Scratch = ForwardScratch<Cell, T>;
 
   Forward(const ScanParams& s, void* memory)
       : s_(s), rows_{s}, saved_{s}, panels_(s.H, G), interruption_(s.interrupted) {
@@ -88,7 +80,8 @@ class Forward {
                 arena.take<const T*>(most),
                 arena.take<const T*>(most),
                 arena.take<T*>(most),
-                {0, 0}};
+                {0, 0},
+                {arena, s, panels_}};
       if (memory) scratch_[i] = w;
     }
     bytes_ = arena.used();
@@ -96,7 +89,7 @@ class Forward {
 
   // This and walk() are false where the call ends early.
   bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
-    const bool units = by_units(size), barred = units && kProduct;
+    const bool units = by_units(size), barred = units && (kProduct || across<Cell>);
     const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
     const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
     for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
@@ -138,7 +131,12 @@ class Forward {
       const A* gates = w.gates;
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
-        time_step(d, t, rows, {panels, i}, gates, w);
+        if constexpr (across<Cell>) {
+          ForwardAcross<Cell, T>::step(*this, {d, t, rows, {panels, i}, gates, barrier, rank, size},
+                                       w);
+        } else {
+          time_step(d, t, rows, {panels, i}, gates, w);
+        }
         gates += rows_.active(t, rows) * columns(panels);
         if (barrier) barrier->wait(size);
       }
@@ -179,16 +177,23 @@ class Forward {
     }
   }
 
-  void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
-    const Range panels = sweep.panels;
-    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+  // Where h comes from and goes to. Is there a row whose h is not zeros, for a product?
+  bool enter(int d, int64_t t, Range rows, Scratch& w) {
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin;
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
-    bool any = false;  // is there a row whose h is not zeros?
+    bool any = false;
     for (int64_t b = 0; b < active; ++b) {
       w.out[b] = rows_.output(d, t, rows.begin + b);
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
       any |= kProduct && w.h_in[b] != zeros;
     }
+    return any;
+  }
+
+  void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
+    const Range panels = sweep.panels;
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin, ld = columns(panels);
+    const bool any = enter(d, t, rows, w);
     const int64_t origin = panels_.column(panels.begin);
     const bool by_row = kOneRow && any && active == 1 && weights_[d].packed();
     if (by_row) {

@@ -13,7 +13,7 @@ template <class Cell, class T>
 struct Saved {
   const ScanParams& s;
 
-  FASTRNN_INLINE int values() const { return s.partial ? int(kept_gate<Cell> >= 0) : Cell::kSaved; }
+  FASTRNN_INLINE int values() const { return s.partial ? kept<Cell> : Cell::kSaved; }
   // [values(), H] of row n.
   FASTRNN_INLINE T* row(int d, int64_t n) const {
     return static_cast<T*>(s.dir[d].saved) + n * (values() + Cell::kStates - 1) * s.H;
