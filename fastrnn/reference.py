@@ -67,6 +67,7 @@ def scan(
         if weight_hh is not None:
             r = F.linear(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1)).unbind(-2)
         after = spec.step(x.unbind(-2), r, entering, *parameters)
+        after = tuple(a.expand(rows, x.shape[-1]) for a in after)  # a mean may be [rows, 1]
         if weight_hr is not None:
             after = (F.linear(after[0], weight_hr), *after[1:])
         outputs[t] = after[0]

@@ -35,7 +35,7 @@ def by_autograd(step: Callable, leaves: dict) -> dict[str, list[Tensor]]:
     """A step's results and gradients as torch computes them."""
     inputs = {op: [t.clone().requires_grad_() for t in leaves[op]] for op in leaves if op != "d"}
     arguments = [inputs[op] for op in ("x", "r", "prev", "param") if inputs[op]]
-    next = step(*map(tuple, arguments))
+    next = [n.expand_as(leaves["x"][0]) for n in step(*map(tuple, arguments))]
     flat = [t for ts in inputs.values() for t in ts]
     given = [(n, d) for n, d in zip(next, leaves["d"]) if n.requires_grad]
     grads = [None] * len(flat)
@@ -56,6 +56,7 @@ def by_graphs(derived: Derived, leaves: dict) -> dict[str, list[Tensor]]:
     result = {"next": values[: derived.states]}
     backward = {op: leaves[op] for op in ("prev", "param", "d")}
     backward |= {"next": result["next"], "saved": values[derived.states :]}
+    backward["row"] = backward["saved"]
     for name in PARTS[1:]:
         result[name] = evaluate(getattr(derived, name), backward)
     return result

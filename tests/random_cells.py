@@ -64,6 +64,14 @@ TWO = {
     "both": lambda a, b: torch.where((a > 0.1) & ~(b >= 0.7) | (a < -1), a, b),
     "lerp": lambda a, b: torch.lerp(a, b, 0.3),
 }
+# What looks across the units of a row.
+ACROSS = {
+    "mean": lambda a: a.mean(-1, keepdim=True).expand_as(a),
+    "sum": lambda a: 0.1 * a.sum(-1)[..., None] + a,
+    "centred": lambda a: a - a.mean(-1, keepdim=True),
+    "scaled": lambda a: a * torch.rsqrt((a * a).mean(-1, keepdim=True) + 0.5),
+    "norm": lambda a: F.layer_norm(a, a.shape[-1:], eps=0.5),
+}
 
 
 @dataclass(frozen=True)
@@ -81,13 +89,14 @@ class Step:
         def value(tree):
             if tree[0] in leaves:
                 return leaves[tree[0]][tree[1]]
-            return (ONE | TWO)[tree[0]](*map(value, tree[1:]))
+            return (ONE | TWO | ACROSS)[tree[0]](*map(value, tree[1:]))
 
         return tuple(map(value, self.trees))
 
 
 @st.composite
-def steps(draw) -> Step:
+def steps(draw, across: bool = False) -> Step:
+    """across: with functions that look across the units of a row, now and then."""
     gates, states, params = (
         draw(st.integers(1, 3)),
         draw(st.integers(1, 3)),
@@ -99,6 +108,7 @@ def steps(draw) -> Step:
         st.sampled_from(places),
         lambda inner: st.one_of(
             st.tuples(st.sampled_from(list(ONE)), inner),
+            *[st.tuples(st.sampled_from(list(ACROSS)), inner)] * across,
             st.tuples(st.sampled_from(list(TWO)), inner, inner),
         ),
         max_leaves=6,

@@ -13,7 +13,7 @@ import torch
 from derived_cells import ORACLES, PARTS, STEPS, by_autograd, leaves_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from random_cells import ONE, TWO, Step, steps
+from random_cells import ACROSS, ONE, TWO, Step, steps
 
 from buildtools.native import FLAGS, ISAS_X86_64
 from fastrnn import ops
@@ -110,4 +110,20 @@ def test_every_function(tmp_path):
 )  # fmt: skip
 @given(made=st.lists(steps(), min_size=CELLS, max_size=CELLS))
 def test_random_steps(made, tmp_path_factory):
+    assert_compiled([(s, s.gates, s.states, s.params) for s in made], tmp_path_factory.mktemp("r"))
+
+
+def test_what_looks_across(tmp_path):
+    trees = [(name, ("add", ("x", 0), ("prev", 0))) for name in ACROSS]
+    made = [Step(1, 1, 1, (("add", ("mul", tree, ("param", 0)), ("r", 0)),)) for tree in trees]
+    assert_compiled([(s, s.gates, s.states, s.params) for s in made], tmp_path)
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=1, phases=[Phase.generate], deadline=None, derandomize=True, database=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(made=st.lists(steps(across=True), min_size=CELLS, max_size=CELLS))
+def test_random_steps_that_look_across(made, tmp_path_factory):
     assert_compiled([(s, s.gates, s.states, s.params) for s in made], tmp_path_factory.mktemp("r"))

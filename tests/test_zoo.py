@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastrnn
-from fastrnn import zoo
+from fastrnn import cell, zoo
+from fastrnn.zoo.layer_norm_lstm import layer_norm_lstm as layer_norm_lstm_cell
 
 F64 = torch.float64
 T, B, I, H = 7, 3, 4, 5  # noqa: E741
@@ -22,10 +23,11 @@ class Weights:
 
     def __init__(self, layer):
         named = dict(layer.named_parameters())
-        self.w_ih, self.b = named["weight_ih_l0"].split(H), named["bias_ih_l0"].split(H)
+        self.w_ih = named["weight_ih_l0"].split(H)
+        self.b = sum(b for name, b in named.items() if name.startswith("bias"))
+        self.b = self.b.split(H) if layer.bias else [0.0] * len(self.w_ih)
         if "weight_hh_l0" in named:
             self.w_hh = named["weight_hh_l0"].split(H)
-            self.b = (named["bias_ih_l0"] + named["bias_hh_l0"]).split(H)
         self.p = named.get("params_l0")
 
     def __call__(self, k, x, h=None):
@@ -72,10 +74,32 @@ def min_lstm(w, x, h):
     return (f / (f + i) * h + i / (f + i) * g(w(2, x)),)
 
 
+def layer_norm(gates, scales, shifts):
+    gates = torch.cat(gates, -1)
+    gates = F.layer_norm(gates, gates.shape[-1:], scales.flatten(), shifts.flatten())
+    return gates.split(H, -1)
+
+
+def layer_norm_lstm(w, x, h, c):
+    i, f, g, o = layer_norm([w(k, x, h) for k in range(4)], w.p[:4], w.p[4:8])
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    (c,) = layer_norm([c], w.p[8], w.p[9])
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def layer_norm_gru(w, x, h):
+    u = layer_norm([x @ w_k.T for w_k in w.w_ih], w.p[:3], w.p[3:6])
+    v = layer_norm([h @ w_k.T for w_k in w.w_hh], w.p[6:9], w.p[9:])
+    r, z = torch.sigmoid(u[0] + v[0]), torch.sigmoid(u[1] + v[1])
+    return (z * h + (1 - z) * torch.tanh(u[2] + r * v[2]),)
+
+
 STEPS = {
     "PeepholeLSTM": peephole_lstm, "CIFGLSTM": cifg_lstm, "LightGRU": light_gru, "JANET": janet,
     "IndRNN": ind_rnn, "MinGRU": min_gru, "MinLSTM": min_lstm,
+    "LayerNormLSTM": layer_norm_lstm, "LayerNormGRU": layer_norm_gru,
 }  # fmt: skip
+NORMED = ["LayerNormLSTM", "LayerNormGRU"]
 each_layer = pytest.mark.parametrize("name", STEPS)
 
 
@@ -106,6 +130,8 @@ def test_kernels_compute_the_papers_equations(name, backend, poisoned):
 
 def compare_with_equations(name, backend):
     layer = layer_of(name, I, H, backend=backend)
+    if name in NORMED:  # whose scales begin with ones
+        nn.init.normal_(layer.params_l0)
     x = randn(T, B, I, dtype=F64, grad=True)
     state = [randn(1, B, H, dtype=F64, grad=True) for _ in range(layer.states)]
     ours = flat(layer(x, tuple(state) if len(state) > 1 else state[0]))
@@ -166,7 +192,8 @@ def test_min_lstm_where_both_gates_are_closed(backend):
 @each_layer
 def test_a_module_as_others(name):
     layer = layer_of(name, I, H, 2, bidirectional=True, dtype=torch.float32, backend="reference")
-    told = f"{name}({I}, {H}, num_layers=2, bidirectional=True, backend='reference')"
+    bias = "bias=False, " if name in NORMED else ""
+    told = f"{name}({I}, {H}, num_layers=2, {bias}bidirectional=True, backend='reference')"
     assert repr(layer) == told and isinstance(layer, fastrnn.Recurrent)
     x = randn(T, B, I)
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
@@ -178,7 +205,78 @@ def test_a_module_as_others(name):
     assert output.shape == (T, B, H)
 
 
+class CustomLSTM(nn.Module):
+    """What torchaudio.models.rnnt._CustomLSTM computes with layer_norm=True."""
+
+    def __init__(self, input_dim, hidden_dim, eps):
+        super().__init__()
+        self.x2g = nn.Linear(input_dim, 4 * hidden_dim, bias=False)
+        self.p2g = nn.Linear(hidden_dim, 4 * hidden_dim, bias=False)
+        self.g_norm, self.c_norm = (nn.LayerNorm(n * hidden_dim, eps) for n in (4, 1))
+
+    def forward(self, x, state):
+        (h, c), outputs = state, []
+        for step in self.x2g(x):
+            i, f, g, o = self.g_norm(step + self.p2g(h)).chunk(4, 1)
+            c = self.c_norm(f.sigmoid() * c + i.sigmoid() * g.tanh())
+            h = o.sigmoid() * c.tanh()
+            outputs.append(h)
+        return torch.stack(outputs), (h, c)
+
+
+NAMES = {"weight_ih_l0": "x2g.weight", "weight_hh_l0": "p2g.weight"}
+NORMS = ("g_norm.weight", "g_norm.bias", "c_norm.weight", "c_norm.bias")
+
+
+def from_torchaudio(weights):
+    ours = {name: weights[theirs] for name, theirs in NAMES.items()}
+    return ours | {"params_l0": torch.cat([weights[n] for n in NORMS]).view(10, -1)}
+
+
+def to_torchaudio(weights):
+    theirs = {name: weights[ours] for ours, name in NAMES.items()}
+    sizes = [n * weights["params_l0"].shape[1] for n in (4, 4, 1, 1)]
+    return theirs | dict(zip(NORMS, weights["params_l0"].flatten().split(sizes)))
+
+
+@cell(gates=4, states=2, params=10)
+def of_rnnt(x, r, state, p):
+    return layer_norm_lstm_cell.step(x, r, state, p, eps=1e-3)
+
+
+class OfRNNT(zoo.LayerNormLSTM):
+    definition = of_rnnt
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-3])
+def test_weights_of_torchaudio(eps):
+    """Both ways, and what they compute."""
+    theirs = CustomLSTM(I, H, eps).to(DEVICE, F64)
+    for p in theirs.parameters():
+        nn.init.normal_(p)
+    layer = (zoo.LayerNormLSTM if eps == 1e-5 else OfRNNT)(
+        I, H, dtype=F64, device=DEVICE, backend="reference"
+    )
+    layer.load_state_dict(from_torchaudio(theirs.state_dict()))
+    x, state = randn(T, B, I, dtype=F64), [randn(1, B, H, dtype=F64) for _ in range(2)]
+    output, (h, c) = layer(x, tuple(state))
+    exact, (h_n, c_n) = theirs(x, [s[0] for s in state])
+    assert_same([output, h[0], c[0]], [exact, h_n, c_n], 1e-13)
+    back = to_torchaudio(layer.state_dict())
+    assert back.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(back[n], w) for n, w in theirs.state_dict().items())
+
+
 def test_what_the_papers_begin_with():
+    for name, shifts in (
+        ("LayerNormLSTM", [4, 5, 6, 7, 9]),
+        ("LayerNormGRU", [3, 4, 5, 9, 10, 11]),
+    ):
+        layer = layer_of(name, 4, 6, num_layers=2, bidirectional=True)
+        begun = torch.ones_like(layer.params_l0)
+        begun[shifts] = 0
+        assert torch.equal(layer.params_l1_reverse, begun) and not hasattr(layer, "bias_ih_l0")
+        assert layer_of(name, 4, 6, bias=True).bias_hh_l0.shape == layer.weight_hh_l0.shape[:1]
     u = layer_of("IndRNN", 4, 2000).params_l0
     assert 0 <= u.min() < 0.01 and 0.99 < u.max() <= 1 and abs(u.mean() - 0.5) < 0.03
     layer = layer_of("JANET", 4, 2000, longest=100)

@@ -45,7 +45,7 @@ struct CellInfo {
    __VA_ARGS__::kGates,                                   \
    __VA_ARGS__::kStates,                                  \
    __VA_ARGS__::kSaved,                                   \
-   kept_gate<__VA_ARGS__> >= 0,                           \
+   kept<__VA_ARGS__>,                                     \
    params<__VA_ARGS__>,                                   \
    recurrent<__VA_ARGS__>,                                \
    projects<__VA_ARGS__>},

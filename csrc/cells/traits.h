@@ -34,6 +34,25 @@ constexpr bool projects = false;
 template <class Cell>
 constexpr bool projects<Cell, std::void_t<decltype(Cell::kProjects)>> = Cell::kProjects;
 
+// Has the cell kForwardPasses: does it look across the units of a row? Its step is passes over the
+// units then, between which sums over all units are taken:
+//   forward<kPass>(x, r, prev, p, row, temp, total, next, saved)
+//   backward<kPass>(saved, prev, next, p, row, temp, total, d, dx, dr, dp)
+// total: what is summed of this unit; row: the row values, the same for all units; temp: what a
+// pass leaves of the unit for later ones. Right before each pass, once for the row,
+//   forward_rows<kPass>(total, units, row)
+// makes row values of the sums and the number of units. k..In[k] says which pass writes value k.
+// The last kSavedRows of the kSaved values are row values: the first ones of backward.
+template <class Cell, class = void>
+constexpr bool across = false;
+template <class Cell>
+constexpr bool across<Cell, std::void_t<decltype(Cell::kForwardPasses)>> = true;
+
+// How many of the kSaved values are kept where gates are recomputed; nothing is recomputed of a
+// cell that looks across units.
+template <class Cell>
+constexpr int kept = across<Cell> ? Cell::kSaved : int(kept_gate<Cell> >= 0);
+
 // kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
 template <class Cell, class = void>
 constexpr const char* own_name = nullptr;

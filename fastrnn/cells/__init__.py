@@ -7,7 +7,8 @@ derive   from a step to the graphs of its kernels (derived), checked by evaluate
          trace    a step and torch's derivative of it as one graph (graph); lowering and
                   activations say what torch's operations are there
          cut      what of it is kept for backward
-cpp, triton_source   the graphs as code, by printing
+passes       a step that looks across the units of a row, as passes over them (across: in a trace)
+cpp, cpp_passes, triton_source   the graphs as code, by printing
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ from .graph import LEAVES, Node, order
 from .printing import Language, Printer
 from .spec import Cell
 
-_ARRAYS = {op: "p" if op == "param" else op for op in LEAVES}
+ARRAYS = {op: "p" if op == "param" else op for op in LEAVES}
 _CALLS = {
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
     "ne": "not_equal",
 }  # fmt: skip
 _TAKEN = """
-x r prev next p saved d dx dr dp T abs sqrt exp expm1 log log1p sigmoid tanh sin cos erf maximum
-minimum less less_equal greater greater_equal equal not_equal both either inverse select fastrnn std
+x r prev next p saved d dx dr dp row temp total units T kPass
+abs sqrt exp expm1 log log1p sigmoid tanh sin cos erf maximum minimum
+less less_equal greater greater_equal equal not_equal both either inverse select fastrnn std
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
 constexpr const_cast continue decltype default delete do double dynamic_cast else enum explicit
 export extern false float for friend goto if inline int long mutable namespace new noexcept not
@@ -43,8 +44,8 @@ def _line(node: Node, name: str, text: str) -> str:
     return f"const {'auto' if node.is_mask else 'T'} {name} = {text};"
 
 
-_CPP = Language(
-    leaf=lambda node: f"{_ARRAYS[node.op]}[{node.at}]",
+CPP = Language(
+    leaf=lambda node: "units" if node.op == "units" else f"{ARRAYS[node.op]}[{node.at}]",
     const=_const,
     call=lambda op, args: f"{_CALLS.get(op, op)}({', '.join(args)})",
     line=_line,
@@ -83,16 +84,21 @@ def policy(cell: Cell) -> str:
     if cell.params:
         lines.append(f"  static constexpr int kParams = {cell.params};")
     lines += [
-        "",
-        *_forward(derived),
-        "",
-        *_backward(derived),
+        *_functions(derived),
         "};",
         "",
         "}  // namespace fastrnn",
         "",
     ]
     return "\n".join(lines)
+
+
+def _functions(derived: Derived) -> list[str]:
+    if not derived.across:
+        return ["", *_forward(derived), "", *_backward(derived)]
+    from .cpp_passes import functions  # which needs this module
+
+    return functions(derived)
 
 
 def _comment(cell: Cell, derived: Derived) -> list[str]:
@@ -111,8 +117,8 @@ def describe(node: Node) -> str:
     """What a kept value is, in a few words: its name in the step, or how it is computed."""
     if node.name:
         return node.name
-    text = Printer(_CPP, [node])
-    return f"{_ARRAYS[node.op]}[{node.at}]" if node.leaf else text.lines[-1].split(" = ", 1)[1][:-1]
+    text = Printer(CPP, [node])
+    return f"{ARRAYS[node.op]}[{node.at}]" if node.leaf else text.lines[-1].split(" = ", 1)[1][:-1]
 
 
 def _signature(name: str, arguments: Sequence[tuple[str, str]], used: set[str]) -> list[str]:
@@ -125,7 +131,7 @@ def _signature(name: str, arguments: Sequence[tuple[str, str]], used: set[str]) 
 
 
 def _forward(derived: Derived) -> list[str]:
-    printer = Printer(_CPP, [*derived.next, *derived.saved])
+    printer = Printer(CPP, [*derived.next, *derived.saved])
     used = _used(printer.roots) | {"next"} | ({"saved"} if derived.saved else set())
     arguments = [("const T*", name) for name in ("x", "r", "prev")]
     arguments += [("const T*", "p")] * bool(derived.params) + [("T*", "next"), ("T*", "saved")]
@@ -136,7 +142,7 @@ def _forward(derived: Derived) -> list[str]:
 
 def _backward(derived: Derived) -> list[str]:
     dr = derived.dr if derived.split else ()
-    printer = Printer(_CPP, [*derived.dx, *dr, *derived.dprev, *derived.dparam])
+    printer = Printer(CPP, [*derived.dx, *dr, *derived.dprev, *derived.dparam])
     used = _used(printer.roots) | {"d", "dx"} | ({"dr"} if dr else set()) | {"dp"}
     arguments = [("const T*", name) for name in ("saved", "prev", "next")]
     arguments += [("const T*", "p")] * bool(derived.params)
@@ -162,7 +168,7 @@ def _backward(derived: Derived) -> list[str]:
 
 
 def _used(roots: Sequence[Node]) -> set[str]:
-    return {_ARRAYS[n.op] for n in order(roots) if n.leaf}
+    return {ARRAYS[n.op] for n in order(roots) if n.leaf}
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

@@ -16,12 +16,19 @@ import networkx
 from .graph import Node, order
 
 KEEP = 1000  # to write a value, and to read it again
+KEEP_ROW = 500  # one that is the same for all units, which is read once
 # To compute it again, in the same unit. Whatever takes an exponential is dear: one costs less than
 # a trip through memory, two cost more.
 CHEAP, DIVISION, DEAR = 10, 100, 550
-_PRICES = {"div": DIVISION, "sqrt": DIVISION, "const": 0, "prev": 0, "param": 0} | dict.fromkeys(
+_PRICES = {"div": DIVISION, "sqrt": DIVISION} | dict.fromkeys(
     ("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf"), DEAR
 )
+_PRICES |= dict.fromkeys(("const", "prev", "param", "units"), 0)
+
+
+def price(node: Node) -> int:
+    """Of computing it, once its arguments are there."""
+    return _PRICES.get(node.op, CHEAP)
 
 
 def kept(next: Sequence[Node], gradients: Sequence[Node]) -> list[Node]:
@@ -60,10 +67,10 @@ def _offer(network: networkx.DiGraph, node: Node) -> None:
     if node.is_mask:  # memory holds numbers
         network.add_edge(make, has)
     else:
-        network.add_edge(make, has, capacity=KEEP)
-    if node.op in ("x", "r"):
+        network.add_edge(make, has, capacity=KEEP_ROW if node.uniform else KEEP)
+    if node.op in ("x", "r", "sum"):  # sums would take passes over the units
         network.add_edge("forward", make)
     else:
-        network.add_edge("forward", make, capacity=_PRICES.get(node.op, CHEAP))
+        network.add_edge("forward", make, capacity=price(node))
     for a in node.args:
         network.add_edge(("has", a.number), make)

@@ -30,8 +30,9 @@ def cell(
         layer = fastrnn.Recurrent(light_gru, input_size=32, hidden_size=128)
 
     The function says what one unit does: it may use what torch has for single numbers (arithmetic,
-    comparisons, `torch.where`, activations, powers), whatever it closes over must be a number. It
-    is run once, here; kernels are derived from it, and compiled when they are first needed.
+    comparisons, `torch.where`, activations, powers), whatever it closes over must be a number. And
+    it may look across the units of a row: means and sums over the last axis, `F.layer_norm`. It is
+    run once, here; kernels are derived from it, and compiled when they are first needed.
 
     Args:
         gates: G, tensors in x and in r: `x = W_ih x_t + b_ih`, `r = W_hh h + b_hh`, each `[B, H]`
@@ -61,9 +62,12 @@ def cell(
         ((_, count, _),) = slots
         derived = derive(step, count, states, params, product)
         title = name or step.__name__
+        kept = int(derived.kept_gate is not None)
+        if derived.across:  # their gates are not recomputed: all is kept
+            kept = len(derived.saved)
         made = Cell(
-            f"{title}@{derived.digest()}", count, states, step, len(derived.saved),
-            int(derived.kept_gate is not None), params, derived=derived, product=product,
+            f"{title}@{derived.digest()}", count, states, step, len(derived.saved), kept, params,
+            derived=derived, product=product,
         )  # fmt: skip
         for attribute in ("__module__", "__doc__", "__qualname__", "__name__"):
             object.__setattr__(made, attribute, getattr(step, attribute))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
+from .across import ROWS, UNITS
 from .cut import kept
 from .derived import Derived
 from .evaluate import evaluate
@@ -19,9 +21,15 @@ def derive(step: Callable, gates: int, states: int, params: int, product: str = 
     _check(step, traced)
     gradients = (*traced.dx, *traced.dr, *traced.dprev, *traced.dparam)
     saved, kept_gate = _gate_in_place(kept(traced.next, gradients), gates)
+    rows = sum(n.uniform for n in saved)
+    if any(n.op == "sum" for n in order((*traced.next, *gradients))):
+        _check_across(step, traced)
+        saved, kept_gate = sorted(saved, key=lambda n: n.uniform), None
     graph = Graph()
     become = {n.number: graph.leaf("next", k) for k, n in enumerate(traced.next) if n.op != "prev"}
-    become |= {n.number: graph.leaf("saved", k) for k, n in enumerate(saved)}
+    become |= {
+        n.number: graph.leaf("row" if n.uniform else "saved", k) for k, n in enumerate(saved)
+    }
     for number, leaf in become.items():
         leaf.name = next((n.name for n in (*traced.next, *saved) if n.number == number), "")
     dx, dr, dprev, dparam = (
@@ -29,8 +37,9 @@ def derive(step: Callable, gates: int, states: int, params: int, product: str = 
         for nodes in (traced.dx, traced.dr, traced.dprev, traced.dparam)
     )
     return Derived(
-        gates, states, params, traced.next, tuple(saved), dx, dr, dprev, dparam, kept_gate
-    )
+        gates, states, params, traced.next, tuple(saved), dx, dr, dprev, dparam, kept_gate,
+        rows,
+    )  # fmt: skip
 
 
 def _gate_in_place(saved: Sequence[Node], gates: int) -> tuple[list[Node], int | None]:
@@ -52,9 +61,47 @@ def _check(step: Callable, traced: Traced) -> None:
     roots = [n for name in names for n in getattr(traced, name)]
     ours = evaluate(roots, traced.values)
     theirs = [t for name in names for t in traced.values[name]]
-    for a, b in zip(ours, theirs):
-        if not torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True):
-            raise CellError(
-                f"{title(step)} gives other results than its operations alone: it must "
-                "depend on nothing but its arguments and constants"
-            )
+    if not _same(ours, theirs):
+        raise CellError(
+            f"{title(step)} gives other results than its operations alone: it must "
+            "depend on nothing but its arguments and constants"
+        )
+
+
+def _check_across(step: Callable, traced: Traced) -> None:
+    """The same for another number of units: the trace's own may be a number in the step."""
+    names = {"x": "dx", "r": "dr", "prev": "dprev", "param": "dparam"}
+    shape = ROWS + 1, UNITS + 2
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(op: str) -> list[Tensor]:
+        count = len(traced.values[op])
+        shapes = (count, *shape[op == "param" :])
+        return list(torch.randn(shapes, generator=generator, dtype=torch.float64))
+
+    leaves = {op: drawn(op) for op in names}
+    inputs = {op: tuple(t.requires_grad_() for t in ts) for op, ts in leaves.items()}
+    params = (inputs["param"],) if inputs["param"] else ()
+    next = step(inputs["x"], inputs["r"], inputs["prev"], *params)
+    seeds = drawn("d")
+    flat = [t for ts in inputs.values() for t in ts]
+    loss = sum((n * d).sum() for n, d in zip(next, seeds)) + 0 * flat[0].sum()
+    grads = torch.autograd.grad(loss, flat, materialize_grads=True)
+    values = {op: [t.detach().expand(shape) for t in ts] for op, ts in inputs.items()}
+    roots = [*traced.next, *(n for name in names.values() for n in getattr(traced, name))]
+    theirs = [*(n.detach().expand(shape) for n in next), *grads]
+    if not _same(evaluate(roots, values | {"d": seeds}), theirs):
+        raise CellError(
+            f"{title(step)} computes something else for {shape[1]} units than for {UNITS}: of "
+            "their number it may know nothing but what means over the last axis give it"
+        )
+
+
+def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    """Are they equal but for rounding? A parameter's gradient is summed over the rows in theirs."""
+    return all(
+        torch.allclose(
+            a if a.shape == b.shape else a.sum(0), b, rtol=1e-9, atol=1e-12, equal_nan=True
+        )
+        for a, b in zip(ours, theirs)
+    )

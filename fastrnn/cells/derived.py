@@ -19,6 +19,8 @@ class Derived:
     dx [G], dr [R], dprev [S], dparam [P]: backward's, over leaves saved, prev, next, d, param.
         dprev leaves out what reaches the states through r; dr is dx where nothing tells them apart
     kept_gate: a gate g whose value is saved[g], on which no other saved value depends; or None
+    rows: of a cell that looks across units, how many of the saved values are the same for all units
+        of a row: the last ones, leaves "row" of backward
     """
 
     gates: int
@@ -31,6 +33,16 @@ class Derived:
     dprev: Nodes
     dparam: Nodes
     kept_gate: int | None
+    rows: int = 0
+
+    @property
+    def across(self) -> bool:
+        """Does a unit need sums over the units of its row?"""
+        return any(n.op == "sum" for n in order((*self.next, *self.gradients)))
+
+    @property
+    def gradients(self) -> Nodes:
+        return (*self.dx, *self.dr, *self.dprev, *self.dparam)
 
     @property
     def split(self) -> bool:
@@ -43,7 +55,7 @@ class Derived:
         lines = [f"{self.gates} {self.states} {self.params} {self.kept_gate}"]
         if not self.dr:
             lines[0] += " without a product"
-        for roots in ((*self.next, *self.saved), (*self.dx, *self.dr, *self.dprev, *self.dparam)):
+        for roots in ((*self.next, *self.saved), self.gradients):
             numbers.clear()
             for node in order(roots):
                 numbers[node.number] = len(numbers)

@@ -21,15 +21,19 @@ _TORCH = {
 
 
 def evaluate(roots: Iterable[Node], leaves: Mapping[str, Sequence[Tensor]]) -> list[Tensor]:
-    """The roots' values, for the values of their leaves: op -> tensors of one shape."""
+    """The roots' values, for the values of their leaves: op -> tensors of one shape [.., units]."""
     roots = list(roots)
     like = next(t for ts in leaves.values() for t in ts)
     values: dict[int, Tensor] = {}
     for node in order(roots):
-        if node.leaf:
+        if node.op == "units":
+            value = torch.full_like(like, like.shape[-1])
+        elif node.leaf:
             value = leaves[node.op][node.at]
         elif node.op == "const":
             value = torch.full_like(like, node.at)
+        elif node.op == "sum":
+            value = values[node.args[0].number].sum(-1, keepdim=True).expand_as(like)
         else:
             value = _TORCH[node.op](*(values[a.number] for a in node.args))
         values[node.number] = value

@@ -1,7 +1,9 @@
-"""A cell as a graph of unit-wise operations: what is traced, derived, cut and emitted.
+"""A cell as a graph of operations on units: what is traced, derived, cut and emitted.
 
 Equal operations on equal arguments are one node, so a graph has no common subexpressions left.
-Numbers and masks (what a comparison gives) are apart, as in C++ and Triton.
+Numbers and masks (what a comparison gives) are apart, as in C++ and Triton. One operation looks
+across the units of a row, "sum"; what depends on sums and constants alone is uniform: the same
+number for all units of a row.
 """
 
 from __future__ import annotations
@@ -10,14 +12,18 @@ import math
 from collections.abc import Iterable, Iterator
 
 # What a unit of a step reads: gate g of x and of r, state k before and after the step, parameter
-# p; in backward also the gradient d of state k after the step, and saved value k.
-LEAVES = ("x", "r", "prev", "param", "next", "d", "saved")
+# p; in backward also the gradient d of state k after the step, and saved value k, which is a "row"
+# where it is uniform; "units": how many there are. In the passes of a step (passes.py) also row
+# value k, sum k, and what an earlier pass has left of the unit.
+UNIFORM_LEAVES = ("row", "units", "total")
+LEAVES = ("x", "r", "prev", "param", "next", "d", "saved", "temp", *UNIFORM_LEAVES)
 FUNCTIONS = ("sqrt", "exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf")
 UNARY = ("neg", "abs", *FUNCTIONS)
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")  # the last two let NaN through
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")  # of two numbers: a mask
 MASKS = ("both", "either", "inverse")  # of masks: a mask
-# and "select" (mask, a, b): a where the mask is set, else b; "const": a number
+# and "select" (mask, a, b): a where the mask is set, else b; "sum" (a): over the units of a row;
+# "const": a number
 
 _COMMUTE = {"add", "mul", "both", "either", "eq", "ne"}
 
@@ -26,15 +32,18 @@ class Node:
     """One value of one unit at one step.
 
     op: one of the names above. args: its arguments. at: the place of a leaf, the value of a
-    "const". name: what the step calls it, where it has a name.
+    "const". name: what the step calls it, where it has a name. uniform: the same for all units of a
+    row, as constants are too.
     """
 
-    __slots__ = ("args", "at", "graph", "name", "number", "op")
+    __slots__ = ("args", "at", "graph", "name", "number", "op", "uniform")
 
     def __init__(self, graph: Graph, op: str, args: tuple[Node, ...], at: float | None):
         self.graph, self.op, self.args, self.at = graph, op, args, at
         self.number = len(graph)  # in the order in which they were made
         self.name = ""
+        self.uniform = op in UNIFORM_LEAVES or op in ("const", "sum")
+        self.uniform |= bool(args) and all(a.uniform for a in args)
 
     @property
     def leaf(self) -> bool:
@@ -104,6 +113,10 @@ class Graph:
     def select(self, mask: Node, a: Node | float, b: Node | float) -> Node:
         return self.make("select", mask, a, b)
 
+    def mean(self, a: Node) -> Node:
+        """Over the units of a row."""
+        return self.make("div", self.make("sum", a), self.leaf("units", 0))
+
     def _node(self, op: str, args: tuple[Node, ...], at: float | None) -> Node:
         # -0.0 and 0.0 are equal as keys, NaN is not even to itself
         exact = at if not isinstance(at, float) else (math.copysign(1, at), repr(at))
@@ -145,6 +158,12 @@ def _simpler(op: str, *args: Node) -> Node | None:
         return args[1]
     if op in ("both", "either", "maximum", "minimum") and first is args[1]:
         return first
+    if op in ("add", "sub") and first.op == args[1].op == "sum":  # one sum for two
+        return first.graph.make("sum", first.graph.make(op, first.args[0], args[1].args[0]))
+    if op == "sum" and first.uniform:
+        return first * first.graph.leaf("units", 0)
+    if op == "div" and args[1].op == "units" and first.op == "mul" and args[1] in first.args:
+        return first.args[first.args.index(args[1]) - 1]
     return None
 
 

@@ -24,7 +24,8 @@ class Cell:
     step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G, G (or 0), S
         and P tensors: x, r and states [.., H], parameters [H]
     saved K: values that kernels keep per unit and step for backward, besides the states
-    kept: how many of them they keep where gates are to be recomputed: 1 with a kept gate
+    kept: how many of them they keep where gates are to be recomputed: 1 with a kept gate, all of a
+        cell that looks across units
     layer, torch_layer: the classes of fastrnn and of torch.nn that have this cell, "" for none;
     arguments: what their constructors take to choose it
     derived: the graphs of its kernels; None for a cell whose kernels are written by hand
@@ -47,6 +48,11 @@ class Cell:
     def recurrent(self) -> int:
         """Slots of the recurrent product: G, or 0 where there is none."""
         return self.gates if self.product == "dense" else 0
+
+    @property
+    def across(self) -> bool:
+        """Does a unit need sums over the units of its row (means, a layer normalisation)?"""
+        return self.derived is not None and self.derived.across
 
     @property
     def counts(self) -> str:

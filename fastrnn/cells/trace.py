@@ -20,20 +20,20 @@ from torch import Tensor
 
 from .. import torch_private
 from . import activations  # noqa: F401  adds to LOWER
+from .across import ACROSS, RESHAPES, SHAPE, UNITS, reshaped
 from .graph import Graph, Node
 from .lowering import LOWER, Refused, mask, number
 
-_SHAPE = (2, 3)  # of every tensor of the trace: rows, units
 _SAME = ("detach", "alias", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "positive")
 _FILLED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "ones": 1.0, "ones_like": 1.0,
            "new_ones": 1.0, "empty": math.nan, "empty_like": math.nan,
            "new_empty": math.nan}  # fmt: skip
 _GIVEN = {"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill": 1}
 _ACROSS = (
-    "sum", "mean", "var", "std", "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum",
+    "var", "var_mean", "std", "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum",
     "cumprod", "flip", "roll", "sort", "topk", "mm", "bmm", "addmm", "matmul", "dot", "norm",
-    "linalg_vector_norm", "native_layer_norm", "native_group_norm", "amax", "amin", "max", "min",
-    "argmax", "argmin", "prod", "logsumexp", "any", "all", "gather", "index_select", "cat", "stack",
+    "linalg_vector_norm", "native_group_norm", "amax", "amin", "max", "min", "argmax", "argmin",
+    "prod", "logsumexp", "any", "all", "gather", "index_select", "cat", "stack",
 )  # fmt: skip
 _PARTS = ("slice", "select", "index", "narrow", "unbind", "split", "chunk", "diagonal")
 _RANDOM = ("rand", "bernoulli", "dropout", "normal", "uniform", "exponential")
@@ -67,7 +67,8 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
     generator = torch.Generator().manual_seed(0)
     leaves: dict[str, tuple[Tensor, ...]] = {}
     for op, count in sizes.items():
-        drawn = torch.randn((count, *_SHAPE), generator=generator, dtype=torch.float64)
+        shape = SHAPE[1:] if op == "param" else SHAPE  # as steps are given them
+        drawn = torch.randn((count, *shape), generator=generator, dtype=torch.float64)
         leaves[op] = tuple(t.clone().requires_grad_(op != "d") for t in drawn)
         for at, tensor in enumerate(leaves[op]):
             tracer.bind(tensor, tracer.graph.leaf(op, at))
@@ -103,14 +104,14 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
             grads = torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
     zero = tracer.graph.const(0.0)
     nodes = [zero if g is None else tracer.node(g) for g in grads]
-    zeros = torch.zeros(_SHAPE, dtype=torch.float64)
+    zeros = torch.zeros(SHAPE, dtype=torch.float64)
     full = [zeros if g is None else g.detach() for g in grads]
     before = gates + recurrent
     split = [0, gates, before, before + states, len(inputs)]
     names = ("dx", "dr", "dprev", "dparam")
     parts = {n: tuple(nodes[a:b]) for n, a, b in zip(names, split, split[1:])}
     values = {n: tuple(full[a:b]) for n, a, b in zip(names, split, split[1:])}
-    values |= {op: tuple(t.detach() for t in ts) for op, ts in leaves.items()}
+    values |= {op: tuple(t.detach().expand(SHAPE) for t in ts) for op, ts in leaves.items()}
     values["next"] = tuple(n.detach() for n in next)
     return Traced(next=tuple(map(tracer.node, next)), **parts, values=values)
 
@@ -158,7 +159,7 @@ def _results(step: Callable, given: object, states: int) -> tuple[Tensor, ...]:
     for k, tensor in enumerate(given):
         if not isinstance(tensor, Tensor):
             raise CellError(f"{where}, got {type(tensor).__name__} at place {k}")
-    return tuple(t if t.shape == _SHAPE else t.expand(_SHAPE) for t in given)
+    return tuple(t if t.shape == SHAPE else t.expand(SHAPE) for t in given)
 
 
 class _Tracer(torch_private.DispatchMode or object):
@@ -172,6 +173,7 @@ class _Tracer(torch_private.DispatchMode or object):
         function = inspect.unwrap(step)
         self._code = getattr(function, "__code__", None) or type(step).__call__.__code__
         self._known: dict[int, tuple[Tensor, Node]] = {}  # by id: the tensors are kept alive
+        self._repeated: set[int] = set()  # ids of gradients that all units of a row have alike
 
     def bind(self, tensor: Tensor, node: Node) -> None:
         self._known[id(tensor)] = tensor, node
@@ -215,11 +217,15 @@ class _Tracer(torch_private.DispatchMode or object):
         name = func.overloadpacket.__name__
         in_place = func._schema.is_mutable and name.endswith("_") and not name.startswith("__")
         try:
-            nodes = self._lower(name.removesuffix("_") if in_place else name, args, kwargs)
+            if name in RESHAPES:
+                results = func(*args, **kwargs)
+                nodes = self._reshaped(args[0], results)
+            else:
+                nodes = self._lower(name.removesuffix("_") if in_place else name, args, kwargs)
+                results = func(*args, **kwargs)
         except Refused as refused:
             where = "its derivative" if self.backward else "it"
             raise self.error(f"{where} uses torch's {name!r}: {refused}") from None
-        results = func(*args, **kwargs)
         for tensor, node in zip(*map(_several, (results, nodes))):
             self.bind(tensor, node)
         return results
@@ -239,15 +245,29 @@ class _Tracer(torch_private.DispatchMode or object):
             return graph.const(torch.tensor(value, dtype=kwargs.get("dtype") or like.dtype).item())
         if name == "_to_copy":
             return self._converted(self.node(args[0]), args[0].dtype, kwargs.get("dtype"))
-        if name in ("expand", "view", "unsqueeze", "squeeze") and self.node(args[0]).op == "const":
-            return self.node(args[0])
         if name in _ON_VALUES and self.node(args[0]).op == "const":
             return ()
+        if name == "div" and self._by_units(*args[:2]):
+            return graph.make("div", self.node(args[0]), graph.leaf("units", 0))
+        if name in ACROSS:
+            return ACROSS[name](graph, self.node, self.backward, *args, **kwargs)
         if name not in LOWER:
             raise Refused(_why_not(name))
         nodes = [self.node(a) if isinstance(a, Tensor) else a for a in args]
         named = {k: self.node(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
         return LOWER[name](graph, *nodes, **named)
+
+    def _reshaped(self, before: Tensor, after: Tensor) -> Node:
+        node = reshaped(self.node(before), before, after)
+        if self.backward and UNITS in after.shape and UNITS not in before.shape:
+            self._repeated.add(id(after))
+        return node
+
+    def _by_units(self, a: Tensor, b: object) -> bool:
+        """Is this the derivative of a mean: a gradient for each unit alike, by their number?"""
+        return (
+            id(a) in self._repeated and (not isinstance(b, Tensor) or b.dim() == 0) and b == UNITS
+        )
 
     def _converted(self, node: Node, dtype: torch.dtype, to: torch.dtype | None) -> Node:
         if to is None or to == dtype:

@@ -13,6 +13,8 @@ _LAYERS = {
     "CIFGLSTM": "cifg_lstm",
     "IndRNN": "ind_rnn",
     "JANET": "janet",
+    "LayerNormGRU": "layer_norm_gru",
+    "LayerNormLSTM": "layer_norm_lstm",
     "LightGRU": "light_gru",
     "MinGRU": "min_gru",
     "MinLSTM": "min_lstm",

@@ -3,34 +3,10 @@
 #include <cstdint>
 
 #include "cpu/engine/instances.h"
+#include "passes.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
-
-// Arrays [count, n] of numbers N; T: the type that a policy computes with, W numbers at a time.
-template <class T, class N>
-struct Columns {
-  N* data;
-  int64_t n;
-  T get(int k, int64_t i) const {
-    if constexpr (std::is_same_v<T, N>)
-      return data[k * n + i];
-    else
-      return T::load(data + k * n + i);
-  }
-  void set(int k, int64_t i, T value) const {
-    if constexpr (std::is_same_v<T, N>)
-      data[k * n + i] = value;
-    else
-      value.store(data + k * n + i);
-  }
-  void read(int count, int64_t i, T* to) const {
-    for (int k = 0; k < count; ++k) to[k] = get(k, i);
-  }
-  void write(int count, int64_t i, const T* from) const {
-    for (int k = 0; k < count; ++k) set(k, i, from[k]);
-  }
-};
 
 // arrays: x, r, prev, p, d in; next, dx, dr, dprev, dp out. n: a multiple of W.
 template <class Cell, int P, class T, class N, int W>
@@ -38,20 +14,25 @@ void run_policy(N** arrays, int64_t n) {
   constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   Columns<T, N> column[10];
   for (int a = 0; a < 10; ++a) column[a] = {arrays[a], n};
-  for (int64_t i = 0; i < n; i += W) {
-    T x[G], r[G], prev[S], p[P + 1], d[S], next[S], saved[K + 1], dx[G], dr[G], dp[P + 1];
-    column[0].read(G, i, x), column[1].read(G, i, r), column[2].read(S, i, prev);
-    column[3].read(P, i, p), column[4].read(S, i, d);
-    if constexpr (P > 0) {
-      Cell::forward(x, r, prev, p, next, saved);
-      Cell::backward(saved, prev, next, p, d, dx, dr, dp);
-    } else {
-      Cell::forward(x, r, prev, next, saved);
-      Cell::backward(saved, prev, next, d, dx, dr);
+  if constexpr (across<Cell>) {
+    Row<Cell, P, T, N, W>(column, n).run();
+    return;
+  } else {
+    for (int64_t i = 0; i < n; i += W) {
+      T x[G], r[G], prev[S], p[P + 1], d[S], next[S], saved[K + 1], dx[G], dr[G], dp[P + 1];
+      column[0].read(G, i, x), column[1].read(G, i, r), column[2].read(S, i, prev);
+      column[3].read(P, i, p), column[4].read(S, i, d);
+      if constexpr (P > 0) {
+        Cell::forward(x, r, prev, p, next, saved);
+        Cell::backward(saved, prev, next, p, d, dx, dr, dp);
+      } else {
+        Cell::forward(x, r, prev, next, saved);
+        Cell::backward(saved, prev, next, d, dx, dr);
+      }
+      column[5].write(S, i, next), column[6].write(G, i, dx);
+      column[7].write(G, i, Cell::kSplit ? dr : dx), column[8].write(S, i, d);
+      if constexpr (P > 0) column[9].write(P, i, dp);
     }
-    column[5].write(S, i, next), column[6].write(G, i, dx);
-    column[7].write(G, i, Cell::kSplit ? dr : dx), column[8].write(S, i, d);
-    if constexpr (P > 0) column[9].write(P, i, dp);
   }
 }
 

@@ -4,6 +4,7 @@
 // block of steps comes the recomputing of what forward did not save; after it, while its gate
 // gradients are in cache, the input and the weight gradients.
 #pragma once
+#include "backward_worker.h"
 #include "block_grad.h"
 #include "cell_params.h"
 #include "cpu/threads/interruption.h"
@@ -52,6 +53,7 @@ class Backward {
   }
 
  private:
+  friend class BackwardAcross<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved, P = params<Cell>;
   static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
@@ -59,21 +61,8 @@ class Backward {
   static constexpr int kFirst = projects<Cell>;  // of the states that the cell looks at
   static constexpr int64_t kDirectSteps = 2;     // up to here packing weights does not pay
 
-  struct Scratch {   // one thread's
-    A* tile;         // dL/dh of one group of rows and one panel
-    const T** next;  // gate gradients of the step after, of each batch row
-  };
-  struct Worker {  // one thread's share of one direction of a chunk of batch rows: the most that a
-                   // step of a block has
-    const Direction& dir;
-    int d, rank, size;
-    Barrier& barrier;
-    Range rows, mine;  // the chunk's batch rows; this thread's
-    Range units;       // this thread's panels
-    Range hidden;      // and those of the columns of W_hh
-    Scratch& scratch;
-    bool by_units;
-  };
+  using Scratch = BackwardScratch<Cell, T>;
+  using Worker = BackwardWorker<Cell, T>;
 
   Backward(const ScanParams& s, void* memory)
       : s_(s),
@@ -105,7 +94,9 @@ class Backward {
     if (recompute_.wanted()) values_.more = arena_.take<T>(block_rows_ * values_.kMore * s.H);
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
-      Scratch w{arena_.take<A>(kGroupRows * kMaxVectors * W), arena_.take<const T*>(chunk)};
+      Scratch w{arena_.take<A>(kGroupRows * kMaxVectors * W),
+                arena_.take<const T*>(chunk),
+                {arena_, s, panels_}};
       if (memory) scratch_[i] = w;
     }
   }
@@ -129,15 +120,22 @@ class Backward {
         count += active;
       }
       const BlockRows block{w.d, first, step, count, w.rows};
-      if (recompute_.wanted()) {
-        recompute_.run(block, values_, zeros_, w.rank, w.size);
-        w.barrier.wait(w.size);
+      if constexpr (!across<Cell>) {
+        if (recompute_.wanted()) {
+          recompute_.run(block, values_, zeros_, w.rank, w.size);
+          w.barrier.wait(w.size);
+        }
       }
       int64_t at = 0;  // block row of the step's first batch row
       for (int64_t i = first; i < step; ++i) {
-        time_step(w, rows_.time_backward(w.d, i), at, {w.units, i});
-        at += rows_.active(rows_.time_backward(w.d, i), w.rows);
-        if (kProduct && w.by_units) w.barrier.wait(w.size);
+        const int64_t t = rows_.time_backward(w.d, i);
+        if constexpr (across<Cell>) {
+          BackwardAcross<Cell, T>::step(*this, w, t, at, {w.units, i});
+        } else {
+          time_step(w, t, at, {w.units, i});
+        }
+        at += rows_.active(t, w.rows);
+        if ((kProduct || across<Cell>) && w.by_units) w.barrier.wait(w.size);
       }
       if (step == s_.T) finish(w);
       w.barrier.wait(w.size);

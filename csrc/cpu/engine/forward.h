@@ -7,6 +7,7 @@
 #include "cell_params.h"
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
+#include "forward_worker.h"
 #include "gate_weights.h"
 #include "projection.h"
 #include "saved.h"
@@ -43,6 +44,7 @@ class Forward {
   }
 
  private:
+  friend class ForwardAcross<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
@@ -57,18 +59,7 @@ class Forward {
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
 
-  struct Scratch {   // one thread's
-    A* gates;        // projected input of a block [rows][columns of the thread's panels]
-    A* recurrent;    // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
-                     // panels
-    A* zeros;        // [H]; as T it is zeros too
-    A* carried;      // apart(): [S][rows, H]
-    Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
-    const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
-    T** out;                       // where this step's h goes, or what is to be projected
-    Range rows;                    // of the batch
-    typename Projection<Cell, T>::Scratch projection;
-  };
+  using Scratch = ForwardScratch<Cell, T>;
 
   Forward(const ScanParams& s, void* memory)
       : s_(s),
@@ -97,7 +88,8 @@ class Forward {
                 arena_.take<const T*>(most_),
                 arena_.take<T*>(most_),
                 {0, 0},
-                projection_.scratch(arena_)};
+                projection_.scratch(arena_),
+                {arena_, s, panels_}};
       if (memory) scratch_[i] = w;
     }
   }
@@ -106,7 +98,7 @@ class Forward {
   bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
     const bool units = share_forward_units(s_, panels_.count(), kMaxRows,
                                            step_bytes(s_, recurrent<Cell>, sizeof(T)), size);
-    const bool barred = units && kProduct;
+    const bool barred = units && (kProduct || across<Cell>);
     w.projection.m = (units ? &w - rank : &w)->projection.own;
     const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
     const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
@@ -144,7 +136,12 @@ class Forward {
       const A* gates = w.gates;
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
-        time_step(d, t, rows, {panels, i}, gates, w);
+        if constexpr (across<Cell>) {
+          ForwardAcross<Cell, T>::step(*this, {d, t, rows, {panels, i}, gates, barrier, rank, size},
+                                       w);
+        } else {
+          time_step(d, t, rows, {panels, i}, gates, w);
+        }
         gates += rows_.active(t, rows) * panels_.columns(panels);
         if (projection_.wanted()) {
           if (barrier) barrier->wait(size);
@@ -184,18 +181,25 @@ class Forward {
     }
   }
 
-  void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
-    const Range panels = sweep.panels;
-    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin,
-                  ld = panels_.columns(panels);
+  // Where h comes from and goes to. Is there a row whose h is not zeros, for a product?
+  bool enter(int d, int64_t t, Range rows, Scratch& w) {
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin;
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
-    bool any = false;  // is there a row whose h is not zeros?
+    bool any = false;
     for (int64_t b = 0; b < active; ++b) {
       w.out[b] = projection_.wanted() ? projection_.unprojected(d, n + b, b, w.projection)
                                       : rows_.output(d, t, rows.begin + b);
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
       any |= kProduct && w.h_in[b] != zeros;
     }
+    return any;
+  }
+
+  void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
+    const Range panels = sweep.panels;
+    const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin,
+                  ld = panels_.columns(panels);
+    const bool any = enter(d, t, rows, w);
     const int64_t origin = panels_.column(panels.begin);
     const bool by_row = kOneRow && any && active == 1 && weights_[d].packed();
     if (by_row) {

@@ -57,7 +57,7 @@ constexpr CellLibrary kCompiledCell{
     FASTRNN_CELL::kGates,
     FASTRNN_CELL::kStates,
     FASTRNN_CELL::kSaved,
-    kept_gate<FASTRNN_CELL> >= 0,
+    kept<FASTRNN_CELL>,
     params<FASTRNN_CELL>,
     recurrent<FASTRNN_CELL>,
     dtype_name(FASTRNN_DTYPE()),

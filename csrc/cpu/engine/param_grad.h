@@ -23,7 +23,11 @@ class ParamGrad {
 
   // What row `at` of the block gives for the register from unit j on: dp [P].
   FASTRNN_INLINE void store(int64_t at, int64_t j, const Vec<A>* dp) {
-    for (int k = 0; k < P && wanted_; ++k) dp[k].store(rows_ + at * ld_ + k * H_ + j, H_ - j);
+    for (int k = 0; k < P && wanted_; ++k) store(at, j, k, dp[k]);
+  }
+  // Of parameter k alone.
+  FASTRNN_INLINE void store(int64_t at, int64_t j, int k, Vec<A> dp) {
+    if (wanted_) dp.store(rows_ + at * ld_ + k * H_ + j, H_ - j);
   }
 
   // d_params [P, H] (+)= the sums of the block's rows, this rank's share of them. first, last: the

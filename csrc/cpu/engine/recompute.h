@@ -40,7 +40,7 @@ class Recompute {
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
   }
 
-  bool wanted() const { return s_.partial; }
+  bool wanted() const { return s_.partial && !across<Cell>; }
 
   // Before the first block of a direction; all ranks must meet after it.
   void set(int d, int rank, int size) {

@@ -13,7 +13,7 @@ template <class Cell, class T>
 struct Saved {
   const ScanParams& s;
 
-  FASTRNN_INLINE int values() const { return s.partial ? int(kept_gate<Cell> >= 0) : Cell::kSaved; }
+  FASTRNN_INLINE int values() const { return s.partial ? kept<Cell> : Cell::kSaved; }
   // [values(), H] of row n.
   FASTRNN_INLINE T* row(int d, int64_t n) const {
     const int carried = Cell::kStates - 1, more = projects<Cell> && s.projected();
