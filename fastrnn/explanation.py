@@ -57,6 +57,10 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     compute = backend.compute_dtype(dtype)
     if compute != dtype:
         lines.append(f"  computes in {compute}, weights too, and returns {dtype}")
+    if layer.proj_size > 0 and not backend.projects:
+        lines.append(
+            "  proj_size: weight_hh @ weight_hr is the recurrent matrix, h comes after the scan"
+        )
     if hasattr(layer, "trained_by_torch") and layer.trained_by_torch(device, dtype):
         lines.append("  a step with gradients: torch's own operator, which is faster in training")
     lines.append("  second derivatives and forward mode: the reference scan")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import backends, cells, checks, ops, per_sample, reference, torch_private
+from . import backends, cells, checks, ops, per_sample, projection, reference, torch_private
 from .autograd import recurrent_scan, single_step
 from .cells import Cell
 from .ragged import Packing, pack_lengths
@@ -75,8 +75,9 @@ def recurrent(
 
     d = 2 if bidirectional else 1
     directions = BOTH if bidirectional else FORWARD
+    scan = projection.recurrent_scan if proj and not chosen.projects else recurrent_scan
     if len(layers) == 1:
-        input, final = recurrent_scan(
+        input, final = scan(
             cell, input, layers[0], hx, batch_sizes, resets, directions, True, chosen,
             recompute_gates,
         )  # fmt: skip
@@ -86,7 +87,7 @@ def recurrent(
             if index and dropout:
                 input = F.dropout(input, dropout, training)
             state = hx and [s[index * d : (index + 1) * d] for s in hx]
-            input, layer_final = recurrent_scan(
+            input, layer_final = scan(
                 cell, input, weights, state, batch_sizes, resets, directions, True, chosen,
                 recompute_gates,
             )  # fmt: skip
@@ -136,7 +137,8 @@ def step(
     if not torch_private.any_autocast():
         device = "cpu" if input.is_cpu else input.device.type
         chosen, _ = backends.choose(cell, device, input.dtype, backend, proj)
-        if chosen.compute_dtype(input.dtype) is input.dtype:
+        own = chosen.projects or not proj
+        if own and chosen.compute_dtype(input.dtype) is input.dtype:
             return single_step(cell, input, weights, hx, chosen)
     state = hx and [s.unsqueeze(0) for s in hx]
     _, final = recurrent(cell, input.unsqueeze(0), state, [weights], proj=proj, backend=backend)

@@ -35,6 +35,7 @@ class Backend:
     reads_lengths: input may be [T, B, I] with lengths [B] as `batch_sizes`
     steps: a single step's input may be [B, I], its states [B, H]
     recomputes: backward takes what SAVE_PARTIAL saves
+    projects: the ops take torch.nn's weight_hr; else `projection` does without
     in_torch: no kernels: plain differentiable torch, one time step at a time
     """
 
@@ -47,6 +48,7 @@ class Backend:
     reads_lengths = False
     steps = False
     recomputes = False
+    projects = False
     in_torch = False
     forward: Callable
     backward: Callable

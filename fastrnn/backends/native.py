@@ -36,6 +36,7 @@ class Cpu(_Native):
     reads_lengths = True
     steps = True
     recomputes = True
+    projects = True
 
     def __init__(self) -> None:
         if ops.NATIVE_BUILT:
@@ -86,8 +87,6 @@ class Cuda(_Native):
                 return "the native library was built without CUDA"
             if why := architectures.refusal(ops.BUILD_INFO["cuda_archs"]):
                 return why
-        if proj:
-            return f"{self.title} have no proj_size"
         return super().refusal(cell, device, dtype, proj)
 
     def explain(self, size: Size) -> list[str]:

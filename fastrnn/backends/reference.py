@@ -12,6 +12,7 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 class Reference(Backend):
     name = "reference"
     title = "plain torch operations"
+    projects = True
     in_torch = True
 
     def automatic(self, device: str) -> bool:

@@ -21,8 +21,6 @@ class Triton(Backend):
         return device not in ("cpu", "meta")
 
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
-        if proj:
-            return f"{self.title} have no proj_size"
         if importlib.util.find_spec("triton") is None:
             return "the triton package is not installed"
         if importlib.util.find_spec("fastrnn.triton") is None:

@@ -87,6 +87,8 @@ def _why_slower(module: nn.Module, fast: type[nn.Module]) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         backend, reason = backends.choose(cell, weight.device.type, weight.dtype, "auto", proj)
+    if proj and not backend.projects:
+        return f"it may be slower: {backend.title} have no proj_size of their own"
     return f"it would be slower: {reason}" if backend.in_torch else None
 
 
