@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from across_cells import ACROSS as CELLS
+from across_cells import centred
 from derived_cells import PARTS, by_autograd, by_graphs, leaves_of
 from helpers import DEVICE, assert_same, backends, flat, gradients, randn, slow_but
 from hypothesis import HealthCheck, given, settings
@@ -16,16 +18,6 @@ from fastrnn.cells.derive import derive
 from fastrnn.cells.evaluate import evaluate
 from fastrnn.cells.graph import order
 from fastrnn.cells.passes import plan
-
-
-@fastrnn.cell(gates=2, states=2, params=3)
-def centred(x, r, state, p):
-    """Means of a product, of a state and of what is made of them; a mean is a state itself."""
-    a = F.layer_norm(x[0] + r[0], x[0].shape[-1:], p[0], p[1])
-    size = (state[1] * state[1]).mean(-1, keepdim=True)
-    z = torch.sigmoid(x[1] + r[1] - r[1].mean(-1)[..., None] + p[2] * size)
-    h = state[0] + z * (torch.tanh(a) - state[0])
-    return h, 0.5 * state[1] + h.mean(-1, keepdim=True)
 
 
 def mean(a):
@@ -90,8 +82,8 @@ def run_passes(made, leaves: dict) -> dict:
     return results
 
 
-def assert_derived(step, gates, states, params, tolerance=1e-9):
-    derived = derive(step, gates, states, params)
+def assert_derived(step, gates, states, params, tolerance=1e-9, product="dense"):
+    derived = derive(step, gates, states, params, product)
     for seed in range(2):
         leaves = leaves_of(gates, states, params, seed=seed)
         like = leaves["x"][0]
@@ -112,11 +104,9 @@ def test_graphs_and_passes(name):
     assert assert_derived(PLAIN[name], 1, 1, 1).across
 
 
-@pytest.mark.parametrize(
-    "cell", [centred, zoo.LayerNormLSTM.definition, zoo.LayerNormGRU.definition], ids=str
-)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.title)
 def test_cells_in_passes(cell):
-    assert_derived(cell.step, cell.gates, cell.states, cell.params)
+    assert_derived(cell.step, cell.gates, cell.states, cell.params, product=cell.product)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, database=None,

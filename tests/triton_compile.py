@@ -90,7 +90,7 @@ def compile_layer(
     spec, T, directions = cells.get(cell), 3, 2
     gates = spec.gates * H
 
-    def launch(kernel, layer, option, tensors, **constants):
+    def launch(kernel, layer, option, tensors, events, **constants):
         args, shared = engine._arguments(layer, tensors)
         compiled = kernel.warmup(*args, grid=(1,), **shared, **constants, **option.options())
         direction = "forward" if "BIAS" in constants else "backward"

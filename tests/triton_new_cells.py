@@ -1,6 +1,7 @@
 """The cells whose Triton kernels are tested: new ones, and fastrnn's own, derived."""
 
 import torch
+from across_cells import ACROSS
 from new_cells import ind_rnn, janet, light_gru, min_gru, peephole_lstm, slstm
 
 import fastrnn
@@ -52,4 +53,4 @@ DERIVED = {
 
 def named(title: str) -> str:
     """The full name of the cell of that title, or of a cell that fastrnn brings."""
-    return next((cell.name for cell in NEW if cell.title == title), title)
+    return next((cell.name for cell in (*NEW, *ACROSS) if cell.title == title), title)

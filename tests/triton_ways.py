@@ -47,11 +47,12 @@ def zones(monkeypatch):
     """Kernels run on copies between zones of NaN, which they must leave as they are."""
     launch = engine._launch
 
-    def guarded(kernel, layer, option, tensors, **constants):
+    def guarded(kernel, layer, option, tensors, events, **constants):
+        tensors = Tensors(tensors)
         pairs = [None if t is None else zoned(t) for t in tensors]
         # The same tensor twice stays the same: a cell with one array for dx and dr.
         pairs = [pairs[tensors.index_of(i)] for i in range(len(pairs))]
-        launch(kernel, layer, option, [p and p[0] for p in pairs], **constants)
+        launch(kernel, layer, option, [p and p[0] for p in pairs], events, **constants)
         for tensor, pair in zip(tensors, pairs):
             if pair is not None:
                 tensor.copy_(pair[0])
@@ -62,9 +63,7 @@ def zones(monkeypatch):
         def index_of(self, i):
             return next(j for j, t in enumerate(self) if t is self[i])
 
-    monkeypatch.setattr(
-        engine, "_launch", lambda k, la, o, tensors, **c: guarded(k, la, o, Tensors(tensors), **c)
-    )
+    monkeypatch.setattr(engine, "_launch", guarded)
 
 
 def run_both(cell, input, weights, state, sizes, resets, directions, project):

@@ -26,7 +26,8 @@ _INFIX = {
 }  # fmt: skip
 _PREFIX = {"neg": "-", "inverse": "~"}
 _SIGNED, _ATOM = 6, 7  # what has a prefix; a name, a number or a call
-_HELPERS = ("cos", "expm1", "log1p", "maximum", "minimum", "sin", "tanh")  # of fastrnn.triton.cells
+# of fastrnn.triton.cells
+_HELPERS = ("cos", "expm1", "log1p", "maximum", "minimum", "over_units", "sin", "tanh")
 _CALLS = {name: f"tl.{name}" for name in ("abs", "sqrt", "exp", "log", "erf")}
 _CALLS |= {"sigmoid": "tl.sigmoid", "select": "tl.where"} | {name: name for name in _HELPERS}
 _TAKEN = {*"tl triton float x r state p saved prev next grad dx dr dprev dp".split(), *_HELPERS}
@@ -37,18 +38,20 @@ def module(cell: Cell) -> str:
     """The text of the cell's module; `function_names` says what its functions are called."""
     derived = cell.derived
     forward, backward = function_names(cell)
-    p = ", p" if derived.params else ""
-    body = _Body({"x": "x", "r": "r", "prev": "state", "param": "p"}, "x[0]")
+    p = ", p" if derived.params or derived.across else ""
+    inside = f"p[{derived.params}]"
+    body = _Body({"x": "x", "r": "r", "prev": "state", "param": "p"}, "x[0]", inside)
     next, saved = body.write(derived.next, derived.saved)
     lines = [f"def {forward}(x, r, state{p}):", *body.lines]
     if derived.saved:
         lines.append("    # the states after the step, and what else is kept for backward")
     lines.append(f"    return {next}, {saved}")
-    leaves = {"saved": "saved", "prev": "prev", "next": "next", "d": "grad", "param": "p"}
-    body = _Body(leaves, "grad[0]")
+    leaves = {"saved": "saved", "row": "saved", "prev": "prev", "next": "next", "d": "grad"}
+    body = _Body(leaves | {"param": "p"}, "grad[0]", inside)
     groups = [derived.dx, *[derived.dr] * derived.split, derived.dprev]
-    texts = body.write(*groups, *[derived.dparam] * (derived.params > 0))
-    names = ["dx", *["dr"] * derived.split, "dprev", *["dp"] * (derived.params > 0)]
+    d_p = (*derived.dparam, *[derived.dx[0].graph.const(0.0)] * derived.across)
+    texts = body.write(*groups, *[d_p] * (len(d_p) > 0))
+    names = ["dx", *["dr"] * derived.split, "dprev", *["dp"] * (len(d_p) > 0)]
     back = [f"def {backward}(saved, prev, next, grad{p}):", *body.lines]
     back += [f"    {name} = {text}" for name, text in zip(names, texts)]
     if not derived.split:
@@ -83,12 +86,13 @@ def _head(cell: Cell, text: str) -> list[str]:
 class _Body:
     """The lines of one function, from nodes.
 
-    leaves: op of a leaf -> the argument that has it; like: a tile of the shape of all.
+    leaves: op of a leaf -> the argument that has it; like: a tile of the shape of all; inside: one
+    that is 1 for each unit that there is, else 0, where sums over units are taken.
     """
 
-    def __init__(self, leaves: Mapping[str, str], like: str):
+    def __init__(self, leaves: Mapping[str, str], like: str, inside: str):
         self.lines: list[str] = []
-        self._leaves, self._like = leaves, like
+        self._leaves, self._like, self._inside = leaves, like, inside
         self._taken = set(_TAKEN)
         self._unnamed = 0
         self._texts: dict[int, tuple[str, int]] = {}  # by a node's number: text, how it binds
@@ -126,6 +130,9 @@ class _Body:
         return name
 
     def _expression(self, node: Node) -> tuple[str, int]:
+        if node.op in ("sum", "units"):
+            of = self._operand(node.args[0], 0) if node.args else self._inside
+            return f"over_units({of}, {self._inside})", _ATOM
         if node.leaf:
             return f"{self._leaves[node.op]}[{node.at}]", _ATOM
         if node.op in _PREFIX:
@@ -149,13 +156,17 @@ class _Body:
         tiles = [
             f"tl.full({self._like}.shape, {self._texts[n.number][0]}, tl.float32)"
             if n.number in constants
-            else self._texts[n.number][0]
+            else self._whole(n)
             for n in nodes
         ]
         line = f"({', '.join(tiles)}{',' * (len(tiles) == 1)})"
         if len(line) <= 80:
             return line
         return "(\n" + "".join(f"        {tile},\n" for tile in tiles) + "    )"
+
+    def _whole(self, node: Node) -> str:
+        text = self._texts[node.number][0]
+        return f"tl.broadcast_to({text}, {self._like}.shape)" if node.uniform else text
 
 
 def _constants(roots: Iterable[Node]) -> dict[int, float | bool]:

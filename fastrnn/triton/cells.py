@@ -6,7 +6,8 @@ tiles [rows, units] come in and go out.
 
     forward(x, r, state[, p]) -> next, saved
         x, r: G gates; state, next: S states before and after the step; saved: K values; p: the P
-        parameters of a cell that has any
+        parameters of a cell that has any; of one that looks across units, which has all units of a
+        row in its tiles, also a tile that is 1 for units that there are, else 0
     backward(saved, prev, next, grad[, p]) -> dx, dr, dprev[, dp]
         prev, next: the S states before and after the step; grad: dL/dnext
         dx, dr: dL/dx and dL/dr of the G gates; dprev: the part of dL/dprev that does not pass
@@ -28,6 +29,12 @@ from triton.language.extra import libdevice
 from ..cells import on_add
 
 INTERPRET: bool = triton.knobs.runtime.interpret
+
+
+@triton.jit
+def over_units(a, inside):
+    """The sums [rows, 1] over the units of each row, of those that there are."""
+    return tl.sum(tl.where(inside > 0.0, a, 0.0), 1)[:, None]
 
 
 @triton.jit

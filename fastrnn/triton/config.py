@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Registers of a thread that weights, words and tiles may take, found by compiling.
 MOST_ALONE, MOST_SHARING = 208, 196
+MOST_ACROSS = 1024  # units of a program that has a row's all, with R from L2
 # For so many warps of a program that shares R with others, its rows and units, the quickest first.
 # More units make fewer programs, all of which read all of h.
 SHARED_TILES = {
@@ -75,13 +76,14 @@ class Need(NamedTuple):
     multiply: str  # "bfloat16", "float16", "tf32" or "ieee"
     tiles: int = 0  # what a step has of each unit, where that is more than 4 G + 1
     product: bool = True  # whether the cell has R
+    across: bool = False  # whether it looks across units, so that a program has all of a row
 
     @classmethod
     def of(cls, direction: str, cell: Cell, H: int, multiply: str) -> Need:
         tiles = 1 + cell.saved + 3 * cell.states + cell.gates
-        tiles += cell.params * (2 if direction == "backward" else 1)
+        tiles += (cell.params + cell.across) * (2 if direction == "backward" else 1)
         most = 0 if tiles <= 4 * cell.gates + 1 else tiles
-        return cls(direction, cell.gates, H, multiply, most, cell.recurrent > 0)
+        return cls(direction, cell.gates, H, multiply, most, cell.recurrent > 0, cell.across)
 
     @property
     def width(self) -> int:
@@ -115,10 +117,17 @@ def candidates(need: Need, B: int, D: int, programs: int, shared: int) -> tuple[
 
     programs: how many run at once; shared: bytes of shared memory a program may have.
     """
+    if need.across and need.H > MOST_ACROSS:
+        raise RuntimeError(
+            f"the Triton kernels have all units of a row in one program where a cell looks across "
+            f"them, at most {MOST_ACROSS}, got {need.H}"
+        )
     if not need.product:
-        return _unitwise(B)
+        return _row_by_row(need) if need.across else _unitwise(B)
     wanted = -(-B * D // programs)  # rows of a program for no more programs than run at once
     alone = _alone(need, wanted, shared)
+    if need.across:
+        return (*alone, *_streamed_across(need))
     sharing = _sharing(need, B, D, programs, shared)
     streamed = _streamed(need, wanted)
     if sharing:
@@ -194,6 +203,19 @@ def _streamed(need: Need, wanted: int) -> tuple[Config, ...]:
     rows = _power(wanted, 16, 32)
     depths = ((64, 3), (32, 4), (32, 3))
     return tuple(Config(rows, 64, inner, "streamed", 8, stages) for inner, stages in depths)
+
+
+def _streamed_across(need: Need) -> tuple[Config, ...]:
+    """The same, of all units of a few rows."""
+    rows = 1 if need.multiply == "ieee" else 16
+    warps, registers = (8, 255) if need.width <= 256 else (16, 128)
+    sizes = rows, need.width, 16, "streamed", warps
+    return tuple(Config(*sizes, stages, registers) for stages in (2, 1))
+
+
+def _row_by_row(need: Need) -> tuple[Config, ...]:
+    """All units of a row, without R."""
+    return tuple(Config(1, need.width, 16, "nowhere", warps) for warps in (4, 1))
 
 
 def _unitwise(B: int) -> tuple[Config, ...]:

@@ -31,8 +31,6 @@ def without(name: str) -> str | None:
         return f"the cell {name!r} has no Triton functions (those with: {', '.join(TRITON_CELLS)})"
     if cell.gates > MOST_GATES:
         return f"the Triton kernels have at most {MOST_GATES} gates, {name} has {cell.gates}"
-    if cell.across:
-        return "the Triton kernels have no cell that looks across the units of a row"
     return None
 
 

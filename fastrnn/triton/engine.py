@@ -48,9 +48,10 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     absent = tensors[0]  # stands for a pointer that the kernel never follows
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
-        parameters=layer.params, H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
-        P=spec.params, D=layer.D, REVERSE=layer.reverse, RAGGED=layer.offsets is not None,
-        RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
+        parameters=_parameters(layer), H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
+        P=spec.params + spec.across, D=layer.D, REVERSE=layer.reverse,
+        RAGGED=layer.offsets is not None, RESETS=layer.resets is not None,
+        PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
     return [*args, layer.T, layer.B, layer.N], named
@@ -80,12 +81,21 @@ def _words(layer: Layer, config: Config, columns: int) -> Tensor | None:
     return layer.w_hh.new_zeros((2, layer.D, layer.B, columns), dtype=dtype)
 
 
+def _parameters(layer: Layer) -> Tensor | None:
+    """[D, P, H]; with a row of ones of a cell that looks across units, which is 0 past the last."""
+    if not layer.spec.across:
+        return layer.params
+    ones = layer.state[0].new_ones((layer.D, 1, layer.H))
+    return ones if layer.params is None else torch.cat([layer.params, ones], 1)
+
+
 def _params_gradients(layer: Layer, config: Config) -> Tensor | None:
     """What each batch tile adds to the gradients of the parameters [D, batch tiles, P, H]."""
-    if layer.params is None:
+    count = layer.spec.params + layer.spec.across
+    if count == 0:
         return None
-    shape = (layer.D, -(-layer.B // config.rows), *layer.params.shape[1:])
-    return layer.params.new_zeros(shape, dtype=torch.float32)
+    shape = (layer.D, -(-layer.B // config.rows), count, layer.H)
+    return layer.state[0].new_zeros(shape, dtype=torch.float32)
 
 
 def _resets(layer: Layer) -> Tensor | None:
@@ -146,8 +156,10 @@ class TritonScan:
             return (carry, d_params), compiled
 
         carry, d_params = choose("backward", layer, run)
-        if d_params is not None:
-            d_params = d_params.sum(1).to(output.dtype)
+        if spec.params == 0:
+            d_params = None
+        else:
+            d_params = d_params[:, :, : spec.params].sum(1).to(output.dtype)
         return dx, dr, d_params, [c.to(output.dtype, copy=True) for c in carry]
 
 
