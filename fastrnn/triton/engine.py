@@ -49,7 +49,7 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
         parameters=layer.params, H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
-        P=spec.params, D=layer.D, REVERSE=layer.reverse, RAGGED=layer.offsets is not None,
+        P=spec.params, D=layer.D, BACK=layer.back, RAGGED=layer.offsets is not None,
         RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
