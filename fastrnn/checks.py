@@ -27,6 +27,24 @@ def cell(cell: str | cells.Cell) -> str:
     return cells.get(name).name
 
 
+def heads(spec: cells.Cell, heads: object, hidden_size: object) -> int | None:
+    """N of a layer of that cell."""
+    if not spec.in_heads:
+        if heads is not None:
+            raise ValueError(
+                f'heads must be None but for a cell with product="heads", got {heads!r} for the '
+                f"cell {spec.title}"
+            )
+        return None
+    whole = isinstance(heads, int) and not isinstance(heads, bool) and heads > 0
+    if not whole or (isinstance(hidden_size, int) and hidden_size % heads):
+        raise ValueError(
+            f"heads must be a whole number that divides hidden_size = {hidden_size!r}, got "
+            f"{heads!r}"
+        )
+    return heads
+
+
 def nonlinearity(name: str) -> str:
     known = ("tanh", "relu", "identity")
     if name not in known:
@@ -257,7 +275,12 @@ def _recurrent_weights(spec, gx, weight_hh, bias_hh) -> int:
         return (gx.shape[-1] if gx.dim() else 0) // gates
     shape = [*weight_hh.shape] if isinstance(weight_hh, Tensor) else type(weight_hh).__name__
     h = shape[-1] if shape and isinstance(shape, list) else 0
-    _expect(shape == [gates * h, h], "weight_hh", f"shape [G*H, H] with G = {gates}", shape)
+    expected, letters = [gates * h, h], "[G*H, H]"
+    if spec.in_heads:
+        n = shape[0] if h else 0
+        expected, letters = [max(n, 1), *expected], "[N, G*H/N, H/N]"
+        h *= n
+    _expect(shape == expected, "weight_hh", f"shape {letters} with G = {gates}", shape)
     if bias_hh is not None:
         fits = bias_hh.shape == (gates * h,)
         _expect(fits, "bias_hh", f"shape [{gates * h}]", [*bias_hh.shape])

@@ -48,7 +48,10 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
         dtype = torch.get_autocast_dtype(device)
     backend, reason = backends.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
     directions = 2 if getattr(layer, "bidirectional", False) else 1
-    size = backends.Size(layer.cell, rows, layer.hidden_size, directions, dtype, data.device)
+    heads = getattr(layer, "heads", None) or 1
+    size = backends.Size(
+        layer.cell, rows, layer.hidden_size // heads, directions * heads, dtype, data.device
+    )
     lines = [
         f"{prefix}{layer} on {device} in {dtype}",
         f"  backend: {backend.name} ({reason})",

@@ -38,7 +38,7 @@ def backward(
     inside = ops.NEED_PROJECTION  # whose product lies on every way back
     total = 0
     for weight, bit in zip(weights, ops.weight_bits(cell, len(weights), directions, project)):
-        if weight.dim() == 2 and bit != ops.NEED_PARAMS:
+        if weight.dim() > 1 and bit != ops.NEED_PARAMS:
             through = lines * (bit == inside or bool(needs & ops.NEED_INPUT))
             back = hops if bit == w_hh else through
             total += 2 * weight.numel() * (lines * bool(needs & bit) + back)

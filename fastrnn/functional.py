@@ -164,7 +164,8 @@ def scan(
         cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`: "rnn_tanh",
             "rnn_relu", "rnn_identity", "lstm", "gru"
         gx: `[T, B, G*H]`, or packed `[N, G*H]` with batch_sizes; biases of the input included
-        weight_hh: `[G*H, H]`; None for a cell without a recurrent product
+        weight_hh: `[G*H, H]`; for a cell whose product is in N heads `[N, G*H/N, H/N]`: each head's
+            block has its units' rows gate by gate; None for a cell without a recurrent product
         bias_hh: `[G*H]` or None
         state: S tensors `[B, H]` (lstm: (h, c)); the tensor itself where S is 1
         params: `[P, H]`, for a cell with parameters of its own

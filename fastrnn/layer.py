@@ -31,6 +31,7 @@ class Layer(HasFace, nn.RNNBase):
     hx_names: tuple[Sequence[str], str]  # where S > 1: of each state, and of all, for errors
     backend: str
     recompute_gates = False
+    heads: int | None = None  # N, of a cell whose recurrent product has a block for each head
 
     def __init__(
         self, cell: str, mode: str, *arguments, device, dtype, backend: str, recompute_gates: bool
@@ -58,8 +59,10 @@ class Layer(HasFace, nn.RNNBase):
         h, proj = self.hidden_size, self.proj_size
         out, rows = proj or h, spec.gates * h
         features = out * (2 if self.bidirectional else 1) if layer else self.input_size
-        recurs = spec.recurrent > 0
-        shapes = {"weight_ih": (rows, features)} | ({"weight_hh": (rows, out)} if recurs else {})
+        recurs, hidden = spec.recurrent > 0, (rows, out)
+        if self.heads is not None:
+            hidden = (self.heads, rows // self.heads, h // self.heads)
+        shapes = {"weight_ih": (rows, features)} | ({"weight_hh": hidden} if recurs else {})
         if self.bias:
             shapes |= {"bias_ih": (rows,)} | ({"bias_hh": (rows,)} if recurs else {})
         if proj:

@@ -9,13 +9,13 @@
         -> (Tensor grad_input, Tensor[] grad_weights, Tensor[] grad_state)
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
-them (of a cell without a recurrent product no W_hh and b_hh), then params where the cell has any;
-state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H]; saved
-[D, N, K+S-1, H]. With torch.nn's weight_hr [P, H], output and the first state have P for H, and
-saved keeps a value more. Where a backend `reads_lengths`, batch_sizes with an input [T, B, I] are
-the lengths [B] of its rows, in any order: what lies past them is not read, and is zeros in output
-and grad_input; of saved, N = T*B then, only what is valid is used. batch_sizes are int64 on the
-CPU.
+them (of a cell without a recurrent product no W_hh and b_hh; in heads W_hh is [heads, G*H/heads,
+H/heads]), then params where the cell has any; state S tensors [D, B, H]; output [T, B, D*H] or
+[N, D*H]; final S tensors [D, B, H]; saved [D, N, K+S-1, H]. With torch.nn's weight_hr [P, H],
+output and the first state have P for H, and saved keeps a value more. Where a backend
+`reads_lengths`, batch_sizes with an input [T, B, I] are the lengths [B] of its rows, in any order:
+what lies past them is not read, and is zeros in output and grad_input; of saved, N = T*B then, only
+what is valid is used. batch_sizes are int64 on the CPU.
 
 Where a backend `knows_zeros`, grad_final and, where input is not packed, state may be empty: zeros;
 grad_output None is zeros. `needs` is a bit mask of the gradients that are wanted:

@@ -21,11 +21,13 @@ class Recurrent(Layer):
 
     Weights are named and initialised as torch.nn's: weight_ih_l0 `[G*H, I]`, weight_hh_l0 `[G*H,
     H]`, bias_ih_l0 and bias_hh_l0 `[G*H]`, and params_l0 `[P, H]` where the cell has parameters of
-    its own; a cell with product="none" has neither weight_hh nor bias_hh. hx and h_n are one Tensor
-    `[L*D, B, H]`, of a cell with S > 1 states tuples of S.
+    its own; a cell with product="none" has neither weight_hh nor bias_hh; of one with "heads",
+    weight_hh_l0 is `[N, G*H/N, H/N]`: for each head, its units' rows gate by gate. hx and h_n are
+    one Tensor `[L*D, B, H]`, of a cell with S > 1 states tuples of S.
 
     Args:
         cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`
+        heads: N, for a cell with product="heads" alone: divides hidden_size
         backend: "auto", "native" (C++/CUDA), "triton" or "reference"
         recompute_gates: less memory and more time in training
         others: as torch.nn.GRU's
@@ -51,10 +53,12 @@ class Recurrent(Layer):
         device=None,
         dtype=None,
         *,
+        heads: int | None = None,
         backend: str = "auto",
         recompute_gates: bool = False,
     ) -> None:
         name = checks.cell(cell)
+        self.heads = checks.heads(cells.get(name), heads, hidden_size)
         super().__init__(
             name, name, input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype, backend=backend,
@@ -84,7 +88,8 @@ class Recurrent(Layer):
         self._define(self.definition)
 
     def extra_repr(self) -> str:
-        return f"{self.definition.title}, {super().extra_repr()}"
+        extra = f"{self.definition.title}, {super().extra_repr()}"
+        return extra if self.heads is None else f"{extra}, heads={self.heads}"
 
 
 def _as_its_module_has_it(cell: Cell) -> Cell:

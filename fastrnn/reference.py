@@ -25,7 +25,8 @@ FORWARD, REVERSE, BOTH = 1, 2, 3
 def scan(
     cell: str,
     gx: Tensor,  # [T, B, G*H] or packed [N, G*H]
-    weight_hh: Tensor | None,  # [G*H, H], or [G*H, P] with weight_hr; None: no recurrent product
+    weight_hh: Tensor | None,  # [G*H, H], or [G*H, P] with weight_hr; in heads [N, G*H/N, H/N];
+    # None: no recurrent product
     bias_hh: Tensor | None,  # [G*H]
     state: Sequence[Tensor],  # S tensors [B, H]; the first is [B, P] with weight_hr
     *,
@@ -65,7 +66,7 @@ def scan(
             entering = tuple(s.masked_fill(reset.unsqueeze(-1), 0) for s in entering)
         r: tuple[Tensor, ...] = ()
         if weight_hh is not None:
-            r = F.linear(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1)).unbind(-2)
+            r = _product(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1)).unbind(-2)
         after = spec.step(x.unbind(-2), r, entering, *parameters)
         after = tuple(a.expand(rows, x.shape[-1]) for a in after)  # a mean may be [rows, 1]
         if weight_hr is not None:
@@ -79,6 +80,16 @@ def scan(
             after = tuple(torch.cat([new, old[rows:]]) for new, old in zip(after, current))
         current = after
     return _join(outputs, gx, current[0], dense=batch_sizes is None), current
+
+
+def _product(h: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:
+    """W_hh h + b_hh [rows, G*H]."""
+    if weight_hh.dim() == 2:
+        return F.linear(h, weight_hh, bias_hh)
+    n, rows, own = weight_hh.shape
+    blocks = weight_hh.unflatten(1, (rows // own, own))  # [N, G, H/N, H/N]
+    r = torch.einsum("bnk,nguk->bgnu", h.unflatten(-1, (n, own)), blocks).flatten(1)
+    return r if bias_hh is None else r + bias_hh
 
 
 def _join(outputs: list[Tensor], gx: Tensor, h: Tensor, dense: bool) -> Tensor:

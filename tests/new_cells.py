@@ -10,7 +10,15 @@ from fastrnn.zoo.light_gru import light_gru
 from fastrnn.zoo.min_gru import min_gru
 from fastrnn.zoo.peephole_lstm import peephole_lstm
 
-__all__ = ["ind_rnn", "janet", "light_gru", "min_gru", "peephole_lstm", "slstm"]
+__all__ = ["block_gru", "ind_rnn", "janet", "light_gru", "min_gru", "peephole_lstm", "slstm"]
+
+
+@fastrnn.cell(gates=3, product="heads", params=1)
+def block_gru(x, r, state, p):
+    """A GRU whose units lie in heads, with a vector of its own."""
+    reset, update = torch.sigmoid(x[0] + r[0]), torch.sigmoid(x[1] + r[1] + p[0])
+    new = torch.tanh(x[2] + reset * r[2])
+    return (new + update * (state[0] - new),)
 
 
 @fastrnn.cell(gates=4, states=4)

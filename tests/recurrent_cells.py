@@ -2,7 +2,7 @@
 
 import torch
 from helpers import fast
-from new_cells import ind_rnn, light_gru, min_gru, peephole_lstm, slstm
+from new_cells import block_gru, ind_rnn, light_gru, min_gru, peephole_lstm, slstm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,11 +13,23 @@ F64 = torch.float64
 
 NEW = (light_gru, peephole_lstm, slstm, ind_rnn, min_gru)
 TITLES = [cell.title for cell in NEW]
+# And one in heads, of which the layers made here have two.
+EVERY = (*NEW, block_gru)
+EVERY_TITLE = [cell.title for cell in EVERY]
 
 
 def layer_of(cell: cells.Cell, *sizes: int, dtype=F64, **options) -> nn.Module:
     """A layer whose backend serves the cell; else the test is skipped."""
+    if cell.in_heads:
+        options = {"heads": 2, **options}
     return fast(cell.name, *sizes, dtype=dtype, **options)
+
+
+def dense(blocks: Tensor) -> Tensor:
+    """weight_hh of a layer in heads [N, G*H/N, H/N] as a matrix [G*H, H]."""
+    n, rows, own = blocks.shape
+    gates = blocks.view(n, rows // own, own, own).unbind(1)
+    return torch.cat([torch.block_diag(*gate) for gate in gates])
 
 
 def by_hand(
@@ -59,6 +71,8 @@ def _row(layer, weights, x, state, resets, reverse) -> tuple[Tensor, list[Tensor
     """(output [steps, H], final states) of one row [steps, I] in one direction."""
     w_ih, w_hh, b_ih, b_hh, params = weights
     gates, outputs = len(w_ih) // layer.hidden_size, {}
+    if layer.heads is not None:
+        w_hh = dense(w_hh)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         if resets is not None and resets[t]:
             state = [torch.zeros_like(s) for s in state]

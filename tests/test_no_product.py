@@ -16,7 +16,10 @@ def step(x, r, state):
 
 
 DECLARATIONS = {
-    "word": (dict(gates=1, product="sparse"), "product must be one of dense, none, got 'sparse'"),
+    "word": (
+        dict(gates=1, product="sparse"),
+        "product must be one of dense, heads, none, got 'sparse'",
+    ),
     "mixed": (dict(gates=1, inputs=1), 'inputs must be given with product="none" alone, got 1'),
     "gates": (dict(gates=1, product="none"), 'gates must not be given with product="none", got 1'),
     "neither": (dict(), "gates must be a whole number from 1 on, got None"),

@@ -3,14 +3,14 @@
 import pytest
 import torch
 from helpers import DEVICE, assert_same, backends, flat, gradients, hx, randn
-from recurrent_cells import F64, NEW, TITLES, by_hand, layer_of
+from recurrent_cells import EVERY, EVERY_TITLE, F64, by_hand, layer_of
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from fastrnn import functional
 
-each_new_cell = pytest.mark.parametrize("cell", NEW, ids=TITLES)
+each_new_cell = pytest.mark.parametrize("cell", EVERY, ids=EVERY_TITLE)
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
 SIZES = I, H
 LENGTHS = [2, 0, 5]

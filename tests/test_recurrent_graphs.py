@@ -3,9 +3,9 @@
 import pytest
 import torch
 from helpers import assert_same, backends, flat, gradients, randn, run_python
-from recurrent_cells import NEW, TITLES, layer_of
+from recurrent_cells import EVERY, EVERY_TITLE, layer_of
 
-each_new_cell = pytest.mark.parametrize("cell", NEW, ids=TITLES)
+each_new_cell = pytest.mark.parametrize("cell", EVERY, ids=EVERY_TITLE)
 
 DEFINITION = """
 import torch, fastrnn

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from helpers import DEVICE, assert_same, backends, flat, gradients, randn, run_python, slow_but
+from recurrent_cells import dense
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +16,8 @@ from fastrnn import cell, zoo
 from fastrnn.zoo.layer_norm_lstm import layer_norm_lstm as layer_norm_lstm_cell
 
 F64 = torch.float64
-T, B, I, H = 7, 3, 4, 5  # noqa: E741
+T, B, I, H = 7, 3, 4, 6  # noqa: E741
+OPTIONS = {"SLSTM": dict(heads=2)}  # of a layer of such a size
 
 
 class Weights:
@@ -27,8 +29,10 @@ class Weights:
         self.b = sum(b for name, b in named.items() if name.startswith("bias"))
         self.b = self.b.split(H) if layer.bias else [0.0] * len(self.w_ih)
         if "weight_hh_l0" in named:
-            self.w_hh = named["weight_hh_l0"].split(H)
+            w_hh = named["weight_hh_l0"]
+            self.w_hh = (dense(w_hh) if layer.heads else w_hh).split(H)
         self.p = named.get("params_l0")
+        self.forget_gate = getattr(layer, "forget_gate", "")
 
     def __call__(self, k, x, h=None):
         return x @ self.w_ih[k].T + self.b[k] + (0 if h is None else h @ self.w_hh[k].T)
@@ -94,9 +98,19 @@ def layer_norm_gru(w, x, h):
     return (z * h + (1 - z) * torch.tanh(u[2] + r * v[2]),)
 
 
+def slstm(w, x, h, c, n, m):
+    """With an exponential forget gate: c and n are what the paper has over exp(m)."""
+    i, f, z, o = (w(k, x, h) for k in range(4))
+    log_f = f if w.forget_gate == "exp" else F.logsigmoid(f)
+    new = torch.maximum(log_f + m, i)
+    i, f = torch.exp(i - new), torch.exp(log_f + m - new)
+    c, n = f * c + i * torch.tanh(z), f * n + i
+    return torch.sigmoid(o) * c / n, c, n, new
+
+
 STEPS = {
     "PeepholeLSTM": peephole_lstm, "CIFGLSTM": cifg_lstm, "LightGRU": light_gru, "JANET": janet,
-    "IndRNN": ind_rnn, "MinGRU": min_gru, "MinLSTM": min_lstm,
+    "IndRNN": ind_rnn, "MinGRU": min_gru, "MinLSTM": min_lstm, "SLSTM": slstm,
     "LayerNormLSTM": layer_norm_lstm, "LayerNormGRU": layer_norm_gru,
 }  # fmt: skip
 NORMED = ["LayerNormLSTM", "LayerNormGRU"]
@@ -104,6 +118,7 @@ each_layer = pytest.mark.parametrize("name", STEPS)
 
 
 def layer_of(name, *sizes, dtype=F64, **options):
+    options = {**OPTIONS.get(name, {}), **options}
     return getattr(zoo, name)(*sizes, dtype=dtype, device=DEVICE, **options)
 
 
@@ -134,6 +149,8 @@ def compare_with_equations(name, backend):
         nn.init.normal_(layer.params_l0)
     x = randn(T, B, I, dtype=F64, grad=True)
     state = [randn(1, B, H, dtype=F64, grad=True) for _ in range(layer.states)]
+    if layer.states > 2:
+        state[2] = state[2].detach().abs().requires_grad_()  # a normaliser
     ours = flat(layer(x, tuple(state) if len(state) > 1 else state[0]))
     w, current, outputs = Weights(layer), [s[0] for s in state], []
     for x_t in x:
@@ -192,8 +209,13 @@ def test_min_lstm_where_both_gates_are_closed(backend):
 @each_layer
 def test_a_module_as_others(name):
     layer = layer_of(name, I, H, 2, bidirectional=True, dtype=torch.float32, backend="reference")
+<<<<<<< HEAD
     bias = "bias=False, " if name in NORMED else ""
     told = f"{name}({I}, {H}, num_layers=2, {bias}bidirectional=True, backend='reference')"
+=======
+    more = "".join(f", {k}={v}" for k, v in OPTIONS.get(name, {}).items())
+    told = f"{name}({I}, {H}, num_layers=2, bidirectional=True, backend='reference'{more})"
+>>>>>>> 49d3137 (fastrnn.zoo.SLSTM: xLSTM's sequential cell, in heads)
     assert repr(layer) == told and isinstance(layer, fastrnn.Recurrent)
     x = randn(T, B, I)
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):

@@ -37,7 +37,7 @@ namespace fastrnn {
 struct CellInfo {
   const char* name;
   int gates, states, saved, kept, params, recurrent;
-  bool projects;
+  bool projects, heads;
 };
 
 #define FASTRNN_CELL_INFO(name, ...)                      \
@@ -48,7 +48,8 @@ struct CellInfo {
    kept<__VA_ARGS__>,                                     \
    params<__VA_ARGS__>,                                   \
    recurrent<__VA_ARGS__>,                                \
-   projects<__VA_ARGS__>},
+   projects<__VA_ARGS__>,                                 \
+   heads<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
 #undef FASTRNN_CELL_INFO
 constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);

@@ -53,6 +53,13 @@ constexpr bool across<Cell, std::void_t<decltype(Cell::kForwardPasses)>> = true;
 template <class Cell>
 constexpr int kept = across<Cell> ? Cell::kSaved : int(kept_gate<Cell> >= 0);
 
+// kHeads of a cell that has it, else false: its units lie in N heads, and W_hh has a block for
+// each: [N, kGates*H/N, H/N], a head's gates one after the other. N is the call's business.
+template <class Cell, class = void>
+constexpr bool heads = false;
+template <class Cell>
+constexpr bool heads<Cell, std::void_t<decltype(Cell::kHeads)>> = Cell::kHeads;
+
 // kName of a cell that has one: by it ops ask for the cell, not by its name in the list.
 template <class Cell, class = void>
 constexpr const char* own_name = nullptr;

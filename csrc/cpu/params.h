@@ -10,7 +10,8 @@ namespace fastrnn {
 struct Direction {
   bool reverse;
   const void* w_ih;                   // [G*H, I]; null: the input is the ready projection
-  const void* w_hh;                   // [G*H, P]; null: the cell has no recurrent product
+  const void* w_hh;                   // [G*H, P], in heads [heads, G*H/heads, H/heads]; null: the
+                                      // cell has no recurrent product
   const void* b_ih;                   // [G*H] or null
   const void* b_hh;                   // [G*H] or null
   const void* w_hr;                   // [P, H]; null: h is what the cell gives, P is H
@@ -20,7 +21,7 @@ struct Direction {
   void* saved;                        // [N, K+S-1, H], see engine/saved.h; null: nothing
   const void* d_state_n[kMaxStates];  // as the states; null: zeros
   void* d_state0[kMaxStates];         // likewise, all of them or null: not wanted
-  void *d_w_ih, *d_w_hh, *d_w_hr;     // [G*H, I], [G*H, P], [P, H]; null: not wanted
+  void *d_w_ih, *d_w_hh, *d_w_hr;     // as the weights; null: not wanted
   void *d_b_ih, *d_b_hh;              // [G*H], likewise
   void* d_params;                     // [.., H], likewise
 };
@@ -37,6 +38,7 @@ struct ScanParams {
   int64_t T, B, I, H, N;
   int64_t P;                   // numbers of h: H, or fewer where directions have w_hr
   int64_t P_row;               // from one h to the next in states and their gradients
+  int64_t heads = 1;           // of the units, each with its block of W_hh
   const int64_t* batch_sizes;  // [T] or null: B rows a step
   const int64_t* step_begin;   // [T] or null: t * B
   const int64_t* order;        // [B] or null: the caller's own; only with batch_sizes

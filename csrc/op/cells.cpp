@@ -87,8 +87,9 @@ void check_library(const CellLibrary& library, const std::string& where) {
 
 void remember(const CellLibrary& library, const std::string& where) {
   const std::lock_guard<std::mutex> lock(loading);
-  const CellInfo counts{nullptr,      library.gates,  library.states,    library.saved,
-                        library.kept, library.params, library.recurrent, false};
+  const CellInfo counts{nullptr,           library.gates, library.states,
+                        library.saved,     library.kept,  library.params,
+                        library.recurrent, false,         library.heads};
   Loaded* cell = find_loaded(library.name);
   FASTRNN_CHECK(!cell || same_counts(cell->info, counts),
                 where + " has another cell " + library.name + " than the one loaded before");

@@ -68,7 +68,14 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions, bool stacked)
                     ", got " + std::to_string(weights.size()));
   params.I = input_.size(packed || single ? 1 : 2);
   if (product()) {
-    params.P = weights[project ? 1 : 0].size(1);
+    const Tensor& w_hh = weights[project ? 1 : 0];
+    const bool blocks = info().heads;
+    FASTRNN_CHECK(w_hh.dim() == (blocks ? 3 : 2),
+                  std::string("weight_hh must be ") +
+                      (blocks ? "[heads, gates * H / heads, H / heads]" : "[gates * H, H]") +
+                      ", got " + shape(w_hh));
+    params.heads = blocks ? w_hh.size(0) : 1;
+    params.P = params.heads * w_hh.size(blocks ? 2 : 1);
     params.H = projected ? weights[0].size(0) / info().gates : params.P;
   } else {
     params.P = params.H = (project ? weights[0].size(0) : params.I) / info().gates;
@@ -178,7 +185,12 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
                                       " columns (gates x hidden), got " + std::to_string(params.I));
   }
   if (product()) {
-    check_shape("weight_hh", *w, {GH, params.P});
+    if (info().heads) {
+      const int64_t heads = params.heads, own = heads > 0 ? H / heads : 0;  // units of a head
+      check_shape("weight_hh", *w, {heads, own * info().gates, own});
+    } else {
+      check_shape("weight_hh", *w, {GH, params.P});
+    }
     dir.w_hh = keep(*w++);
   }
   if (bias && project) {
@@ -229,8 +241,9 @@ Tensor Layer::like_state(const Tensor& like, int k) const {
 }
 
 Tensor Layer::like_weight(const Tensor& weight, const Tensor& like) const {
-  return zeroed(weight.dim() == 2 ? allocate(like, {weight.size(0), weight.size(1)}, true)
-                                  : allocate(like, {weight.size(0)}));
+  if (weight.dim() == 1) return zeroed(allocate(like, {weight.size(0)}));
+  if (weight.dim() == 2) return zeroed(allocate(like, {weight.size(0), weight.size(1)}, true));
+  return zeroed(allocate(like, {weight.size(0), weight.size(1), weight.size(2)}, true));
 }
 
 Tensor Layer::zeroed(Tensor t) const {

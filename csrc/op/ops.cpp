@@ -19,13 +19,14 @@ int team_size(const ScanParams& s, const CellInfo& cell, int64_t element_size, b
   constexpr double kFlopsPerThread = 8e6;
   constexpr int64_t kBytesToSplit = 256 << 10;
   constexpr int64_t kColumns = 16;  // of a weight, that a cell without a product takes as long as
-  const int64_t gates = cell.gates, depth = cell.recurrent > 0 ? s.P : kColumns;
+  const int64_t gates = cell.gates, depth = cell.recurrent > 0 ? s.P / s.heads : kColumns;
   const double flops =
       2. * s.N * s.directions * s.H * (gates * (s.I + depth) + s.projected() * s.P);
   const int64_t available = torch::stable::get_num_threads();
   int64_t threads = std::min<int64_t>(available, 1 + int64_t(flops / kFlopsPerThread));
   // units that do not meet in a product wait for no barrier
-  const bool by_units = cell.recurrent == 0 || gates * s.H * s.P * element_size >= kBytesToSplit;
+  const bool alone = cell.recurrent == 0 || (cell.heads && s.heads >= available);
+  const bool by_units = alone || gates * s.H * depth * element_size >= kBytesToSplit;
   const bool apart = !backward && s.directions == 2;  // each direction has half of the threads
   if (!by_units) threads = std::min(threads, s.B * (apart ? 2 : 1));
   if (apart && threads > 1) threads -= threads % 2;
@@ -144,10 +145,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backw
   for (int i = 0; i < layer.per_direction; ++i) {
     const Weight kind = layer.kind(i);
     if (!(needs & need(kind))) continue;
-    const int64_t rows = weights[i].size(0), size = int64_t(weights[i].numel());
-    kinds[kind] = weights[i].dim() == 2
-                      ? layer.zeroed(allocate(input, {D, rows, weights[i].size(1)}, true))
-                      : layer.zeroed(allocate(input, {D, rows}));
+    const Tensor& w = weights[i];
+    const int64_t size = int64_t(w.numel());
+    kinds[kind] =
+        layer.zeroed(w.dim() == 1   ? allocate(input, {D, w.size(0)})
+                     : w.dim() == 2 ? allocate(input, {D, w.size(0), w.size(1)}, true)
+                                    : allocate(input, {D, w.size(0), w.size(1), w.size(2)}, true));
     for (int64_t d = 0; d < D; ++d) call.weight_to(d, kind, at(kinds[kind], d * size));
   }
   const bool want_state = needs & kState && state;

@@ -9,7 +9,10 @@ import torch
 
 
 class Size(NamedTuple):
-    """The size of one layer's call, as far as it decides how a backend runs it."""
+    """The size of one layer's call, as far as it decides how a backend runs it.
+
+    In N heads a layer is to a GPU one of N D directions of H/N units (`fastrnn.gpu.heads`).
+    """
 
     cell: str
     rows: int  # B

@@ -78,6 +78,8 @@ class Cuda(_Native):
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
         if not cells.get(cell).recurrent:
             return f"{self.title} have no cell without a recurrent product"
+        if cells.get(cell).in_heads:
+            return f"{self.title} have no recurrent product in heads"
         if cells.get(cell).across:
             return f"{self.title} have no cell that looks across the units of a row"
         if ops.NATIVE_BUILT and device == "cuda":

@@ -45,7 +45,8 @@ def get(name: str) -> Cell:
 def hidden(cell: Cell, input: Tensor, weights: Sequence[Tensor], project: bool) -> int:
     """What the first state has for H: P of a projected LSTM. Arguments as of `fastrnn::forward`."""
     if cell.recurrent:
-        return weights[1 if project else 0].shape[1]
+        w_hh = weights[1 if project else 0]
+        return w_hh.shape[0] * w_hh.shape[2] if cell.in_heads else w_hh.shape[1]
     return (weights[0].shape[0] if project else input.shape[-1]) // cell.gates
 
 

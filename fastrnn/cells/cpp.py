@@ -81,6 +81,8 @@ def policy(cell: Cell) -> str:
         lines.append(f"  static constexpr int kKeptGate = {derived.kept_gate};")
     if cell.product == "none":
         lines.append("  static constexpr int kRecurrent = 0;")
+    if cell.in_heads:
+        lines.append("  static constexpr bool kHeads = true;")
     if cell.params:
         lines.append(f"  static constexpr int kParams = {cell.params};")
     lines += [

@@ -8,7 +8,7 @@ from . import add
 from .spec import Cell, Tensors
 
 MOST_STATES = 8  # kMaxStates in csrc/cells/counts.h
-PRODUCTS = ("dense", "none")
+PRODUCTS = ("dense", "heads", "none")
 
 
 def cell(
@@ -37,8 +37,10 @@ def cell(
     Args:
         gates: G, tensors in x and in r: `x = W_ih x_t + b_ih`, `r = W_hh h + b_hh`, each `[B, H]`
         inputs: in place of gates, for product="none": tensors in x alone
-        product: "dense": W_hh is a matrix `[G*H, H]`; "none": the cell has neither W_hh nor b_hh, r
-            is an empty tuple, and a unit sees no other one. A step then costs what its input costs
+        product: "dense": W_hh is a matrix `[G*H, H]`; "heads": W_hh has a block `[G*H/N, H/N]` for
+            each of N heads, neighbouring units that see each other alone (the layer says N); a
+            step's product costs an Nth. "none": the cell has neither W_hh nor b_hh, r is an empty
+            tuple, and a unit sees no other one. A step then costs what its input costs
         states: S, tensors in `state`, `[B, H]`, and in the tuple that the function returns. The
             first is the output, and what W_hh multiplies
         params: P, learned vectors `[H]`, a fourth argument of the function if there are any
@@ -80,7 +82,7 @@ def _slots(gates: object, inputs: object, product: object) -> tuple[tuple[str, o
     """(what the caller calls the slots of x, how many, at least)."""
     if product not in PRODUCTS:
         raise ValueError(f"product must be one of {', '.join(PRODUCTS)}, got {product!r}")
-    if product == "dense":
+    if product != "none":
         if inputs is not None:
             raise ValueError(
                 f'inputs must be given with product="none" alone, got {inputs!r}: a cell with a '

@@ -23,6 +23,10 @@ def derive(step: Callable, gates: int, states: int, params: int, product: str = 
     saved, kept_gate = _gate_in_place(kept(traced.next, gradients), gates)
     rows = sum(n.uniform for n in saved)
     if any(n.op == "sum" for n in order((*traced.next, *gradients))):
+        if product == "heads":
+            raise CellError(
+                f"{title(step)} looks across the units of a row, which a cell in heads cannot"
+            )
         _check_across(step, traced)
         saved, kept_gate = sorted(saved, key=lambda n: n.uniform), None
     graph = Graph()
@@ -38,7 +42,7 @@ def derive(step: Callable, gates: int, states: int, params: int, product: str = 
     )
     return Derived(
         gates, states, params, traced.next, tuple(saved), dx, dr, dprev, dparam, kept_gate,
-        rows,
+        rows, product == "heads",
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ class Derived:
     dx [G], dr [R], dprev [S], dparam [P]: backward's, over leaves saved, prev, next, d, param.
         dprev leaves out what reaches the states through r; dr is dx where nothing tells them apart
     kept_gate: a gate g whose value is saved[g], on which no other saved value depends; or None
+    heads: whether r comes from a product with a block for each head
     rows: of a cell that looks across units, how many of the saved values are the same for all units
         of a row: the last ones, leaves "row" of backward
     """
@@ -34,6 +35,7 @@ class Derived:
     dparam: Nodes
     kept_gate: int | None
     rows: int = 0
+    heads: bool = False
 
     @property
     def across(self) -> bool:
@@ -55,6 +57,8 @@ class Derived:
         lines = [f"{self.gates} {self.states} {self.params} {self.kept_gate}"]
         if not self.dr:
             lines[0] += " without a product"
+        if self.heads:
+            lines[0] += " in heads"
         for roots in ((*self.next, *self.saved), self.gradients):
             numbers.clear()
             for node in order(roots):

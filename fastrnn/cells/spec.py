@@ -20,7 +20,9 @@ class Cell:
         kernels "@" and 16 hex digits of what they compute
     gates G (slots of the input), states S (carried from step to step; the first is the output h),
         params P (learned vectors [H])
-    product: "dense": r = W_hh h + b_hh has G slots too; "none": no such product, r is empty
+    product: "dense": r = W_hh h + b_hh has G slots too; "heads": so too, and W_hh has a block for
+        each of N heads of units [N, G*H/N, H/N], which see no other head; "none": no such product,
+        r is empty. N is the layer's business: a step knows nothing of it
     step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G, G (or 0), S
         and P tensors: x, r and states [.., H], parameters [H]
     saved K: values that kernels keep per unit and step for backward, besides the states
@@ -47,7 +49,12 @@ class Cell:
     @property
     def recurrent(self) -> int:
         """Slots of the recurrent product: G, or 0 where there is none."""
-        return self.gates if self.product == "dense" else 0
+        return 0 if self.product == "none" else self.gates
+
+    @property
+    def in_heads(self) -> bool:
+        """Whether the recurrent product has a block for each head."""
+        return self.product == "heads"
 
     @property
     def across(self) -> bool:
@@ -58,8 +65,10 @@ class Cell:
     def counts(self) -> str:
         """As its declaration says them."""
         slots = f"gates={self.gates}"
-        if self.product != "dense":
-            slots = f"inputs={self.gates}, product={self.product!r}"
+        if self.product == "none":
+            slots = f"inputs={self.gates}, product='none'"
+        elif self.in_heads:
+            slots += ", product='heads'"
         return f"{slots}, states={self.states}, params={self.params}"
 
     @property

@@ -62,7 +62,7 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
     if torch_private.DispatchMode is None:
         raise CellError(f"{title(step)} cannot be traced: this torch has no TorchDispatchMode")
     tracer = _Tracer(step)
-    recurrent = gates if product == "dense" else 0
+    recurrent = 0 if product == "none" else gates
     sizes = {"x": gates, "r": recurrent, "prev": states, "param": params, "d": states}
     generator = torch.Generator().manual_seed(0)
     leaves: dict[str, tuple[Tensor, ...]] = {}

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import ops, torch_private
+from .. import cells, ops, torch_private
+from . import heads
 from . import layer as layers
 from .layer import Layer
 
@@ -68,6 +69,15 @@ def forward(
     save: int,  # ops.SAVE_NOTHING or SAVE_ALL
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """`fastrnn::forward`: (output [.., D*H], S final states [D, B, H], saved [D, N, K+S-1, H])."""
+    arguments = cell, input, weights, state, batch_sizes, resets, directions, project, save
+    if cells.get(cell).in_heads:
+        return heads.forward(functools.partial(_forward, scan), *arguments)
+    return _forward(scan, *arguments)
+
+
+def _forward(
+    scan, cell, input, weights, state, batch_sizes, resets, directions, project, save
+) -> tuple[Tensor, list[Tensor], Tensor]:
     layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
     shape = (*input.shape[:-1], layer.D * layer.H)
     if layer.N == 0:
@@ -101,6 +111,19 @@ def backward(
     needs: int,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """`fastrnn::backward`: gradients of (input, weights, S initial states, or none of these)."""
+    arguments = (
+        cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
+        directions, project, needs,
+    )  # fmt: skip
+    if cells.get(cell).in_heads:
+        return heads.backward(functools.partial(_backward, scan), *arguments)
+    return _backward(scan, *arguments)
+
+
+def _backward(
+    scan, cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
+    directions, project, needs,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     layer = layers.read(cell, input, weights, state, batch_sizes, resets, directions, project)
     need_input, need_state = needs & ops.NEED_INPUT, needs & ops.NEED_STATE
     if layer.N == 0:
@@ -153,7 +176,7 @@ def _weight_gradients(
             gradients.append(dx_d.t() @ lines if w_ih else None)
         if layer.w_hh is not None and w_hh:
             h = output[:, d * layer.H : (d + 1) * layer.H]
-            h = _entering_h(layer, h, layer.state[0][d], reverse=layer.reverse or d == 1)
+            h = _entering_h(layer, h, layer.state[0][d], reverse=d >= layer.back)
         if layer.w_hh is not None:
             gradients.append(dr_d.t() @ h if w_hh else None)
         if layer.b_ih:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .. import cells, ops
-from ..reference import REVERSE, name_weights
+from ..reference import BOTH, REVERSE, name_weights
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Layer:
     B: int
     N: int
     H: int
-    D: int
+    D: int  # of a layer in heads so many for each (heads.py), those forward first
     directions: int  # bit mask: 1 forward, 2 reverse
     multiply: str  # "bfloat16", "float16", "float64", "tf32" or "ieee": how matrices multiply
     device: torch.device
@@ -46,6 +46,11 @@ class Layer:
     def reverse(self) -> bool:
         """D = 1 and its one direction is the reverse one."""
         return self.directions == REVERSE
+
+    @property
+    def back(self) -> int:
+        """From this one on, the D directions go from the last step to the first."""
+        return 0 if self.reverse else self.D // 2 if self.directions == BOTH else self.D
 
 
 def multiply_of(dtype: torch.dtype) -> str:

@@ -49,9 +49,8 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
         parameters=_parameters(layer), H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
-        P=spec.params + spec.across, D=layer.D, REVERSE=layer.reverse,
-        RAGGED=layer.offsets is not None, RESETS=layer.resets is not None,
-        PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
+        P=spec.params + spec.across, D=layer.D, BACK=layer.back, RAGGED=layer.offsets is not None,
+        RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
     return [*args, layer.T, layer.B, layer.N], named

@@ -9,7 +9,9 @@ Names: j is a step in scan order, t in time. A line is one row of the packed for
 N = T*B). For each unit KEPT = K + S - 1 values are saved: those of the cell, then the states
 besides h. `carry` [S, D, B, H] float32 is the way in and out: initial to final states, or their
 gradients.
-Of a cell with P parameters each program sums the gradients over its steps and rows.
+Directions from BACK on go from the last step to the first. Of a layer in heads each head has its
+own, of its units (gpu/heads.py). Of a cell with P parameters each program sums the gradients over
+its steps and rows.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ def forward_kernel(
     T, B, N,
     parameters,  # [D, P, H]; None where P = 0
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    P: tl.constexpr, D: tl.constexpr, REVERSE: tl.constexpr, BIAS: tl.constexpr,
+    P: tl.constexpr, D: tl.constexpr, BACK: tl.constexpr, BIAS: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
     SHARES: tl.constexpr, TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
-    tile = batch_tile(T, B, offsets, lengths, (d == 1) | REVERSE, ROWS, RAGGED)
+    tile = batch_tile(T, B, offsets, lengths, d >= BACK, ROWS, RAGGED)
     owned = (d * B + tile[0]) * H
     stride = tl.full((), D * H, tl.int64) * B
     gx += d * (G * H)
@@ -91,13 +93,13 @@ def backward_kernel(
     parameters,  # [D, P, H]; None where P = 0
     d_parameters,  # [D, batch tiles, P, H] float32: zeros in, gradients of parameters out; or None
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    P: tl.constexpr, D: tl.constexpr, REVERSE: tl.constexpr, SPLIT: tl.constexpr,
+    P: tl.constexpr, D: tl.constexpr, BACK: tl.constexpr, SPLIT: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
     TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
-    tile = batch_tile(T, B, offsets, lengths, (d == 1) | REVERSE, ROWS, RAGGED)
+    tile = batch_tile(T, B, offsets, lengths, d >= BACK, ROWS, RAGGED)
     owned = (d * B + tile[0]) * H
     stride = tl.full((), D * H, tl.int64) * B
     grad_out += d * H

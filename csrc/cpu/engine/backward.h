@@ -9,6 +9,7 @@
 #include "cell_params.h"
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
+#include "heads.h"
 #include "param_grad.h"
 #include "projection_grad.h"
 #include "recompute.h"
@@ -42,9 +43,10 @@ class Backward {
         const Range rows = part(s_.B, i, chunks);
         const bool units =
             share_units(s_.B, panels_.count(), step_bytes(s_, recurrent<Cell>, sizeof(T)), size);
-        const Range mine = units ? rows : share(rows, rank, size);
-        const auto of = [&](int64_t n) { return units ? part(n, rank, size) : Range{0, n}; };
-        const Range panels = of(panels_.count()), hidden = of(w_hh_.panels.count());
+        const Range mine = units ? rows : row_part_of(s_, rows, rank, size);
+        const int parts = units ? size : 1, place = units ? rank : 0;
+        const Range panels = unit_share(panels_, place, parts);
+        const Range hidden = unit_share(w_hh_.panels, place, parts);
         Worker w{s_.dir[d], d,      rank,   size,           barrier, rows,
                  mine,      panels, hidden, scratch_[rank], units};
         if (!walk(w)) return;
@@ -55,7 +57,7 @@ class Backward {
  private:
   friend class BackwardAcross<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved, P = params<Cell>;
-  static constexpr bool kProduct = recurrent<Cell> > 0;
+  static constexpr bool kProduct = recurrent<Cell> > 0, kHeads = heads<Cell>;
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   static constexpr int kFirst = projects<Cell>;  // of the states that the cell looks at
@@ -72,10 +74,11 @@ class Backward {
         block_rows_(block_rows<T>(s, G + params<Cell>)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         several_(s.T * s.B > block_rows_),
-        lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh && Matrix<T>::whole(G * s.H, s.P)),
-        w_hh_(arena_, recurrent<Cell> * s.H, s.P,
-              s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace, s.threads, lent_),
-        panels_(s.H, 1),
+        lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh &&
+              Matrix<T>::whole(G * s.H / s.heads, s.P / s.heads)),
+        w_hh_(recurrent_matrix<Cell, T>(
+            arena_, s, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace, lent_)),
+        panels_(unit_panels<Cell, A>(s, 1)),
         block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
         param_grad_(arena_, s, block_rows_, several_),
         recompute_(arena_, s, block_rows_),
@@ -89,7 +92,7 @@ class Backward {
     for (int k = 0; k < S; ++k) carry_[k] = arena_.take<A>(chunk * s.H);
     last_ = arena_.take<T>(kProduct ? chunk * gates : 0);
     d_x_ = arena_.take<T>(block_rows_ * ld_);
-    d_r_ = Cell::kSplit ? arena_.take<T>(block_rows_ * ld_) : d_x_;
+    d_r_ = Cell::kSplit || kHeads ? arena_.take<T>(block_rows_ * ld_) : d_x_;
     values_ = {d_x_, d_r_, nullptr, ld_, s.H};
     if (recompute_.wanted()) values_.more = arena_.take<T>(block_rows_ * values_.kMore * s.H);
     scratch_ = arena_.take<Scratch>(s.threads);
@@ -99,12 +102,6 @@ class Backward {
                 {arena_, s, panels_}};
       if (memory) scratch_[i] = w;
     }
-  }
-
-  Range share(Range rows, int rank, int size) const {
-    if (rows.begin == 0 && rows.end == s_.B) return row_part(s_, rank, size);
-    const Range mine = part(rows.end - rows.begin, rank, size);
-    return {rows.begin + mine.begin, rows.begin + mine.end};
   }
 
   // False where the call ends early.
@@ -135,7 +132,7 @@ class Backward {
           time_step(w, t, at, {w.units, i});
         }
         at += rows_.active(t, w.rows);
-        if ((kProduct || across<Cell>) && w.by_units) w.barrier.wait(w.size);
+        if (w.by_units && units_meet<Cell>(s_, w.size)) w.barrier.wait(w.size);
       }
       if (step == s_.T) finish(w);
       w.barrier.wait(w.size);
@@ -173,16 +170,17 @@ class Backward {
     const T** next = w.scratch.next + local;
     bool any = false;
     for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != zeros_;
-    const Matrix<T>* matrix = &w_hh_;
+    const auto* matrix = &w_hh_;
     const T* const* rows = next;  // dL/dh of this step comes from matrix times these
     const bool projected = projection_.wanted();
-    if (projected) {
-      projection_.gather(w_hh_, w.hidden, w.d, t, w.mine.begin, active, at + local, w.rows.begin,
-                         any ? next : nullptr, zeros_, w.scratch.tile, w.rank);
-      if (w.by_units) w.barrier.wait(w.size);
-      matrix = &projection_.matrix(), rows = projection_.rows(at + local, active, w.rank);
-      any = true;
-    }
+    if constexpr (projects<Cell>)
+      if (projected) {
+        projection_.gather(w_hh_, w.hidden, w.d, t, w.mine.begin, active, at + local, w.rows.begin,
+                           any ? next : nullptr, zeros_, w.scratch.tile, w.rank);
+        if (w.by_units) w.barrier.wait(w.size);
+        matrix = &projection_.matrix(), rows = projection_.rows(at + local, active, w.rank);
+        any = true;
+      }
     for (int64_t u = 0; u < sweep.count(); ++u) {
       const int64_t p = sweep.at(u);
       const Lane<T>* panel = any ? matrix->panel(p, w.rank) : nullptr;
@@ -217,10 +215,11 @@ class Backward {
       before[k] = saved_.before(w.d, t, b, k, zeros_);
       after[k] = k == 0 ? rows_.output(w.d, t, b) : saved_.carried(w.d, n, k);
     }
-    T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_;
+    T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_ + dr_first<Cell>(panels_, p);
+    const int64_t next_gate = dr_next_gate(panels_), end = panels_.end(p);
     const bool reset = s_.resets && s_.resets[n];
     for (int v = 0; v < panels_.registers(p); ++v) {
-      const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+      const int64_t j = panels_.unit(p) + v * W, left = end - j;
       V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G], learned[P + 1], dp[P + 1];
       for (int k = 0; k < K; ++k) kept[k] = read(keep[k] + j, left);
       for (int k = 0; k < S; ++k) d[k] = V::load(carry(w, k, b) + j, left);
@@ -232,11 +231,13 @@ class Backward {
       if (kProduct) d[0] = d[0] + V::load(recurrent + v * W);
       load_params<Cell, T>(w.dir.params, s_.H, j, learned);
       cell_backward<Cell>(kept, prev, next, learned, d, dx, dr, dp);
-      param_grad_.store(at, j, dp);
+      param_grad_.store(at, j, left, dp);
       for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);
       for (int g = 0; g < G; ++g) {
         write(dx[g], d_x + g * s_.H + j, left);
-        if (Cell::kSplit) write(dr[g], d_r + g * s_.H + j, left);
+        if (Cell::kSplit || kHeads) {
+          write(Cell::kSplit ? dr[g] : dx[g], d_r + g * next_gate + j, left);
+        }
       }
     }
   }
@@ -262,8 +263,9 @@ class Backward {
     const int64_t local = w.mine.begin - w.rows.begin;
     if (kProduct) {
       const A* passed = projection_.wanted() ? projection_.carry(local) : carry_[0] + local * s_.H;
-      HiddenStateGrad<T>{s_, w_hh_}.run(w.mine, w.hidden, w.scratch.next + local, passed,
-                                        w.dir.d_state0[0], w.rank, w.scratch.tile);
+      HiddenStateGrad<T, RecurrentMatrix<Cell, T>>{s_, w_hh_}.run(
+          w.mine, w.hidden, w.scratch.next + local, passed, w.dir.d_state0[0], w.rank,
+          w.scratch.tile);
     }
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       for (int k = kProduct; k < S; ++k)
@@ -279,8 +281,8 @@ class Backward {
       ld_;              // rows of a block, at most; from one row of gate gradients to the next
   const bool several_;  // may a direction have more blocks than one?
   const bool lent_;     // is W_hh packed where its gradient, written after its last use, will be?
-  Matrix<T> w_hh_;
-  const Panels<A> panels_;  // of units
+  RecurrentMatrix<Cell, T> w_hh_;
+  const UnitPanels<Cell, A> panels_;  // of units
   BlockGrad<T> block_grad_;
   ParamGrad<Cell, T> param_grad_;
   Recompute<Cell, T> recompute_;

@@ -18,7 +18,8 @@ template <class Cell, class T, bool = across<Cell>>
 class BackwardAcross {
  public:
   BackwardAcross() = default;
-  BackwardAcross(Arena&, const ScanParams&, const Panels<Sum<T>>&) {}
+  template <class P>
+  BackwardAcross(Arena&, const ScanParams&, const P&) {}
 };
 
 template <class Cell, class T>

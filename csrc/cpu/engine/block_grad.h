@@ -12,7 +12,7 @@ namespace FASTRNN_ISA {
 // The gate gradients of a block [count, ld].
 template <class T>
 struct Block : BlockRows {
-  const T *d_x, *d_r;  // dL/dx and dL/dr
+  const T *d_x, *d_r;  // dL/dx and dL/dr; with heads, d_r has the gates of each head together
   bool start, end;     // the first, the last block of its direction
 };
 
@@ -36,14 +36,15 @@ class BlockGrad {
             int64_t direct_steps)
       : s_(s),
         rows_{s},
+        gates_(gates),
         ld_(WeightGrad<T>::row_length(gates)),
-        hidden_(s.P, 1),
+        hidden_(s.P / s.heads, 1),
         w_ih_(arena, gates, s.d_input && s.dir[0].w_ih ? s.I : 0,
               packing(s, gates, several, direct_steps), s.threads),
         weight_grad_(arena, gates, most, widest(s)) {
     const bool sums = Storage<T>::kPair > 1 && several;
     const int64_t hidden = s.dir[0].w_hh ? gates : 0;
-    const int64_t sizes[] = {gates * s.I, hidden * s.P, gates, hidden};
+    const int64_t sizes[] = {gates * s.I, hidden * hidden_.H, gates, hidden};
     for (int i = 0; i < 4; ++i) sums_[i] = arena.take<Sum<T>>(sums ? sizes[i] : 0);
     pointers_ = arena.take<T*>(s.threads * most);
     most_ = most;
@@ -65,9 +66,7 @@ class BlockGrad {
     if (dir.d_b_ih) {
       weight_grad_.add_bias(block.d_x, block.count, gradient(block, dir.d_b_ih, 2), rank, size);
     }
-    if (dir.d_b_hh) {
-      weight_grad_.add_bias(block.d_r, block.count, gradient(block, dir.d_b_hh, 3), rank, size);
-    }
+    if (dir.d_b_hh) hidden_bias_grad(block, gradient(block, dir.d_b_hh, 3), rank, size);
     if (dir.d_w_hh) {
       hidden_grad(block, zeros, rank, size, barrier);
       barrier.wait(size);
@@ -77,11 +76,23 @@ class BlockGrad {
     if (block.d_x != block.d_r || !dir.d_w_hh) {
       weight_grad_.pair(block.d_x, block.count, rank, size);
     }
-    weight_grad(block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x, gradient(block, dir.d_w_ih, 0),
-                rank, size, barrier);
+    weight_grad(weight_grad_, block.count, Panels<Sum<T>>(s_.I, 1), x, block.d_x,
+                gradient(block, dir.d_w_ih, 0), rank, size, barrier);
   }
 
  private:
+  // The bias has a gate's units together, whatever the heads.
+  void hidden_bias_grad(const Block<T>& block, const Gradient<T>& d_bias, int rank, int size) {
+    if (s_.heads == 1) return weight_grad_.add_bias(block.d_r, block.count, d_bias, rank, size);
+    const int64_t own = hidden_.H, gates = gates_ / s_.H;
+    for (int64_t i = 0; i < gates * s_.heads; ++i) {
+      const int64_t head = i / gates, gate = i % gates;
+      column_sums(block.d_r + i * own, ld_, own, block.count, d_bias.from(gate * s_.H + head * own),
+                  rank, size);
+    }
+  }
+
+  // A head after the other: of its gates, by its units of h.
   void hidden_grad(const Block<T>& block, const T* zeros, int rank, int size, Barrier& barrier) {
     T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
       return rows_.hidden_before(block.d, t, b, zeros);
@@ -89,13 +100,21 @@ class BlockGrad {
     bool any = false;  // is there a row whose h is not zeros?
     for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
     weight_grad_.pair(block.d_r, block.count, rank, size);
-    weight_grad(any ? block.count : 0, hidden_, h, block.d_r,
-                gradient(block, s_.dir[block.d].d_w_hh, 1), rank, size, barrier);
+    const Gradient<T> d_weight = gradient(block, s_.dir[block.d].d_w_hh, 1);
+    const int64_t own = hidden_.H, gates = gates_ / s_.heads;
+    for (int64_t i = 0; i < s_.heads; ++i) {
+      if (i > 0) barrier.wait(size);  // the columns of the head before are still in use
+      WeightGrad<T> of_head = weight_grad_.of_gates(i * gates, gates);
+      weight_grad(of_head, any ? block.count : 0, hidden_, h, block.d_r + i * gates,
+                  d_weight.from(i * gates * own), rank, size, barrier);
+      T** rows = pointers_ + rank * most_;
+      for (int64_t b = 0; i + 1 < s_.heads && b < block.count; ++b) rows[b] += own;
+    }
   }
 
   // The most columns of a weight that has a gradient.
   static int64_t widest(const ScanParams& s) {
-    const int64_t hidden = s.dir[0].w_hh ? s.P : 0;
+    const int64_t hidden = s.dir[0].w_hh ? s.P / s.heads : 0;
     return s.dir[0].w_ih && s.I > hidden ? s.I : hidden;
   }
 
@@ -115,14 +134,15 @@ class BlockGrad {
       return {to, sums_[index], block.start, block.end};
   }
 
-  void weight_grad(int64_t count, const Panels<Sum<T>>& panels, T* const* x, const T* d_gates,
-                   const Gradient<T>& d_weight, int rank, int size, Barrier& barrier) {
+  static void weight_grad(WeightGrad<T>& grad, int64_t count, const Panels<Sum<T>>& panels,
+                          T* const* x, const T* d_gates, const Gradient<T>& d_weight, int rank,
+                          int size, Barrier& barrier) {
     if (count <= WeightGrad<T>::kFewRows) {
-      return weight_grad_.add_few(panels, x, d_gates, count, d_weight, rank, size);
+      return grad.add_few(panels, x, d_gates, count, d_weight, rank, size);
     }
-    weight_grad_.pack(panels, x, count, rank, size);
+    grad.pack(panels, x, count, rank, size);
     barrier.wait(size);
-    weight_grad_.add(panels, d_gates, count, d_weight, rank, size);
+    grad.add(panels, d_gates, count, d_weight, rank, size);
   }
 
   // f(t, b) for every row of the block, in its order.
@@ -152,8 +172,8 @@ class BlockGrad {
 
   const ScanParams& s_;
   const Rows<T> rows_;
-  const int64_t ld_;
-  const Panels<Sum<T>> hidden_;  // of the columns of W_hh
+  const int64_t gates_, ld_;     // G*H; numbers from one row of gate gradients to the next
+  const Panels<Sum<T>> hidden_;  // of the columns of W_hh, or of a head's block
   Matrix<T> w_ih_;
   WeightGrad<T> weight_grad_;
   Sum<T>* sums_[4];  // of the gradients of w_ih, w_hh, b_ih, b_hh, over blocks

@@ -8,7 +8,7 @@
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
 #include "forward_worker.h"
-#include "gate_weights.h"
+#include "heads.h"
 #include "projection.h"
 #include "saved.h"
 #include "shares.h"
@@ -33,7 +33,7 @@ class Forward {
     const int team = apart ? size / 2 : size, member = rank % team;
     const int first = apart ? rank / team : 0, last = apart ? first + 1 : s_.directions;
     for (int d = first; d < last; ++d) {
-      const Range mine = part(panels_.count(), member, team);  // the thread's own, if it has units
+      const Range mine = unit_share(panels_, member, team);  // the thread's own, if it has units
       for (int64_t p = mine.begin; p < mine.end; ++p) weights_[d].pack(p);
       projection_.pack(d, member, team);
     }
@@ -48,6 +48,8 @@ class Forward {
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr bool kProduct = recurrent<Cell> > 0;
   using A = Sum<T>;
+  using Units = UnitPanels<Cell, A>;
+  using Weights = GateWeights<T, Units>;
   static constexpr int W = Vec<A>::W;
   static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
   static constexpr bool kOneRow = kProduct && kPanelVectors <= 8;  // do its sums stay in registers?
@@ -65,7 +67,7 @@ class Forward {
       : s_(s),
         rows_{s},
         saved_{s},
-        panels_(s.H, G),
+        panels_(unit_panels<Cell, A>(s, G)),
         most_(s.B < kMaxRows ? s.B : kMaxRows),
         arena_(memory),
         projection_(arena_, s, most_),
@@ -82,7 +84,7 @@ class Forward {
                 arena_.take<A>(kProduct * (tile > panels_.width() ? tile : panels_.width())),
                 arena_.take<A>(s.H),
                 arena_.take<A>(apart() ? S * most_ * s.H : 0),
-                arena_.take<Lane<T>>(GateWeights<T>::scratch(panels_, s)),
+                arena_.take<Lane<T>>(Weights::scratch(panels_, s)),
                 arena_.take<const T*>(block_rows_),
                 arena_.take<const T*>(most_),
                 arena_.take<const T*>(most_),
@@ -98,10 +100,10 @@ class Forward {
   bool run_direction(int d, int rank, int size, Scratch& w, Barrier& barrier) {
     const bool units = share_forward_units(s_, panels_.count(), kMaxRows,
                                            step_bytes(s_, recurrent<Cell>, sizeof(T)), size);
-    const bool barred = units && (kProduct || across<Cell>);
+    const bool barred = units && units_meet<Cell>(s_, size);
     w.projection.m = (units ? &w - rank : &w)->projection.own;
     const Range rows = units ? Range{0, s_.B} : row_part(s_, rank, size);
-    const Range panels = units ? part(panels_.count(), rank, size) : Range{0, panels_.count()};
+    const Range panels = units ? unit_share(panels_, rank, size) : Range{0, panels_.count()};
     for (int64_t b = rows.begin; b < rows.end; b += kMaxRows) {
       const Range chunk{b, rows.end - b < kMaxRows ? rows.end : b + kMaxRows};
       if (!walk(d, chunk, panels, w, barred ? &barrier : nullptr, rank, size)) return false;
@@ -244,7 +246,7 @@ class Forward {
     using V = Vec<A>;
     const int nu = panels_.registers(p);
     // Locals: what is stored below could alias the members that these come from.
-    const int64_t H = s_.H;
+    const int64_t H = s_.H, end = panels_.end(p);
     const T* const* h = w.h_in + (b - w.rows.begin);
     T* const* out = w.out + (b - w.rows.begin);
     const bool* resets = s_.resets ? s_.resets + n : nullptr;
@@ -255,7 +257,7 @@ class Forward {
     const int64_t saved_ld = kSave == kNothing ? 0 : saved_.row(d, n + 1) - saved;
     const int values = saved_.values();
     for (int v = 0; v < nu; ++v) {
-      const int64_t j = panels_.unit(p) + v * W, left = H - j;
+      const int64_t j = panels_.unit(p) + v * W, left = end - j;
       V learned[params<Cell> + 1];
       load_params<Cell, T>(s_.dir[d].params, H, j, learned);
       for (int64_t i = 0; i < count; ++i) {
@@ -283,12 +285,12 @@ class Forward {
   const ScanParams& s_;
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
-  const Panels<A> panels_;
+  const Units panels_;
   const int64_t most_;  // batch rows that a thread walks through time together
   Arena arena_;
   Projection<Cell, T> projection_;
   int64_t block_rows_ = 0;
-  GateWeights<T> weights_[2];
+  Weights weights_[2];
   Scratch* scratch_ = nullptr;
   Barrier halves_[2];  // of the directions' threads
   Interruption interruption_;

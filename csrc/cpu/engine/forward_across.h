@@ -19,7 +19,8 @@ template <class Cell, class T, bool = across<Cell>>
 class ForwardAcross {
  public:
   ForwardAcross() = default;
-  ForwardAcross(Arena&, const ScanParams&, const Panels<Sum<T>>&) {}
+  template <class P>
+  ForwardAcross(Arena&, const ScanParams&, const P&) {}
 };
 
 template <class Cell, class T>

@@ -60,6 +60,7 @@ constexpr CellLibrary kCompiledCell{
     kept<FASTRNN_CELL>,
     params<FASTRNN_CELL>,
     recurrent<FASTRNN_CELL>,
+    heads<FASTRNN_CELL>,
     dtype_name(FASTRNN_DTYPE()),
     FASTRNN_TEXT(FASTRNN_ISA),
     {compiled_forward, compiled_backward, compiled_forward_workspace, compiled_backward_workspace},

@@ -21,9 +21,9 @@ class ParamGrad {
     sums_ = arena.take<A>(wanted_ && several && Storage<T>::kPair > 1 ? P * s.H : 0);
   }
 
-  // What row `at` of the block gives for the register from unit j on: dp [P].
-  FASTRNN_INLINE void store(int64_t at, int64_t j, const Vec<A>* dp) {
-    for (int k = 0; k < P && wanted_; ++k) store(at, j, k, dp[k]);
+  // What row `at` of the block gives for the register from unit j on, `left` units of it: dp [P].
+  FASTRNN_INLINE void store(int64_t at, int64_t j, int64_t left, const Vec<A>* dp) {
+    for (int k = 0; k < P && wanted_; ++k) dp[k].store(rows_ + at * ld_ + k * H_ + j, left);
   }
   // Of parameter k alone.
   FASTRNN_INLINE void store(int64_t at, int64_t j, int k, Vec<A> dp) {

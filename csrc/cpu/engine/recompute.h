@@ -4,16 +4,19 @@
 #pragma once
 #include "cell_params.h"
 #include "gate_weights.h"
+#include "heads.h"
 #include "saved.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
 // Where the K values of a block's rows lie: in the memory of their gate gradients, which are
-// written once the values have been read, as far as that has room.
+// written once the values have been read, as far as that has room. (With heads, dL/dr has another
+// order, in which one unit's gradients would be written over other units' values.)
 template <class Cell, class T>
 struct BlockValues {
-  static constexpr int kGates = Cell::kGates, kRoom = kGates * (Cell::kSplit ? 2 : 1);
+  static constexpr int kGates = Cell::kGates,
+                       kRoom = kGates * (Cell::kSplit && !heads<Cell> ? 2 : 1);
   static constexpr int kMore = Cell::kSaved > kRoom ? Cell::kSaved - kRoom : 0;
   T *d_x, *d_r, *more;  // [rows, ld], [rows, ld], [rows, kMore, H]
   int64_t ld, H;
@@ -31,11 +34,15 @@ class Recompute {
  public:
   // most: rows of a block, at most.
   Recompute(Arena& arena, const ScanParams& s, int64_t most)
-      : s_(s), rows_{s}, saved_{s}, panels_(s.H, Cell::kGates, kKept), most_(most) {
+      : s_(s),
+        rows_{s},
+        saved_{s},
+        panels_(unit_panels<Cell, A>(s, Cell::kGates, kKept)),
+        most_(most) {
     if (!wanted()) return;
     for (int d = 0; d < s.directions; ++d) weights_[d] = {arena, panels_, s, d};
     tiles_ = arena.take<A>(s.threads * 2 * kTile);
-    scratch_ = GateWeights<T>::scratch(panels_, s);
+    scratch_ = Weights::scratch(panels_, s);
     packed_ = arena.take<Lane<T>>(s.threads * 2 * scratch_);
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
   }
@@ -60,7 +67,7 @@ class Recompute {
     const Range mine = part(block.count, rank, size);
     A *x = tiles_ + rank * 2 * kTile, *r = x + kTile;
     Lane<T>* packed = packed_ + rank * 2 * scratch_;
-    const GateWeights<T>& weights = weights_[block.d];
+    const Weights& weights = weights_[block.d];
     for (int64_t i = mine.begin; i < mine.end; i += kPassRows) {
       const int64_t end = mine.end - i < kPassRows ? mine.end : i + kPassRows;
       for (int64_t p = 0; p < panels_.count(); ++p) {
@@ -79,6 +86,8 @@ class Recompute {
 
  private:
   using A = Sum<T>;
+  using Units = UnitPanels<Cell, A>;
+  using Weights = GateWeights<T, Units>;
   static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<Sum<T>>::W;
   static constexpr bool kProduct = recurrent<Cell> > 0;
   static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
@@ -96,7 +105,7 @@ class Recompute {
     for (int64_t i = 0; i < count; ++i) {
       const A *x_row = x + i * panels_.vectors(p) * W, *r_row = r + (x_row - x);
       for (int v = 0; v < nu; ++v) {
-        const int64_t j = panels_.unit(p) + v * W, left = s_.H - j;
+        const int64_t j = panels_.unit(p) + v * W, left = panels_.end(p) - j;
         V xs[G], rs[G], prev[S], next[S], keep[K + 1], ps[params<Cell> + 1];
         load_params<Cell, T>(learned, s_.H, j, ps);
         for (int g = 0, at = v * W; g < G; ++g) {
@@ -117,9 +126,9 @@ class Recompute {
   const ScanParams& s_;
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
-  const Panels<A> panels_;
+  const Units panels_;
   const int64_t most_;
-  GateWeights<T> weights_[2];
+  Weights weights_[2];
   int64_t scratch_ = 0;  // numbers of one panel that a thread packs
   Lane<T>* packed_ = nullptr;
   A* tiles_ = nullptr;

@@ -25,7 +25,7 @@ inline bool share_units(int64_t B, int64_t panels, int64_t weight_bytes, int siz
 // The bytes of the weights that a step of a direction goes through; slots: of its recurrent
 // product.
 inline int64_t step_bytes(const ScanParams& s, int slots, int64_t number) {
-  return (slots + s.projected()) * s.H * s.P * number;
+  return (slots + s.projected()) * s.H * (s.P / s.heads) * number;
 }
 
 // The same for a forward walk: in few steps there are few barriers, and each weight is read and
@@ -49,6 +49,13 @@ inline Range row_part(const ScanParams& s, int64_t i, int64_t parts) {
     bounds[side] = i + side == parts ? s.B : row;
   }
   return {bounds[0], bounds[1]};
+}
+
+// The same of a chunk of the rows.
+inline Range row_part_of(const ScanParams& s, Range rows, int64_t i, int64_t parts) {
+  if (rows.begin == 0 && rows.end == s.B) return row_part(s, i, parts);
+  const Range mine = part(rows.end - rows.begin, i, parts);
+  return {rows.begin + mine.begin, rows.begin + mine.end};
 }
 
 }  // namespace FASTRNN_ISA

@@ -7,12 +7,13 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class T>
+// M: Matrix, or HeadMatrix.
+template <class T, class M>
 struct HiddenStateGrad {
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   const ScanParams& s;
-  const Matrix<T>& w_hh;
+  const M& w_hh;
 
   // To `to` [B, P], for some batch rows and the columns of some panels of W_hh. next: the first
   // step's gate gradients of each of the rows; carry [rows, P]: what is passed on directly.
@@ -29,7 +30,7 @@ struct HiddenStateGrad {
         for (int64_t i = 0; i < some; ++i) {
           T* out = place.state(to, 0, rows.begin + r + i);
           for (int v = 0; v < w_hh.panels.registers(p); ++v) {
-            const int64_t j = w_hh.panels.unit(p) + v * W, left = s.P - j;
+            const int64_t j = w_hh.panels.unit(p) + v * W, left = w_hh.panels.end(p) - j;
             const Vec<A> sum = Vec<A>::load(carry + (r + i) * s.P + j, left) +
                                Vec<A>::load(tile + (i * w_hh.panels.vectors(p) + v) * W);
             write(sum, out + j, left);

@@ -16,6 +16,9 @@ struct Gradient {
   Sum<T>* sums;      // out itself where nothing is rounded
   bool first, last;  // the first, the last block
 
+  // That of what lies `places` on.
+  Gradient from(int64_t places) const { return {out + places, sums + places, first, last}; }
+
   FASTRNN_INLINE void add(Vec<Sum<T>> value, int64_t at, int64_t left) const {
     if (!first) value = value + Vec<Sum<T>>::load(sums + at, left);
     if (Storage<T>::kPair > 1 && last) {
@@ -69,6 +72,14 @@ class WeightGrad {
   // and room for a tile that reaches past the last gate.
   static int64_t row_length(int64_t gates) { return (gates + 15) / 16 * 16 + 16; }
 
+  // The same memory for some of the gates alone, from `first` on: whose d_gates begin there too.
+  WeightGrad of_gates(int64_t first, int64_t gates) const {
+    WeightGrad some = *this;
+    some.gates_ = gates;
+    if (Storage<T>::kPair > 1) some.pairs_ += first;
+    return some;
+  }
+
   // Packs this rank's share of the columns of X; all ranks must meet before add().
   void pack(const Panels<A>& panels, T* const* x, int64_t count, int rank, int size) {
     for (int64_t p = rank; p < panels.count(); p += size) {
@@ -90,7 +101,7 @@ class WeightGrad {
     }
   }
 
-  // d_weight [G*H, panels.H] (+)= dG^T X for this rank's gates; d_gates [count, row_length].
+  // d_weight [gates, panels.H] (+)= dG^T X for this rank's gates; d_gates [count, row_length].
   void add(const Panels<A>& panels, const T* d_gates, int64_t count, const Gradient<T>& d_weight,
            int rank, int size) {
     const Lane<T>* a = pairs_;
@@ -165,7 +176,8 @@ class WeightGrad {
     }
   }
 
-  const int64_t gates_, ld_;
+  int64_t gates_;
+  const int64_t ld_;
   Lane<T>*columns_, *pairs_;
 };
 

@@ -105,15 +105,14 @@ FASTRNN_INLINE void add_products(typename Product<T>::N (&sums)[Vec<Sum<T>>::W],
 }
 
 // direct_gemm() for numbers that are multiplied in pairs.
-template <class T>
-void direct_pairs(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K,
-                  const T* const* rows, int64_t count, const Sum<T>* init, Sum<T>* out,
-                  int64_t ld) {
+template <class T, class P>
+void direct_pairs(const P& panels, int64_t p, const T* weight, int64_t K, const T* const* rows,
+                  int64_t count, const Sum<T>* init, Sum<T>* out, int64_t ld) {
   using V = Vec<Sum<T>>;
   constexpr int W = V::W, kNumbers = W * Storage<T>::kPair;
   const int nu = panels.registers(p);
   for (int c = 0; c < panels.G * nu; ++c) {
-    const int64_t unit = panels.unit(p) + c % nu * W, last = panels.H - 1 - unit;
+    const int64_t unit = panels.unit(p) + c % nu * W, last = panels.end(p) - 1 - unit;
     const T* w = weight + (panels.gate_row(c / nu) + unit) * K;
     for (int64_t r = 0; r < count; ++r) {
       typename V::N acc[W] = {};
@@ -137,9 +136,9 @@ void direct_pairs(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int6
 
 // out[r] = init + rows[r] . weight^T for the columns of panel p, in the panel's order; weight
 // [G*H, K]; out rows lie ld apart.
-template <class T>
-void direct_gemm(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K,
-                 const T* const* rows, int64_t count, const Sum<T>* init, Sum<T>* out, int64_t ld) {
+template <class T, class P>
+void direct_gemm(const P& panels, int64_t p, const T* weight, int64_t K, const T* const* rows,
+                 int64_t count, const Sum<T>* init, Sum<T>* out, int64_t ld) {
   if constexpr (Storage<T>::kPair > 1) {
     return direct_pairs(panels, p, weight, K, rows, count, init, out, ld);
   } else {
@@ -149,7 +148,7 @@ void direct_gemm(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64
     for (int c = 0; c < panels.G * nu; ++c) {
       const int64_t unit = panels.unit(p) + c % nu * W;
       const UnitRows<T> units{weight + (panels.gate_row(c / nu) + unit) * K, K,
-                              panels.H - 1 - unit};
+                              panels.end(p) - 1 - unit};
       for (int64_t i = 0; i < tiles; ++i) {
         const int64_t r = count * i / tiles, some = count * (i + 1) / tiles - r;
         T* to = out + r * ld + c * W;

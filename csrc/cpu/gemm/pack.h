@@ -20,12 +20,13 @@ struct Panels {
         G(gates - (left_out >= 0)),
         NU(G > 0 && G < kMaxVectors ? kMaxVectors / G : 1),  // none is left of a single gate
         left_out(left_out) {}
-  // The weights' row of gate g of the panels, unit 0.
-  FASTRNN_INLINE int64_t gate_row(int g) const {
-    return (g + (left_out >= 0 && g >= left_out)) * H;
-  }
+  // Which of the weights' gates gate g of the panels is, and the row of its unit 0.
+  FASTRNN_INLINE int64_t gate(int g) const { return g + (left_out >= 0 && g >= left_out); }
+  FASTRNN_INLINE int64_t gate_row(int g) const { return gate(g) * H; }
+  FASTRNN_INLINE int gates() const { return G + (left_out >= 0); }  // of the weights
   FASTRNN_INLINE int64_t count() const { return (H + NU * W - 1) / (NU * W); }
   FASTRNN_INLINE int64_t unit(int64_t p) const { return p * NU * W; }
+  FASTRNN_INLINE int64_t end(int64_t) const { return H; }  // of the units that follow unit(p)
   FASTRNN_INLINE Range units(Range panels) const {
     const int64_t begin = unit(panels.begin), end = unit(panels.end);
     return {begin < H ? begin : H, end < H ? end : H};
@@ -79,25 +80,24 @@ FASTRNN_INLINE void transpose(const T* in, int64_t ld, int64_t rows, int64_t lef
 }
 
 // weight [G*H, K] -> panel p [lanes(K)][vectors*W]: the panel's units of every gate, transposed.
-template <class T>
-void pack_gates(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K, Lane<T>* out) {
-  constexpr int W = Vec<Lane<T>>::W, P = Storage<T>::kPair;
+template <class T, class P>
+void pack_gates(const P& panels, int64_t p, const T* weight, int64_t K, Lane<T>* out) {
+  constexpr int W = Vec<Lane<T>>::W, kPair = Storage<T>::kPair;
   const int nu = panels.registers(p);
   const int64_t width = panels.vectors(p) * W;
   for (int g = 0; g < panels.G; ++g)
     for (int v = 0; v < nu; ++v) {
       const int64_t unit = panels.unit(p) + v * W;
-      const int64_t rows = panels.H - unit < W ? panels.H - unit : W;
+      const int64_t left = panels.end(p) - unit, rows = left < W ? left : W;
       const T* in = weight + (panels.gate_row(g) + unit) * K;
-      for (int64_t k = 0; k < K; k += W * P)
-        transpose(in + k, K, rows, K - k, out + k / P * width + (g * nu + v) * W, width);
+      for (int64_t k = 0; k < K; k += W * kPair)
+        transpose(in + k, K, rows, K - k, out + k / kPair * width + (g * nu + v) * W, width);
     }
 }
 
 // One row [G*H] (a bias, a ready projection) in the order of the panels' columns: [width()].
-template <class T>
-void pack_row(const Panels<Sum<T>>& panels, int64_t first, int64_t last, const T* row,
-              Sum<T>* out) {
+template <class T, class P>
+void pack_row(const P& panels, int64_t first, int64_t last, const T* row, Sum<T>* out) {
   constexpr int W = Vec<Sum<T>>::W;
   for (int64_t p = first; p < last; ++p) {
     const int nu = panels.registers(p);
@@ -105,7 +105,7 @@ void pack_row(const Panels<Sum<T>>& panels, int64_t first, int64_t last, const T
     for (int g = 0; g < panels.G; ++g)
       for (int v = 0; v < nu; ++v) {
         const int64_t unit = panels.unit(p) + v * W;
-        read(row + panels.gate_row(g) + unit, panels.H - unit).store(to + (g * nu + v) * W);
+        read(row + panels.gate_row(g) + unit, panels.end(p) - unit).store(to + (g * nu + v) * W);
       }
   }
 }

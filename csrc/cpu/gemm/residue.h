@@ -25,14 +25,13 @@ constexpr int64_t residue_column(int64_t K) {
 }
 
 // weight [G*H, K] -> the columns of panel p.
-template <class T>
-void pack_residues(const Panels<Sum<T>>& panels, int64_t p, const T* weight, int64_t K,
-                   Lane<T>* out) {
+template <class T, class Units>
+void pack_residues(const Units& panels, int64_t p, const T* weight, int64_t K, Lane<T>* out) {
   constexpr int W = Vec<Sum<T>>::W, P = Storage<T>::kPair;
   const int nu = panels.registers(p);
   for (int c = 0; c < panels.vectors(p); ++c) {
     const int64_t unit = panels.unit(p) + c % nu * W;
-    const int64_t rows = panels.H - unit < W ? panels.H - unit : W;
+    const int64_t left = panels.end(p) - unit, rows = left < W ? left : W;
     const T* in = weight + (panels.gate_row(c / nu) + unit) * K;
     Lane<T>* column = out + c * residue_column<T>(K);
     for (int64_t k = 0; k < K; k += W * P) {
