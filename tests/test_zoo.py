@@ -209,13 +209,9 @@ def test_min_lstm_where_both_gates_are_closed(backend):
 @each_layer
 def test_a_module_as_others(name):
     layer = layer_of(name, I, H, 2, bidirectional=True, dtype=torch.float32, backend="reference")
-<<<<<<< HEAD
     bias = "bias=False, " if name in NORMED else ""
-    told = f"{name}({I}, {H}, num_layers=2, {bias}bidirectional=True, backend='reference')"
-=======
     more = "".join(f", {k}={v}" for k, v in OPTIONS.get(name, {}).items())
-    told = f"{name}({I}, {H}, num_layers=2, bidirectional=True, backend='reference'{more})"
->>>>>>> 49d3137 (fastrnn.zoo.SLSTM: xLSTM's sequential cell, in heads)
+    told = f"{name}({I}, {H}, num_layers=2, {bias}bidirectional=True, backend='reference'{more})"
     assert repr(layer) == told and isinstance(layer, fastrnn.Recurrent)
     x = randn(T, B, I)
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
