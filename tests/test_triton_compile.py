@@ -33,8 +33,12 @@ NEW = [f"{cell}:{multiply}:64" for cell in ("light_gru", "peephole_lstm") for mu
 NEW += ["peephole_lstm:bfloat16:256", "peephole_lstm:bfloat16:1024:64", "slstm:bfloat16:128"]
 NEW += ["every_function:ieee:64", "delays:bfloat16:64"]
 NEW += ["min_gru:bfloat16:64", "ind_rnn:ieee:100:2"]  # without a product
-NEW += ["layer_norm_lstm:bfloat16:64", "layer_norm_gru:float16:64", "centred:ieee:100:2",
-        "shared_softmax:bfloat16:300"]  # that look across units
+NEW += [
+    "layer_norm_lstm:bfloat16:64",
+    "layer_norm_gru:float16:64",
+    "centred:ieee:100:2",
+    "shared_softmax:bfloat16:300",
+]  # that look across units
 QUICK = ["lstm:bfloat16:64"]
 
 
