@@ -23,22 +23,13 @@ from . import activations  # noqa: F401  adds to LOWER
 from .across import ACROSS, RESHAPES, SHAPE, UNITS, reshaped
 from .graph import Graph, Node
 from .lowering import LOWER, Refused, mask, number
+from .why_not import ON_VALUE, ON_VALUES, why_not
 
 _SAME = ("detach", "alias", "clone", "contiguous", "lift_fresh", "lift_fresh_copy", "positive")
 _FILLED = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "ones": 1.0, "ones_like": 1.0,
            "new_ones": 1.0, "empty": math.nan, "empty_like": math.nan,
            "new_empty": math.nan}  # fmt: skip
 _GIVEN = {"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill": 1}
-_ACROSS = (
-    "var", "var_mean", "std", "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum",
-    "cumprod", "flip", "roll", "sort", "topk", "mm", "bmm", "addmm", "matmul", "dot", "norm",
-    "linalg_vector_norm", "native_group_norm", "amax", "amin", "max", "min", "argmax", "argmin",
-    "prod", "logsumexp", "any", "all", "gather", "index_select", "cat", "stack",
-)  # fmt: skip
-_PARTS = ("slice", "select", "index", "narrow", "unbind", "split", "chunk", "diagonal")
-_RANDOM = ("rand", "bernoulli", "dropout", "normal", "uniform", "exponential")
-_ON_VALUES = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero")
-_ON_VALUE = "what a step does cannot hang on a tensor's values: choose with torch.where"
 
 
 class CellError(ValueError):
@@ -89,7 +80,7 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
         except RuntimeError as error:  # torch's: of an `if`, a conversion, shapes
             reason = f"torch says: {error}"
             if "ambiguous" in reason or "Scalar" in reason:
-                reason += f" ({_ON_VALUE})"
+                reason += f" ({ON_VALUE})"
             raise tracer.error(reason, error.__traceback__) from error
         next = _results(step, given, states)
         for k, tensor in enumerate(next):
@@ -245,14 +236,14 @@ class _Tracer(torch_private.DispatchMode or object):
             return graph.const(torch.tensor(value, dtype=kwargs.get("dtype") or like.dtype).item())
         if name == "_to_copy":
             return self._converted(self.node(args[0]), args[0].dtype, kwargs.get("dtype"))
-        if name in _ON_VALUES and self.node(args[0]).op == "const":
+        if name in ON_VALUES and self.node(args[0]).op == "const":
             return ()
         if name == "div" and self._by_units(*args[:2]):
             return graph.make("div", self.node(args[0]), graph.leaf("units", 0))
         if name in ACROSS:
             return ACROSS[name](graph, self.node, self.backward, *args, **kwargs)
         if name not in LOWER:
-            raise Refused(_why_not(name))
+            raise Refused(why_not(name))
         nodes = [self.node(a) if isinstance(a, Tensor) else a for a in args]
         named = {k: self.node(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
         return LOWER[name](graph, *nodes, **named)
@@ -289,15 +280,3 @@ class _Tracer(torch_private.DispatchMode or object):
 
 def _several(value) -> tuple:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def _why_not(name: str) -> str:
-    if name in _ON_VALUES:
-        return _ON_VALUE
-    if any(word in name for word in _RANDOM):
-        return "it draws random numbers: pass a mask as part of the input"
-    if name in _ACROSS:
-        return "it looks across units or rows, and a step is about each unit alone"
-    if name in _PARTS:
-        return "it takes a part of a tensor, and a step is about each unit alone"
-    return "fastrnn has no kernel for it"
