@@ -1,6 +1,7 @@
 """The documentation as a site: built strictly, nothing comes from elsewhere, links lead on."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -110,4 +111,6 @@ def test_every_public_name_has_its_place(site):
 
 def test_the_search_finds_a_cell(site):
     folder, _ = site
-    assert "PeepholeLSTM" in (folder / "search" / "search_index.json").read_text()
+    found = json.loads((folder / "search" / "search_index.json").read_text())["docs"]
+    places = [entry["location"] for entry in found if "PeepholeLSTM" in entry["text"]]
+    assert "zoo/peephole_lstm.html" in places and not [p for p in places if ".py.html" in p]
