@@ -235,6 +235,24 @@ def draw_lines(path: str, series: dict, title: str, xlabel: str, ylabel: str, **
     save_figure(figure, path)
 
 
+def draw_confusion(path: str, counts: torch.Tensor, labels: list[str], what: str) -> None:
+    """The confusion matrix in percent of each row, dark where it is high."""
+    percent = (100 * counts / counts.sum(1, keepdim=True).clamp(min=1)).tolist()
+    side = 2.2 + 0.34 * len(labels)
+    figure = new_figure(side, side)
+    axes = figure.subplots()
+    axes.imshow(percent, cmap="Greys", vmin=0, vmax=100)
+    middle = {"ha": "center", "va": "center"}
+    for row, values in enumerate(percent):
+        for column, value in enumerate(values):
+            if value >= 0.5:
+                axes.text(column, row, f"{value:.0f}", color="kw"[value > 50], **middle)
+    axes.set_xticks(range(len(labels)), labels, rotation=90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel=f"guessed {what} (% of row)", ylabel=f"true {what}")
+    save_figure(figure, path)
+
+
 def save_figure(figure, path: str) -> None:
     """Writes the picture in the format that the name's ending says."""
     try:

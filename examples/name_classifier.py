@@ -222,7 +222,7 @@ def train(args) -> None:
     common.save_checkpoint(args.checkpoint, content)
     print(f"saved {args.checkpoint}")
     if args.plot:
-        plot(args.plot, counts, languages)
+        common.draw_confusion(args.plot, counts, languages, "language")
 
 
 @torch.no_grad()
@@ -242,24 +242,6 @@ def predict(args) -> None:
         best = chances.topk(min(3, len(chances)))
         guesses = [f"{saved['languages'][i]} {p:.0%}" for p, i in zip(*best, strict=True)]
         print(f"{line.strip()}: {', '.join(guesses)}", flush=True)
-
-
-def plot(path: str, counts: torch.Tensor, languages: list[str]) -> None:
-    """The confusion matrix in percent of each row, dark where it is high."""
-    percent = (100 * counts / counts.sum(1, keepdim=True).clamp(min=1)).tolist()
-    side = 2.2 + 0.34 * len(languages)
-    figure = common.new_figure(side, side)
-    axes = figure.subplots()
-    axes.imshow(percent, cmap="Greys", vmin=0, vmax=100)
-    middle = {"ha": "center", "va": "center"}
-    for row, values in enumerate(percent):
-        for column, value in enumerate(values):
-            if value >= 0.5:
-                axes.text(column, row, f"{value:.0f}", color="kw"[value > 50], **middle)
-    axes.set_xticks(range(len(languages)), languages, rotation=90)
-    axes.set_yticks(range(len(languages)), languages)
-    axes.set(xlabel="guessed language (% of row)", ylabel="true language")
-    common.save_figure(figure, path)
 
 
 def parse(argv=None) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """The documentation as a site: built strictly, nothing comes from elsewhere, links lead on."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import fastrnn
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = ("material", "mkdocs", "mkdocstrings_handlers.python", "ziamath")
 ELSEWHERE = re.compile(r"\s*(?:https?:)?//")
+DRAWN = re.compile(r'<svg role="img" aria-label="(.*?)".*? height="(.*?)"', re.S)
 IN_CSS = re.compile(r"(?:url\(\s*|@import\s*)[\"']?((?:https?:)?//[^\"')\s]+)")
 
 
@@ -92,12 +94,11 @@ def test_formulas_are_drawn(site):
     cells = list((folder / "zoo").glob("*.html"))
     assert len(cells) > 9
     for path in cells:
-        found = re.findall(
-            r'<svg role="img" aria-label="(.*?)".*? height="(.*?)"', path.read_text(), re.S
-        )
-        ((source, height),) = found
-        lines = source.count(r"\\") + 1  # all in one where an environment is not understood
-        assert float(height) > 18 * lines, path.name
+        found = DRAWN.findall(path.read_text())
+        assert found, path.name
+        for source, height in found:
+            lines = source.count(r"\\") + 1  # all in one where an environment is not understood
+            assert float(height) > 18 * lines, path.name
 
 
 def test_every_public_name_has_its_place(site):
@@ -110,4 +111,6 @@ def test_every_public_name_has_its_place(site):
 
 def test_the_search_finds_a_cell(site):
     folder, _ = site
-    assert "PeepholeLSTM" in (folder / "search" / "search_index.json").read_text()
+    found = json.loads((folder / "search" / "search_index.json").read_text())["docs"]
+    places = [entry["location"] for entry in found if "PeepholeLSTM" in entry["text"]]
+    assert "zoo/peephole_lstm.html" in places and not [p for p in places if ".py.html" in p]

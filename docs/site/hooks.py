@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("*.md", "docs/**/*.md", "examples/*.md", "benchmarks/*.md", "benchmarks/results/*/*.md")
 BESIDE = ("docs/images/**/*.*", "docs/site/*.css", "benchmarks/results/*/*.png")
 APART = "benchmarks/results/"  # pages that others link to, too many for the navigation
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n"
 LINKED_PYTHON = re.compile(r"(\]\()([\w./-]+\.py)(\))")
 
 
@@ -49,7 +50,8 @@ def on_files(files, config):
                 programs |= _linked_python(name, path.read_text(encoding="utf-8"))
     for name in sorted(programs):
         source = (ROOT / name).read_text(encoding="utf-8")
-        text = f"# {PurePosixPath(name).name}\n\n`{name}`\n\n````python\n{source}````\n"
+        title = f"# {PurePosixPath(name).name}\n\n`{name}`\n\n"
+        text = f"{UNSEARCHED}{title}````python\n{source}````\n"
         page = File.generated(config, f"{name}.md", content=text)
         page.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(page)
