@@ -23,7 +23,7 @@ def forward(
     """For each line of input the products with W_ih and W_hh."""
     lines = _lines(input, batch_sizes)
     bits = ops.weight_bits(cell, len(weights), directions, project)
-    products = [w for w, bit in zip(weights, bits) if w.dim() == 2 and bit != ops.NEED_PARAMS]
+    products = [w for w, bit in zip(weights, bits) if w.dim() > 1 and bit != ops.NEED_PARAMS]
     return sum(2 * lines * w.numel() for w in products)
 
 
