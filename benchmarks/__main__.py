@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [run] | report FILE | compare REV | derived | tune`."""
+"""`python -m benchmarks [run] | report FILE | compare REV | derived | clients | tune`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .cases import presets
 from .errors import UsageError
 from .peers.contestants import CONTESTANTS
 
-COMMANDS = ("run", "report", "compare", "derived", "tune")
+COMMANDS = ("run", "report", "compare", "derived", "clients", "tune")
 
 
 def _names(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, allow_abbrev=False
     )
-    commands = top.add_subparsers(dest="command", metavar="run | report | compare | derived | tune")
+    commands = top.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     run = commands.add_parser("run", help="measure (the default)", allow_abbrev=False)
     run.add_argument("--preset", choices=presets.PRESETS, default="full")
     run.add_argument("--quick", dest="preset", action="store_const", const="quick")
@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     derived = commands.add_parser("derived", help="cells by hand against their derived versions")
     derived.add_argument("--threads", type=int, default=1)
     derived.add_argument("--only", metavar="TEXT", help="cases whose name contains this")
+    clients = commands.add_parser("clients", help="whole models of other libraries")
+    clients.add_argument("--only", metavar="TEXT", help="models whose library or title has this")
+    clients.add_argument("--out", type=Path, default=default, help="folder (benchmarks/out/<time>)")
     tune = commands.add_parser("tune", help="time the CUDA engines: the table that auto reads")
     tune.add_argument("--device", choices=("cuda",), default="cuda")
     tune.add_argument("--only", metavar="TEXT", help="sizes whose name (CELL-tf32-H64-B8) has this")
@@ -92,6 +95,10 @@ def main(arguments: list[str]) -> int:
             from .commands import derived
 
             return derived.run(options.threads, options.only)
+        if options.command == "clients":
+            from .commands import clients
+
+            return clients.run(options.only, options.out)
         if options.device == "cuda":
             _need_cuda()
         if options.command == "tune":

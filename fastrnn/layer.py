@@ -183,6 +183,7 @@ class Layer(HasFace, nn.RNNBase):
         if hx is None:
             state = self._zeros(input, b)
         else:
+            ragged.tell_graph_rows(hx, b)
             state = checks.state(self, hx, input, b, False)
             if order is not None:
                 state = [s.index_select(1, order) for s in state]

@@ -95,6 +95,16 @@ def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.
     )
 
 
+def tell_graph_rows(hx: Tensor | Sequence[Tensor], b: int) -> None:
+    """Tells a compiled graph, where b is read from batch_sizes, that hx `[L*D, B, H]` has b rows.
+
+    It is checked when the graph runs, with a RuntimeError. Does nothing outside of graphs.
+    """
+    first = hx if isinstance(hx, Tensor) else next(iter(hx), None)
+    if torch.compiler.is_compiling() and isinstance(first, Tensor) and first.dim() == 3:
+        torch._check(b == first.shape[1])
+
+
 def pack_resets(resets: Tensor, batch_sizes: Tensor, order: Tensor | None) -> Tensor:
     """resets [T, B] in the caller's order of rows -> [N] as a PackedSequence lays out its rows."""
     if order is not None:

@@ -257,7 +257,7 @@ def test_json_and_csv_hold_the_same_records(tmp_path):
 
 def test_rooms_import_one_way():
     """From the command line down to the cases, as the tree in benchmarks/README.md says."""
-    rooms = ["cases", "peers", "measure", "report", "commands"]
+    rooms = ["cases", "peers", "clients", "measure", "report", "commands"]
     folders = {path.parent.name for path in SUITE.glob("*/__init__.py")}
     assert folders == set(rooms)
     for room in rooms:

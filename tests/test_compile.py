@@ -4,7 +4,9 @@ import pytest
 import torch
 from helpers import DEVICE, assert_same, backends, each_cell, fast, flat, gradients, hx, randn
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+PACKED_TRACES = torch.__version__ >= (2, 13)  # of older ones it is not known
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +77,41 @@ def test_tied_weights_in_one_graph(backend):
 
 
 @backends(kernels=True)
-def test_a_packed_sequence_breaks_the_graph(backend):
-    """Its rows are values of batch_sizes. Results are right, for any lengths."""
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "hx"])
+def test_a_packed_sequence_in_one_graph(backend, given):
+    """Its rows are values of batch_sizes, which no graph knows: any lengths, not compiled again."""
+    layer = fast("lstm", 4, 6, num_layers=2, bidirectional=True, backend=backend)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(layer, fullgraph=PACKED_TRACES, backend=counter)
+    for lengths in ([5, 3, 2], [2, 5, 3], [4, 1, 1, 3], [1, 7]):
+        b = len(lengths)
+        x, state = randn(max(lengths), b, 4, grad=True), hx("lstm", 4, b, 6, grad=True)
+        inputs = [x, *(flat(state) if given else ()), *layer.parameters()]
+        results = []
+        for each in (compiled, layer):
+            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+            output, final = each(packed, state if given else None)
+            results.append([output.data, *final])
+        assert_same(*results, 0.0)
+        assert_same(*[gradients(result, inputs) for result in results], 1e-5)
+    assert not PACKED_TRACES or counter.frame_count <= 2, "compiled again for other lengths"
+
+
+@backends(kernels=True)
+def test_what_packs_inside_a_graph_is_lengths(backend):
+    """torch.compile does not trace pack_padded_sequence; lengths= gives the same, in one graph."""
     layer = fast("gru", 4, 6, backend=backend)
-    compiled = torch.compile(layer, backend="aot_eager")
-    x = randn(5, 3, 4)
+
+    def by_packing(x, lengths):
+        output, final = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(output, total_length=len(x))[0], final
+
+    compiled = torch.compile(
+        lambda x, lengths: layer(x, lengths=lengths), fullgraph=True, backend="aot_eager"
+    )
     for lengths in ([2, 5, 3], [4, 1, 1]):
-        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-        assert_same(compiled(packed), layer(packed), 0.0)
+        x, lengths = randn(5, 3, 4), torch.tensor(lengths)
+        assert_same(compiled(x, lengths), by_packing(x, lengths), 1e-6)
 
 
 @backends(kernels=True, interpreted=True)

@@ -1,0 +1,111 @@
+"""Speech and music: torchaudio, Demucs, Denoiser, Open-Unmix, Asteroid, SpeechBrain, Silero VAD."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import torch
+
+from .model import Client, Model, plain
+
+
+def deep_speech() -> Model:
+    from torchaudio.models import DeepSpeech
+
+    return plain(
+        DeepSpeech(n_feature=26, n_hidden=512, n_class=40).eval(), torch.randn(8, 1, 200, 26)
+    )
+
+
+def wave_rnn() -> Model:
+    from torchaudio.models import WaveRNN
+
+    net = WaveRNN(upsample_scales=[5, 5, 8], n_classes=256, hop_length=200, n_rnn=256, n_fc=256)
+    return plain(net, torch.randn(2, 1, 200 * 6), torch.randn(2, 1, 128, 10))
+
+
+def tacotron2() -> Model:
+    from torchaudio.models import Tacotron2
+
+    net = Tacotron2()
+    tokens, lengths = torch.randint(0, 148, (4, 60)), torch.tensor([60, 55, 48, 40])
+    mel, mel_lengths = torch.randn(4, 80, 100), torch.tensor([100, 90, 80, 70])
+    return plain(net, tokens, lengths, mel, mel_lengths, of=lambda made: made[0])
+
+
+def demucs() -> Model:
+    from demucs.demucs import Demucs
+
+    return plain(Demucs(["drums", "vocals"], channels=16, depth=5), torch.randn(1, 2, 44100))
+
+
+def hdemucs() -> Model:
+    from demucs.hdemucs import HDemucs
+
+    return plain(HDemucs(["drums", "vocals"], channels=16), torch.randn(1, 2, 44100))
+
+
+def denoiser() -> Model:
+    from denoiser.demucs import Demucs
+
+    return plain(Demucs(hidden=48), torch.randn(1, 1, 16000))
+
+
+def open_unmix() -> Model:
+    from openunmix.model import OpenUnmix
+
+    net = OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=512, max_bin=1487)
+    return plain(net, torch.rand(1, 2, 2049, 100))
+
+
+def dprnn_tasnet() -> Model:
+    from asteroid.models import DPRNNTasNet
+
+    return plain(DPRNNTasNet(2, n_repeats=2), torch.randn(1, 8000))
+
+
+def lstm_tasnet() -> Model:
+    from asteroid.models import LSTMTasNet
+
+    return plain(LSTMTasNet(2, hid_size=256, n_layers=4), torch.randn(1, 8000))
+
+
+def speechbrain() -> Model:
+    from speechbrain.lobes.models.CRDNN import CRDNN
+    from speechbrain.nnet.RNN import LSTM
+
+    net = CRDNN(
+        input_size=40, rnn_class=LSTM, rnn_layers=4, rnn_neurons=256, rnn_bidirectional=True,
+        cnn_blocks=1, cnn_channels=(32,), dnn_neurons=256,
+    )  # fmt: skip
+    return plain(net, torch.randn(4, 200, 40))
+
+
+def silero_vad() -> Model:
+    with resources.as_file(resources.files("silero_vad") / "data" / "silero_vad.jit") as path:
+        net = torch.jit.load(path)
+    sound = torch.randn(1, 512)
+
+    def run():
+        net.reset_states()
+        return net(sound, 16000)
+
+    return Model(net, run)
+
+
+CLIENTS = [
+    Client(package, title, shapes, make)
+    for package, title, shapes, make in (
+        ("torchaudio", "DeepSpeech", "B 8, T 200, RNN of relu, H 512, two directions", deep_speech),
+        ("torchaudio", "WaveRNN", "B 2, T 1200, GRU, H 512, 2 layers", wave_rnn),
+        ("torchaudio", "Tacotron2, teacher forced", "B 4, 60 tokens, 100 frames", tacotron2),
+        ("demucs", "Demucs", "1 s of 44.1 kHz, H 256, 2 layers, two directions", demucs),
+        ("demucs", "HDemucs", "1 s of 44.1 kHz", hdemucs),
+        ("denoiser", "Demucs", "1 s of 16 kHz, H 768, 2 layers", denoiser),
+        ("openunmix", "OpenUnmix", "B 1, T 100, H 256, 3 layers, two directions", open_unmix),
+        ("asteroid", "DPRNN-TasNet", "1 s of 8 kHz, H 128, 2 repeats", dprnn_tasnet),
+        ("asteroid", "LSTM-TasNet", "1 s of 8 kHz, H 256, 4 layers", lstm_tasnet),
+        ("speechbrain", "CRDNN", "B 4, T 200, H 256, 4 layers, two directions", speechbrain),
+        ("silero-vad", "the shipped file", "B 1, 512 samples", silero_vad),
+    )
+]
