@@ -93,8 +93,13 @@ def one_sided(x, r, state):
     return (low * torch.clamp(r[0], -0.5, math.inf) + state[0] / 2,)
 
 
+def changing_places(x, r, state):
+    """The gradients of two states become each other's."""
+    return state[1] + x[0] * r[0], state[0]
+
+
 def test_written_cells(tmp_path):
-    written = [*STEPS.values(), *ORACLES.values(), (one_sided, 1, 1, 0)]
+    written = [*STEPS.values(), *ORACLES.values(), (one_sided, 1, 1, 0), (changing_places, 1, 2, 0)]
     assert_compiled(written, tmp_path)
 
 
