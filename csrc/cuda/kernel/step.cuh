@@ -68,6 +68,7 @@ struct ForwardStep {
   using V = typename Numbers::V;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int P = params<Cell>;
+  static_assert(!across<Cell>, "the CUDA kernels have no cell that looks across a row's units");
   static constexpr int kSums = G, kIn = 1, kCarried = S, kLoads = G + P;
   static constexpr bool kBackward = false, kSplit = Cell::kSplit;
   // b_hh, too, waits in registers where two values share one; else it is read in the step.
