@@ -275,15 +275,16 @@ def _recurrent_weights(spec, gx, weight_hh, bias_hh) -> int:
         return (gx.shape[-1] if gx.dim() else 0) // gates
     shape = [*weight_hh.shape] if isinstance(weight_hh, Tensor) else type(weight_hh).__name__
     h = shape[-1] if shape and isinstance(shape, list) else 0
-    expected, letters = [gates * h, h], "[G*H, H]"
+    slots, letter = spec.recurrent, "G" if spec.recurrent == gates else "R"
+    expected, letters = [slots * h, h], f"[{letter}*H, H]"
     if spec.in_heads:
         n = shape[0] if h else 0
         expected, letters = [max(n, 1), *expected], "[N, G*H/N, H/N]"
         h *= n
-    _expect(shape == expected, "weight_hh", f"shape {letters} with G = {gates}", shape)
+    _expect(shape == expected, "weight_hh", f"shape {letters} with {letter} = {slots}", shape)
     if bias_hh is not None:
-        fits = bias_hh.shape == (gates * h,)
-        _expect(fits, "bias_hh", f"shape [{gates * h}]", [*bias_hh.shape])
+        fits = bias_hh.shape == (slots * h,)
+        _expect(fits, "bias_hh", f"shape [{slots * h}]", [*bias_hh.shape])
     return h
 
 

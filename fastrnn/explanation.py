@@ -46,11 +46,12 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
     device, dtype = data.device.type, data.dtype
     if ops.autocasts(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
-    backend, reason = backends.choose(layer.cell, device, dtype, layer.backend, layer.proj_size > 0)
+    cell = getattr(layer, "scanned", layer.cell)
+    backend, reason = backends.choose(cell, device, dtype, layer.backend, layer.proj_size > 0)
     directions = 2 if getattr(layer, "bidirectional", False) else 1
     heads = getattr(layer, "heads", None) or 1
     size = backends.Size(
-        layer.cell, rows, layer.hidden_size // heads, directions * heads, dtype, data.device
+        cell, rows, layer.hidden_size // heads, directions * heads, dtype, data.device
     )
     lines = [
         f"{prefix}{layer} on {device} in {dtype}",

@@ -23,7 +23,7 @@ def forward(
     """For each line of input the products with W_ih and W_hh."""
     lines = _lines(input, batch_sizes)
     bits = ops.weight_bits(cell, len(weights), directions, project)
-    products = [w for w, bit in zip(weights, bits) if w.dim() > 1 and bit != ops.NEED_PARAMS]
+    products = [w for w, bit in zip(weights, bits) if bit in _matrices()]
     return sum(2 * lines * w.numel() for w in products)
 
 
@@ -38,7 +38,7 @@ def backward(
     inside = ops.NEED_PROJECTION  # whose product lies on every way back
     total = 0
     for weight, bit in zip(weights, ops.weight_bits(cell, len(weights), directions, project)):
-        if weight.dim() > 1 and bit != ops.NEED_PARAMS:
+        if bit in _matrices():
             through = lines * (bit == inside or bool(needs & ops.NEED_INPUT))
             back = hops if bit == w_hh else through
             total += 2 * weight.numel() * (lines * bool(needs & bit) + back)
@@ -49,6 +49,11 @@ def backward(
         )
         total += again * (spec.gates - spec.kept) // spec.gates
     return total
+
+
+def _matrices() -> tuple[int, ...]:
+    """The bits of the weights of a product: W_ih, W_hh, W_hr."""
+    return (*ops.WEIGHT_BITS[:2], ops.NEED_PROJECTION)
 
 
 def _rows(input: Tensor, batch_sizes: Tensor | None) -> int:

@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import backends, cells, checks, ops, per_sample, projection, reference, torch_private
+from . import (
+    backends,
+    cells,
+    checks,
+    extras,
+    ops,
+    per_sample,
+    projection,
+    reference,
+    torch_private,
+)
 from .autograd import recurrent_scan, single_step
 from .cells import Cell
 from .ragged import Packing, pack_lengths
@@ -39,7 +49,8 @@ def recurrent(
         input: `[T, B, I]`, or packed `[N, I]` with batch_sizes
         hx: S tensors `[L*D, B, H]`; None, without batch_sizes: zeros
         layers: L lists of weights, both directions together: those of a direction in torch.nn's
-            order, then the cell's params `[P, H]` if it has any
+            order, then the cell's params `[P, H]` if it has any, then its extra slots, rows as
+            input's, `[T, B, E*H]` or `[N, E*H]`, if it has any
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None: dense
         resets: `[T, B]`, or packed `[N]`; bool
         bidirectional: D is 2
@@ -107,6 +118,8 @@ def _packed(lengths, cell, input, hx, layers, resets, bidirectional, *rest):
         zeros = reference.zeros(cell, input, layers[0], directions)
         hx = [s.repeat(len(layers), 1, 1) for s in zeros]
     packing = pack_lengths(lengths, t, b, input.device)
+    d = 2 if bidirectional else 1
+    layers = [extras.change(cell, weights, d, packing.pack) for weights in layers]
     output, final = recurrent(
         cell, packing.pack(input), [packing.sort(s) for s in hx], layers, packing.batch_sizes,
         None if resets is None else packing.pack(resets), bidirectional, *rest,
@@ -153,6 +166,7 @@ def scan(
     state: Tensor | Sequence[Tensor],
     *,
     params: Tensor | None = None,
+    extra: Tensor | Sequence[Tensor] | None = None,
     batch_sizes: Tensor | None = None,
     resets: Tensor | None = None,
     reverse: bool = False,
@@ -164,11 +178,13 @@ def scan(
         cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`: "rnn_tanh",
             "rnn_relu", "rnn_identity", "lstm", "gru"
         gx: `[T, B, G*H]`, or packed `[N, G*H]` with batch_sizes; biases of the input included
-        weight_hh: `[G*H, H]`; for a cell whose product is in N heads `[N, G*H/N, H/N]`: each head's
-            block has its units' rows gate by gate; None for a cell without a recurrent product
-        bias_hh: `[G*H]` or None
+        weight_hh: `[G*H, H]`, or `[R*H, H]`; for a cell whose product is in N heads `[N, G*H/N,
+            H/N]`: each head's block has its units' rows gate by gate; None for a cell without a
+            recurrent product
+        bias_hh: `[G*H]` or `[R*H]`, or None
         state: S tensors `[B, H]` (lstm: (h, c)); the tensor itself where S is 1
         params: `[P, H]`, for a cell with parameters of its own
+        extra: E tensors `[T, B, H]`, or packed `[N, H]`, for a cell with extra slots
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None for a dense gx
         resets: `[T, B]`, or packed `[N]`; bool; true: the row enters that step with zero state
         reverse: from the last step to the first
@@ -182,10 +198,12 @@ def scan(
     cell = checks.cell(cell)
     bare = isinstance(state, Tensor)
     states = (state,) if bare else tuple(state)
-    checks.scan(cells.get(cell), gx, weight_hh, bias_hh, states, params, batch_sizes, resets)
+    spec = cells.get(cell)
+    checks.scan(spec, gx, weight_hh, bias_hh, states, params, batch_sizes, resets)
+    slots = extras.of_scan(spec, extra, gx, states[0].shape[-1])
     chosen, _ = backends.choose(cell, gx.device.type, gx.dtype, backend)
     compute = chosen.compute_dtype(gx.dtype)
-    weights = [w for w in (weight_hh, bias_hh, params) if w is not None]
+    weights = [w for w in (weight_hh, bias_hh, params, *slots) if w is not None]
     output, final = recurrent_scan(
         cell,
         gx.to(compute),

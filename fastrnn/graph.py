@@ -9,7 +9,8 @@
                            Tensor? batch_sizes, Tensor? resets, int directions, bool project,
                            int needs)
         -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih,
-            Tensor grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_state)
+            Tensor grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_extra,
+            Tensor grad_state)
 
 state, final and their gradients are [S, D, B, H], where zeros follow a projected h; the weights'
 gradients are [D, ..] by kind; None is zeros, and [0] is what nobody wanted. batch_sizes may be
@@ -39,7 +40,8 @@ FORWARD_SCHEMA = (
 BACKWARD_SCHEMA = (
     f"(str cell, Tensor? grad_output, Tensor? grad_final, {_BEFORE}Tensor output, Tensor saved, "
     f"{_AFTER}int needs) -> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, "
-    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_state)"
+    "Tensor grad_b_ih, Tensor grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_extra, "
+    "Tensor grad_state)"
 )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import cells, checks, functional, ragged, torch_private
+from . import cells, checks, extras, functional, masks, ragged, torch_private
 from .face import HasFace
 
 
@@ -24,24 +24,43 @@ class Layer(HasFace, nn.RNNBase):
     5 and 1 of 4) and recompute the rest a block of steps at a time: an eighth to a quarter more
     time in training. Triton kernels keep none and run the forward scan again: about a third more.
     FastRNN has nothing to leave out; the reference backend ignores it.
+    zoneout: the probability with which a unit keeps its state in a step of training (Krueger et
+    al., arXiv 1606.01305), or one for each state, as (h, c); evaluation takes the expectation.
+    recurrent_dropout: the probability with which, in training, a unit of h is hidden from the next
+    step, whose others are scaled by 1 / (1 - p), as Keras has it: recurrent_mask="sequence" draws
+    one mask for all steps (Gal and Ghahramani, arXiv 1512.05287), "step" one for each. The output
+    is h itself. Masks are drawn for each row, layer and direction, by torch's generator. Both are
+    kernels derived from the cell's step (not in CUDA: Triton has them there).
     """
 
     cell: str  # its name
     states = 1  # S
+    extra_slots = 0  # E
     hx_names: tuple[Sequence[str], str]  # where S > 1: of each state, and of all, for errors
     backend: str
     recompute_gates = False
     heads: int | None = None  # N, of a cell whose recurrent product has a block for each head
+    zoneout: tuple[float, ...] = ()  # of each state
+    recurrent_dropout = 0.0
+    recurrent_mask = "sequence"
 
     def __init__(
-        self, cell: str, mode: str, *arguments, device, dtype, backend: str, recompute_gates: bool
-    ) -> None:
+        self, cell: str, mode: str, *arguments, device, dtype, backend: str, recompute_gates: bool,
+        zoneout: float | Sequence[float] = 0.0, recurrent_dropout: float = 0.0,
+        recurrent_mask: str = "sequence",
+    ) -> None:  # fmt: skip
         # torch.nn checks the arguments, up to proj_size. It has no weights for cells but its own.
         super().__init__("RNN_TANH", *arguments, device="meta")
         self.mode = mode
         self.cell = cell
         self.backend = checks.backend(backend)
         self.recompute_gates = recompute_gates
+        spec = cells.get(cell)
+        self.zoneout = masks.read_zoneout(zoneout, spec, self.proj_size)
+        self.recurrent_dropout = masks.read_dropout(
+            recurrent_dropout, recurrent_mask, spec, self.proj_size
+        )
+        self.recurrent_mask = recurrent_mask
         self._parameters.clear()
         self._all_weights = []
         for layer in range(self.num_layers):
@@ -57,14 +76,14 @@ class Layer(HasFace, nn.RNNBase):
     def _weight_shapes(self, spec: cells.Cell, layer: int) -> dict[str, tuple[int, ...]]:
         """The weights of one direction of a layer, in order."""
         h, proj = self.hidden_size, self.proj_size
-        out, rows = proj or h, spec.gates * h
+        out, rows, back = proj or h, spec.gates * h, spec.recurrent * h
         features = out * (2 if self.bidirectional else 1) if layer else self.input_size
-        recurs, hidden = spec.recurrent > 0, (rows, out)
+        hidden = (back, out)
         if self.heads is not None:
             hidden = (self.heads, rows // self.heads, h // self.heads)
-        shapes = {"weight_ih": (rows, features)} | ({"weight_hh": hidden} if recurs else {})
+        shapes = {"weight_ih": (rows, features)} | ({"weight_hh": hidden} if back else {})
         if self.bias:
-            shapes |= {"bias_ih": (rows,)} | ({"bias_hh": (rows,)} if recurs else {})
+            shapes |= {"bias_ih": (rows,)} | ({"bias_hh": (back,)} if back else {})
         if proj:
             shapes["weight_hr"] = (proj, h)
         if spec.params:
@@ -125,6 +144,7 @@ class Layer(HasFace, nn.RNNBase):
         *,
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
+        extra: Sequence[Tensor] | Tensor | None = None,
     ) -> tuple:
         """Runs the layers over a sequence, in the weights' dtype (or autocast's), on their device.
 
@@ -136,6 +156,8 @@ class Layer(HasFace, nn.RNNBase):
                 Outputs past them are zeros, h_n is the state at the length
             resets: `[T, B]` bool (`[B, T]` with batch_first, `[T]` unbatched): the row enters that
                 step with zero state, and no gradient passes
+            extra: of a cell with E extra slots E Tensors of the input's layout with H in place of
+                I (of a PackedSequence also the data alone), the same for all layers and directions
 
         Returns output `[T, B, D*H]` in the layout of input, and h_n in the form of hx (FastLSTM:
         (h_n, c_n)), as torch.nn's layers do. With proj_size, output and h have P in place of H.
@@ -147,9 +169,9 @@ class Layer(HasFace, nn.RNNBase):
             checks.no_torchscript()
         layers = self._layers()
         if isinstance(input, PackedSequence):
-            return self._forward_packed(layers, input, hx, lengths, resets)
+            return self._forward_packed(layers, input, hx, lengths, resets, extra)
         if not isinstance(input, Tensor):
-            options = {"lengths": lengths, "resets": resets}
+            options = {"lengths": lengths, "resets": resets, "extra": extra}
             given = {name: value for name, value in options.items() if value is not None}
             return checks.no_tensor(self, input, (input, hx), given)
         checks.input(self, input, layers[0][0])
@@ -166,14 +188,17 @@ class Layer(HasFace, nn.RNNBase):
             resets = checks.resets(self, resets, t, b, unbatched, input.device)
         if lengths is not None:
             lengths = ragged.read_lengths(lengths, t, b)
-        output, final = self._run(layers, input, state, None, resets, lengths)
+        slots = None
+        if extra is not None or self.extra_slots:
+            slots = extras.read(self, extra, input, unbatched)
+        output, final = self._run(layers, input, state, None, resets, lengths, slots)
         if unbatched:
             output, final = output.squeeze(1), [s.squeeze(1) for s in final]
         elif self.batch_first:
             output = output.transpose(0, 1)
         return output, final[0] if self.states == 1 else tuple(final)
 
-    def _forward_packed(self, layers, packed: PackedSequence, hx, lengths, resets) -> tuple:
+    def _forward_packed(self, layers, packed: PackedSequence, hx, lengths, resets, extra) -> tuple:
         """A PackedSequence in and out, hx and h_n in the caller's order of rows."""
         if lengths is not None:
             raise ValueError("lengths must be None with a PackedSequence, which has its own")
@@ -190,21 +215,51 @@ class Layer(HasFace, nn.RNNBase):
         if resets is not None:
             resets = checks.resets(self, resets, len(batch_sizes), b, False, input.device)
             resets = ragged.pack_resets(resets, batch_sizes, order)
-        output, final = self._run(layers, input, state, batch_sizes, resets)
+        slots = extras.read(self, extra, input, False)
+        output, final = self._run(layers, input, state, batch_sizes, resets, None, slots)
         if inverse is not None:
             final = [s.index_select(1, inverse) for s in final]
         output = PackedSequence(output, batch_sizes, order, inverse)
         return output, final[0] if self.states == 1 else tuple(final)
 
-    def _run(self, layers, input, state, batch_sizes, resets, lengths=None):
-        return functional.recurrent(
-            self.cell, input, state, layers, batch_sizes, resets, self.bidirectional,
+    def _run(self, layers, input, state, batch_sizes, resets, lengths, slots):
+        cell = self.cell
+        if slots is not None or self.zoneout or self.recurrent_dropout:
+            cell, layers, state = self._with_slots(layers, input, state, batch_sizes, slots)
+        output, final = functional.recurrent(
+            cell, input, state, layers, batch_sizes, resets, self.bidirectional,
             self.proj_size > 0, self.dropout, self.training, self.backend,
             self.recompute_gates, lengths,
         )  # fmt: skip
+        return output, final if cell is self.cell else final[: self.states]
+
+    def _with_slots(self, layers, input, state, batch_sizes, slots) -> tuple:
+        """The cell that is scanned, and its weights and states: with the caller's extra slots, and
+        with masks."""
+        cell, own = masks.cell_of(self), () if slots is None else (slots,)
+        if cell != self.cell:
+            drawn, state = masks.of_call(self, input, state, batch_sizes)
+            slots = [(*own, *each) for each in drawn]
+        elif own:
+            slots = [own] * len(self._all_weights)
+        else:  # recurrent dropout, which does not act
+            return cell, layers, state
+        return cell, extras.append(layers, 2 if self.bidirectional else 1, slots), state
+
+    @property
+    def scanned(self) -> str:
+        """The name of the cell that a call scans: of one derived for masks, where it has some."""
+        return masks.cell_of(self)
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
         if self.recompute_gates:
             extra += ", recompute_gates=True"
+        if self.zoneout:
+            same = len({*self.zoneout}) == 1
+            extra += f", zoneout={self.zoneout[0] if same else self.zoneout}"
+        if self.recurrent_dropout:
+            extra += f", recurrent_dropout={self.recurrent_dropout}"
+            if self.recurrent_mask != "sequence":
+                extra += f", recurrent_mask={self.recurrent_mask!r}"
         return extra if self.backend == "auto" else f"{extra}, backend={self.backend!r}"

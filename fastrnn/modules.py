@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from . import checks
@@ -14,7 +16,8 @@ class FastRNN(Layer):
     """Elman network, `h' = act(W_ih x + b_ih + W_hh h + b_hh)`: torch.nn.RNN, and "identity".
 
     nonlinearity: "tanh", "relu" or "identity" (a linear hidden state). backend: "auto", "native"
-    (C++/CUDA), "triton" or "reference". recompute_gates has nothing to leave out. All other
+    (C++/CUDA), "triton" or "reference". recompute_gates has nothing to leave out. zoneout,
+    recurrent_dropout, recurrent_mask: what units forget in training, see `Layer`. All other
     arguments, weights and results as torch.nn.RNN's. Raises ValueError for any other value.
     """
 
@@ -35,6 +38,9 @@ class FastRNN(Layer):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        zoneout: float | Sequence[float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_mask: str = "sequence",
         proj_size: None = None,
     ) -> None:
         checks.no_projection(proj_size)
@@ -42,7 +48,8 @@ class FastRNN(Layer):
         super().__init__(
             cell, cell.upper(), input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype, backend=backend,
-            recompute_gates=recompute_gates,
+            recompute_gates=recompute_gates, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
+            recurrent_mask=recurrent_mask,
         )  # fmt: skip
         self.nonlinearity = nonlinearity
 
@@ -51,7 +58,8 @@ class FastLSTM(Layer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997): torch.nn.LSTM, proj_size too.
 
     backend: "auto", "native" (C++/CUDA), "triton" or "reference". Raises ValueError for another.
-    recompute_gates: less memory, more time. All other arguments, weights, results: torch.nn.LSTM's.
+    recompute_gates: less memory, more time. zoneout (a rate, or (of h, of c)), recurrent_dropout,
+    recurrent_mask: what units forget in training, see `Layer`. All else is torch.nn.LSTM's.
     """
 
     cell = "lstm"
@@ -77,11 +85,15 @@ class FastLSTM(Layer):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        zoneout: float | Sequence[float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_mask: str = "sequence",
     ) -> None:
         super().__init__(
             self.cell, "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, proj_size, device=device, dtype=dtype, backend=backend,
-            recompute_gates=recompute_gates,
+            recompute_gates=recompute_gates, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
+            recurrent_mask=recurrent_mask,
         )  # fmt: skip
 
 
@@ -89,7 +101,8 @@ class FastGRU(Layer):
     """Gated recurrent unit (Cho et al. 2014) in its reset-after form: torch.nn.GRU.
 
     backend: "auto", "native" (C++/CUDA), "triton" or "reference". Raises ValueError for another, as
-    for a proj_size. recompute_gates: less memory, more time. All else is torch.nn.GRU's.
+    for a proj_size. recompute_gates: less memory, more time. zoneout, recurrent_dropout,
+    recurrent_mask: what units forget in training, see `Layer`. All else is torch.nn.GRU's.
     """
 
     cell = "gru"
@@ -109,11 +122,15 @@ class FastGRU(Layer):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        zoneout: float | Sequence[float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_mask: str = "sequence",
         proj_size: None = None,
     ) -> None:
         checks.no_projection(proj_size)
         super().__init__(
             self.cell, "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype, backend=backend,
-            recompute_gates=recompute_gates,
+            recompute_gates=recompute_gates, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
+            recurrent_mask=recurrent_mask,
         )  # fmt: skip

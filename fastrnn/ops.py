@@ -10,9 +10,10 @@
 
 input [T, B, I], or packed [N, I] with batch_sizes [T]; weights of each direction as torch.nn orders
 them (of a cell without a recurrent product no W_hh and b_hh; in heads W_hh is [heads, G*H/heads,
-H/heads]), then params where the cell has any; state S tensors [D, B, H]; output [T, B, D*H] or
-[N, D*H]; final S tensors [D, B, H]; saved [D, N, K+S-1, H]. With torch.nn's weight_hr [P, H],
-output and the first state have P for H, and saved keeps a value more. Where a backend
+H/heads]), then params where the cell has any, then its extra slots, rows as input's, [T, B, E*H] or
+[N, E*H]; state S tensors [D, B, H]; output [T, B, D*H] or [N, D*H]; final S tensors [D, B, H];
+saved [D, N, K+S-1, H]. With torch.nn's weight_hr [P, H], before params, output and the first state
+have P for H, and saved keeps a value more. Where a backend
 `reads_lengths`, batch_sizes with an input [T, B, I] are the lengths [B] of its rows, in any order:
 what lies past them is not read, and is zeros in output and grad_input; of saved, N = T*B then, only
 what is valid is used. batch_sizes are int64 on the CPU.
@@ -45,8 +46,8 @@ from . import cells, flops, per_sample, schemas
 
 SAVE_NOTHING, SAVE_ALL, SAVE_PARTIAL = 0, 1, 2
 NEED_INPUT, NEED_STATE, WEIGHT_BITS = 1, 2, (4, 8, 16, 32)  # W_ih, W_hh, b_ih, b_hh
-NEED_PARAMS, NEED_PROJECTION = 64, 128  # the cell's params, W_hr
-KIND_BITS = (*WEIGHT_BITS, NEED_PARAMS, NEED_PROJECTION)  # of every kind of weight
+NEED_PARAMS, NEED_PROJECTION, NEED_EXTRA = 64, 128, 256  # the cell's params, W_hr, extra slots
+KIND_BITS = (*WEIGHT_BITS, NEED_PARAMS, NEED_PROJECTION, NEED_EXTRA)  # of every kind of weight
 NEED_WEIGHTS = sum(KIND_BITS)
 NEED_ALL = NEED_INPUT | NEED_STATE | NEED_WEIGHTS
 
@@ -80,14 +81,14 @@ def weight_bits(cell: str, weights: int, directions: int, project: bool) -> tupl
     """For each of that many weights, of all directions, its bit in `needs`."""
     d = directions.bit_count()
     spec = cells.get(cell)
-    params = (NEED_PARAMS,) if spec.params else ()
-    count = weights // d - len(params)
+    own = (NEED_PARAMS,) * bool(spec.params) + (NEED_EXTRA,) * bool(spec.extra)
+    count = weights // d - len(own)
     # Two products have an even number of weights and biases.
     more = (NEED_PROJECTION,) if project and spec.recurrent and count % 2 else ()
     w_ih, w_hh, b_ih, b_hh = WEIGHT_BITS
     there = (w_ih, project), (w_hh, spec.recurrent), (b_ih, project), (b_hh, spec.recurrent)
     bits = [bit for bit, has in there if has][: count - len(more)]
-    return (*bits, *more, *params) * d
+    return (*bits, *more, *own) * d
 
 
 cells.on_add.append(weight_bits.cache_clear)

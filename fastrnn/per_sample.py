@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from . import extras
 from .torch_private import (
     ExpandedWeight,
     expanded,
@@ -94,6 +95,12 @@ class _Rows:
             return steps.index_select(0, self.places[row])
         return steps.narrow(self.axis, row, 1)
 
+    def of_extra(
+        self, cell: str, weights: Sequence[Tensor], directions: int, row: int
+    ) -> list[Tensor]:
+        """The weights with a row's extra slots."""
+        return extras.change(cell, weights, directions.bit_count(), lambda e: self.of(e, row))
+
     def sizes(self, row: int) -> Tensor | None:
         """batch_sizes of a row alone."""
         if self.lengths is not None:
@@ -135,9 +142,10 @@ def _backward(
     for row in range(rows.count):
         x, s = rows.of(input, row), rows.of_states(state, row)
         call = rows.sizes(row), rows.of(resets, row), directions, project
-        y, _, kept = forward(cell, x, plain, s, *call, save)
+        own = rows.of_extra(cell, plain, directions, row)
+        y, _, kept = forward(cell, x, own, s, *call, save)
         grad_y, grad_final_row = rows.of(grad_output, row), rows.of_states(grad_final, row)
-        grads.append(backward(cell, grad_y, grad_final_row, x, plain, s, y, kept, *call, needs))
+        grads.append(backward(cell, grad_y, grad_final_row, x, own, s, y, kept, *call, needs))
     inputs, samples, states = zip(*grads)
     for weight, of_rows in zip(weights, zip(*samples)):
         _keep(weight, torch.stack(of_rows))
@@ -156,6 +164,7 @@ def by_rows(
     outputs, finals = [], []
     for row in range(rows.count):
         mine = [w[row] if isinstance(e, ExpandedWeight) else w for w, e in zip(own, weights)]
+        mine = rows.of_extra(cell, mine, directions, row)
         output, final = scan(
             cell, rows.of(input, row), mine, rows.of_states(state, row), rows.sizes(row),
             rows.of(resets, row), directions, project,

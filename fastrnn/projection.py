@@ -51,7 +51,7 @@ def recurrent_scan(
         input = torch.cat([input, *firsts], -1)
         state = [given[0].new_zeros(given[1].shape), *given[1:]]
     folded = []
-    for i, (w_ih, w_hh, b_ih, b_hh, w_hr, params) in enumerate(named):
+    for i, (w_ih, w_hh, b_ih, b_hh, w_hr, params, _) in enumerate(named):
         if given is not None:
             beside = [w_hh if i == k else torch.zeros_like(w_hh) for k in range(d)]
             w_ih = torch.cat([w_ih, *beside], -1)
@@ -59,7 +59,7 @@ def recurrent_scan(
     m, (m_n, *others) = autograd.recurrent_scan(
         cell, input, folded, state, *rest, backend, recompute_gates
     )
-    projections = [w_hr for _, _, _, _, w_hr, _ in named]
+    projections = [weights[4] for weights in named]
     output = torch.cat([F.linear(o, w) for o, w in zip(m.chunk(d, -1), projections)], -1)
     h_n = torch.stack([F.linear(last, w) for last, w in zip(m_n, projections)])
     if given is not None and batch_sizes is not None:  # a row without steps gives h_0 back

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from . import extras, ops
+
 
 class Packing:
     """Where the valid rows of a padded batch lie: padded `[T, B, ..]` <-> packed `[N, ..]`.
@@ -122,9 +124,11 @@ def forward_by_packing(forward: Callable) -> Callable:
             return forward(cell, input, weights, state, batch_sizes, resets, *rest)
         t, b, _ = input.shape
         packing = pack_lengths(batch_sizes, t, b, input.device)
+        d = directions.bit_count()
         output, final, saved = forward(
-            cell, packing.pack(input), weights, [packing.sort(s) for s in state],
-            packing.batch_sizes, None if resets is None else packing.pack(resets), *rest,
+            cell, packing.pack(input), extras.change(cell, weights, d, packing.pack),
+            [packing.sort(s) for s in state], packing.batch_sizes,
+            None if resets is None else packing.pack(resets), *rest,
         )  # fmt: skip
         if save:  # [D, N, ..] in [D, T*B, ..]: the shapes of results must not hang on lengths
             lines = saved.new_empty((len(saved), t * b, *saved.shape[2:]))
@@ -150,15 +154,18 @@ def backward_by_packing(backward: Callable) -> Callable:
             )  # fmt: skip
         t, b, _ = input.shape
         packing = pack_lengths(batch_sizes, t, b, input.device)
-        pack, sort = packing.pack, packing.sort
+        pack, sort, d = packing.pack, packing.sort, directions.bit_count()
         grad_input, grad_weights, grad_state = backward(
             cell, None if grad_output is None else pack(grad_output),
-            [sort(g) for g in grad_final], pack(input), weights, [sort(s) for s in state],
+            [sort(g) for g in grad_final], pack(input), extras.change(cell, weights, d, pack),
+            [sort(s) for s in state],
             pack(output), saved[:, : len(packing.index)], packing.batch_sizes,
             None if resets is None else pack(resets), *rest,
         )  # fmt: skip
         if grad_input.dim() == 2:  # it is wanted
             grad_input = packing.pad(grad_input, t, b)
+        if needs & ops.NEED_EXTRA:
+            grad_weights = extras.change(cell, grad_weights, d, lambda g: packing.pad(g, t, b))
         return grad_input, grad_weights, [packing.unsort(g) for g in grad_state]
 
     return op

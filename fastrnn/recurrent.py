@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -20,16 +21,20 @@ class Recurrent(Layer):
         output, h_n = layer(x, hx, lengths=lengths, resets=resets)
 
     Weights are named and initialised as torch.nn's: weight_ih_l0 `[G*H, I]`, weight_hh_l0 `[G*H,
-    H]`, bias_ih_l0 and bias_hh_l0 `[G*H]`, and params_l0 `[P, H]` where the cell has parameters of
-    its own; a cell with product="none" has neither weight_hh nor bias_hh; of one with "heads",
-    weight_hh_l0 is `[N, G*H/N, H/N]`: for each head, its units' rows gate by gate. hx and h_n are
-    one Tensor `[L*D, B, H]`, of a cell with S > 1 states tuples of S.
+    H]`, bias_ih_l0 and bias_hh_l0 `[G*H]` (of a cell with inputs= and recurrent= `[X*H]`, `[R*H]`),
+    and params_l0 `[P, H]` where the cell has parameters of its own; a cell with product="none" has
+    neither weight_hh nor bias_hh; of one with "heads", weight_hh_l0 is `[N, G*H/N, H/N]`: for each
+    head, its units' rows gate by gate. hx and h_n are one Tensor `[L*D, B, H]`, of a cell with
+    S > 1 states tuples of S.
 
     Args:
         cell: one made by `fastrnn.cell`, or a name in `fastrnn.cells.CELLS`
         heads: N, for a cell with product="heads" alone: divides hidden_size
         backend: "auto", "native" (C++/CUDA), "triton" or "reference"
         recompute_gates: less memory and more time in training
+        zoneout: a probability, or one for each state: how often a unit keeps its state in training
+        recurrent_dropout, recurrent_mask: how often a unit is hidden from the next step, in all
+            steps ("sequence") or in each by itself ("step")
         others: as torch.nn.GRU's
 
     Raises TypeError or ValueError for a cell or backend that is none, and as torch.nn.
@@ -56,20 +61,24 @@ class Recurrent(Layer):
         heads: int | None = None,
         backend: str = "auto",
         recompute_gates: bool = False,
+        zoneout: float | Sequence[float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_mask: str = "sequence",
     ) -> None:
         name = checks.cell(cell)
         self.heads = checks.heads(cells.get(name), heads, hidden_size)
         super().__init__(
             name, name, input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device=device, dtype=dtype, backend=backend,
-            recompute_gates=recompute_gates,
+            recompute_gates=recompute_gates, zoneout=zoneout, recurrent_dropout=recurrent_dropout,
+            recurrent_mask=recurrent_mask,
         )  # fmt: skip
         self._define(cell if isinstance(cell, Cell) else cells.get(name))
 
     def _define(self, definition: Cell) -> None:
         self.definition = definition
         self.cell = self.mode = definition.name
-        self.states = definition.states
+        self.states, self.extra_slots = definition.states, definition.extra
         self._counts = definition.counts
         names = tuple(f"hx[{k}]" for k in range(self.states))
         self.hx_names = names, f"of {self.states} Tensors"

@@ -25,9 +25,9 @@ FORWARD, REVERSE, BOTH = 1, 2, 3
 def scan(
     cell: str,
     gx: Tensor,  # [T, B, G*H] or packed [N, G*H]
-    weight_hh: Tensor | None,  # [G*H, H], or [G*H, P] with weight_hr; in heads [N, G*H/N, H/N];
+    weight_hh: Tensor | None,  # [R*H, H], or [G*H, P] with weight_hr; in heads [N, G*H/N, H/N];
     # None: no recurrent product
-    bias_hh: Tensor | None,  # [G*H]
+    bias_hh: Tensor | None,  # [R*H]
     state: Sequence[Tensor],  # S tensors [B, H]; the first is [B, P] with weight_hr
     *,
     batch_sizes: Tensor | None = None,  # [T] int64 on the CPU, falling; None: dense
@@ -36,6 +36,7 @@ def scan(
     weight_hr: Tensor | None = None,  # [P, H]: h is projected (https://arxiv.org/abs/1402.1128)
     params: Tensor | None = None,  # [P, H]: the cell's own, P as many as it has
     ended: Tensor | None = None,  # [T, B] bool, of a dense gx: the row keeps its state there
+    extra: Tensor | None = None,  # [T, B, E*H] or packed [N, E*H]: the extra slots of x
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One direction over a ready input projection gx: (output [T, B, H] or [N, H], final states).
 
@@ -44,6 +45,8 @@ def scan(
     """
     spec = cells.get(cell)
     x_steps = gx.unflatten(-1, (spec.gates, -1))  # [T, B, G, H] or [N, G, H]
+    if extra is not None:
+        x_steps = torch.cat([x_steps, extra.unflatten(-1, (spec.extra, -1))], -2)
     reset_steps: Sequence[Tensor | None]
     if batch_sizes is None:
         x_steps = x_steps.unbind(0)
@@ -58,7 +61,7 @@ def scan(
     outputs = [gx.new_empty(0)] * len(x_steps)
     order = range(len(x_steps))
     for t in reversed(order) if reverse else order:
-        x, reset = x_steps[t], reset_steps[t]  # x: [rows, G, H]
+        x, reset = x_steps[t], reset_steps[t]  # x: [rows, G + E, H]
         rows = x.shape[0]
         entering = tuple(s[:rows] for s in current)
         if reset is not None:
@@ -66,7 +69,8 @@ def scan(
             entering = tuple(s.masked_fill(reset.unsqueeze(-1), 0) for s in entering)
         r: tuple[Tensor, ...] = ()
         if weight_hh is not None:
-            r = _product(entering[0], weight_hh, bias_hh).unflatten(-1, (spec.gates, -1)).unbind(-2)
+            r = _product(entering[spec.feeds], weight_hh, bias_hh)
+            r = r.unflatten(-1, (spec.recurrent, -1)).unbind(-2)
         after = spec.step(x.unbind(-2), r, entering, *parameters)
         after = tuple(a.expand(rows, x.shape[-1]) for a in after)  # a mean may be [rows, 1]
         if weight_hr is not None:
@@ -121,11 +125,12 @@ def forward(
         ended = steps[:, None] >= batch_sizes.to(input.device)
         # Neither values nor gradients, NaN too, come from a step that is dropped.
         input = input.masked_fill(ended.unsqueeze(-1), 0)
+        weights = _without_ended(cell, weights, per_direction, ended)
         resets = ended if resets is None else resets | ended
         batch_sizes = None
     outputs, finals = [], []
     for d, reverse in enumerate(reverses):
-        w_ih, w_hh, b_ih, b_hh, w_hr, params = name_weights(
+        w_ih, w_hh, b_ih, b_hh, w_hr, params, extra = name_weights(
             cell, weights[d * per_direction : (d + 1) * per_direction], project
         )
         output, final = scan(
@@ -140,11 +145,24 @@ def forward(
             weight_hr=w_hr,
             params=params,
             ended=ended,
+            extra=extra,
         )
         outputs.append(output)
         finals.append(final)
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
     return output, [torch.stack(states) for states in zip(*finals)]
+
+
+def _without_ended(
+    cell: str, weights: Sequence[Tensor], per_direction: int, ended: Tensor
+) -> Sequence[Tensor]:
+    """The weights, with zeros in the extra slots of the steps past a row's length."""
+    if not cells.get(cell).extra:
+        return weights
+    weights = list(weights)
+    for place in range(per_direction - 1, len(weights), per_direction):
+        weights[place] = weights[place].masked_fill(ended.unsqueeze(-1), 0)
+    return weights
 
 
 def zeros(
@@ -196,12 +214,13 @@ def second_derivatives(
 
 
 def name_weights(cell: str, weights: Sequence[Tensor], project: bool) -> tuple[Tensor | None, ...]:
-    """(w_ih, w_hh, b_ih, b_hh, w_hr, params) of one direction's flat list; None if absent."""
+    """(w_ih, w_hh, b_ih, b_hh, w_hr, params, extra) of a direction's flat list; None if absent."""
     rest, spec = list(weights), cells.get(cell)
+    extra = rest.pop() if spec.extra else None
     params = rest.pop() if spec.params else None
     w_ih = rest.pop(0) if project else None
     w_hh = rest.pop(0) if spec.recurrent else None
     w_hr = rest.pop() if rest and rest[-1].dim() == 2 else None
     b_ih = rest.pop(0) if project and rest else None
     b_hh = rest.pop(0) if rest else None
-    return w_ih, w_hh, b_ih, b_hh, w_hr, params
+    return w_ih, w_hh, b_ih, b_hh, w_hr, params, extra

@@ -161,9 +161,10 @@ def problem(
     """Arguments of one layer for the ops: (input, weights, state), all requiring grad."""
     spec, d = cells.get(cell), directions.bit_count()
     gates = spec.gates * h
-    columns = [i] * project + [h] * (spec.recurrent > 0)
-    shapes = [(gates, n) for n in columns] + [(gates,) for _ in columns] * bias
+    rows = [(gates, i)] * project + [(spec.recurrent * h, h)] * (spec.recurrent > 0)
+    shapes = rows + [(n,) for n, _ in rows] * bias
     shapes += [(spec.params, h)] if spec.params else []
+    shapes += [(t, b, spec.extra * h)] if spec.extra else []
     weights = [(torch.randn(s, dtype=dtype) * h**-0.5).to(DEVICE) for _ in range(d) for s in shapes]
     weights = [w.requires_grad_() for w in weights]
     input = randn(t, b, i if project else gates, dtype=dtype, grad=True)

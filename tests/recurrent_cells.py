@@ -38,6 +38,7 @@ def by_hand(
     state: tuple[Tensor, ...] | None = None,  # S tensors [L*D, B, H]
     lengths: list[int] | None = None,
     resets: Tensor | None = None,  # [T, B]
+    extra: tuple[Tensor, ...] = (),  # E tensors [T, B, H]
 ) -> list[Tensor]:
     """[output [T, B, D*H], *S final states]: each row alone, a step after the other."""
     (t, b, _), finals = x.shape, []
@@ -53,7 +54,8 @@ def by_hand(
             rows = [
                 _row(layer, weights, x[: t if lengths is None else lengths[row], row],
                      [s[k * d + side, row] for s in state],
-                     None if resets is None else resets[:, row], side == 1)
+                     None if resets is None else resets[:, row], side == 1,
+                     [e[:, row] for e in extra])
                 for row in range(b)
             ]  # fmt: skip
             sides.append(torch.stack([F.pad(o, (0, 0, 0, t - len(o))) for o, _ in rows], 1))
@@ -67,18 +69,19 @@ def _weights(layer: nn.Module, suffix: str) -> list[Tensor | None]:
     return [getattr(layer, kind + suffix, None) for kind in kinds]
 
 
-def _row(layer, weights, x, state, resets, reverse) -> tuple[Tensor, list[Tensor]]:
+def _row(layer, weights, x, state, resets, reverse, extra) -> tuple[Tensor, list[Tensor]]:
     """(output [steps, H], final states) of one row [steps, I] in one direction."""
     w_ih, w_hh, b_ih, b_hh, params = weights
-    gates, outputs = len(w_ih) // layer.hidden_size, {}
+    h, cell, outputs = layer.hidden_size, layer.definition, {}
     if layer.heads is not None:
         w_hh = dense(w_hh)
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         if resets is not None and resets[t]:
             state = [torch.zeros_like(s) for s in state]
-        r = () if w_hh is None else F.linear(state[0], w_hh, b_hh).chunk(gates)
-        arguments = [F.linear(x[t], w_ih, b_ih).chunk(gates), r, tuple(state)]
-        state = layer.definition(*arguments, *([] if params is None else [params.unbind()]))
+        r = () if w_hh is None else F.linear(state[cell.feeds], w_hh, b_hh).split(h)
+        slots = (*F.linear(x[t], w_ih, b_ih).split(h), *(e[t] for e in extra))
+        arguments = [slots, r, tuple(state)]
+        state = cell(*arguments, *([] if params is None else [params.unbind()]))
         outputs[t] = state[0]
     steps = [outputs[t] for t in sorted(outputs)]
     return torch.stack(steps) if steps else x.new_zeros(0, layer.hidden_size), list(state)

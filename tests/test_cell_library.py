@@ -114,7 +114,7 @@ def test_flat_ops(loaded, poisoned):
         flat[2], *problem.rest, EVERYTHING,
     )  # fmt: skip
     kinds = [torch.stack([grads[1 + k], grads[6 + k]]) for k in range(5)]
-    expected = [grads[0], *kinds, torch.stack(grads[11:])]
+    expected = [grads[0], *kinds, torch.empty(0), torch.empty(0), torch.stack(grads[11:])]
     assert len(flat) == len(expected) and all(map(torch.equal, flat, expected))
 
 

@@ -20,7 +20,7 @@ DECLARATIONS = {
         dict(gates=1, product="sparse"),
         "product must be one of dense, heads, none, got 'sparse'",
     ),
-    "mixed": (dict(gates=1, inputs=1), 'inputs must be given with product="none" alone, got 1'),
+    "mixed": (dict(gates=1, inputs=1), "gates must not be given with inputs and recurrent, got 1"),
     "gates": (dict(gates=1, product="none"), 'gates must not be given with product="none", got 1'),
     "neither": (dict(), "gates must be a whole number from 1 on, got None"),
     "no_inputs": (dict(product="none"), "inputs must be a whole number from 1 on, got None"),

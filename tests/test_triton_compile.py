@@ -39,6 +39,7 @@ NEW += [
     "centred:ieee:100:2",
     "shared_softmax:bfloat16:300",
 ]  # that look across units
+NEW += ["more_in:bfloat16:64", "more_back:bfloat16:64", "more_back:ieee:512"]  # slots of their own
 QUICK = ["lstm:bfloat16:64"]
 
 

@@ -88,7 +88,6 @@ def compile_layer(
     dtype = torch.float32 if multiply in ("tf32", "ieee") else getattr(torch, multiply)
     torch.backends.cudnn.allow_tf32 = multiply == "tf32"
     spec, T, directions = cells.get(cell), 3, 2
-    gates = spec.gates * H
 
     def launch(kernel, layer, option, tensors, events, **constants):
         args, shared = engine._arguments(layer, tensors)
@@ -104,9 +103,11 @@ def compile_layer(
         return [run(option)[0] for option in options[:only]][0]
 
     engine._launch, engine.choose = launch, choose
-    columns = [8, H] if spec.recurrent else [8]
-    shapes = [(gates, n) for n in columns] + [(gates,) for _ in columns]
+    shapes = [(spec.gates * H, 8)] + [(spec.recurrent * H, H)] * (spec.recurrent > 0)
+    shapes += [(rows,) for rows, _ in shapes]
     shapes += [(spec.params, H)] if spec.params else []
+    lines = (T, B) if dense else (T * B,)
+    shapes += [(*lines, spec.extra * H)] if spec.extra else []
     weights = [torch.zeros(s, dtype=dtype) for s in shapes * directions]
     state = [torch.zeros(directions, B, H, dtype=dtype) for _ in range(spec.states)]
     input, sizes = torch.zeros(T * B, 8, dtype=dtype), torch.full((T,), B)

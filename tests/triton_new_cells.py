@@ -3,6 +3,7 @@
 import torch
 from across_cells import ACROSS
 from new_cells import ind_rnn, janet, light_gru, min_gru, peephole_lstm, slstm
+from slot_cells import many_back, more_back, more_in
 
 import fastrnn
 from fastrnn import cells
@@ -43,6 +44,7 @@ def chosen(x, r, state):
 
 NEW = (light_gru, janet, peephole_lstm, slstm, delays, chosen, every_function, ind_rnn, min_gru)
 TITLES = tuple(cell.title for cell in NEW)
+SLOTS = (more_in, more_back, many_back)  # with slots of their own: tests/test_triton_slots.py
 # The package's own cells, derived from their steps.
 DERIVED = {
     name: fastrnn.cell(gates=cell.gates, states=cell.states, name=name)(cell.step)
@@ -53,4 +55,4 @@ DERIVED = {
 
 def named(title: str) -> str:
     """The full name of the cell of that title, or of a cell that fastrnn brings."""
-    return next((cell.name for cell in (*NEW, *ACROSS) if cell.title == title), title)
+    return next((cell.name for cell in (*NEW, *ACROSS, *SLOTS) if cell.title == title), title)

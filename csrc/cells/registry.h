@@ -36,7 +36,7 @@ namespace fastrnn {
 
 struct CellInfo {
   const char* name;
-  int gates, states, saved, kept, params, recurrent;
+  int gates, states, saved, kept, params, recurrent, extra, feeds;
   bool projects, heads;
 };
 
@@ -48,6 +48,8 @@ struct CellInfo {
    kept<__VA_ARGS__>,                                     \
    params<__VA_ARGS__>,                                   \
    recurrent<__VA_ARGS__>,                                \
+   extra<__VA_ARGS__>,                                    \
+   feeds<__VA_ARGS__>,                                    \
    projects<__VA_ARGS__>,                                 \
    heads<__VA_ARGS__>},
 constexpr CellInfo kCells[] = {FASTRNN_CELLS(FASTRNN_CELL_INFO)};
@@ -56,8 +58,7 @@ constexpr int kCellCount = sizeof(kCells) / sizeof(kCells[0]);
 
 #define FASTRNN_CELL_FITS(name, ...)                                                           \
   static_assert(__VA_ARGS__::kStates <= kMaxStates, #name " has more states than kMaxStates"); \
-  static_assert(recurrent<__VA_ARGS__> == 0 || recurrent<__VA_ARGS__> == __VA_ARGS__::kGates,  \
-                #name " has other slots of the recurrent product than gates");
+  static_assert(slots_fit<__VA_ARGS__>, #name " has slots of r that do not fit its gates");
 FASTRNN_CELLS(FASTRNN_CELL_FITS)
 #undef FASTRNN_CELL_FITS
 

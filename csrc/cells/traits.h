@@ -19,8 +19,21 @@ constexpr int params = 0;
 template <class Cell>
 constexpr int params<Cell, std::void_t<decltype(Cell::kParams)>> = Cell::kParams;
 
+// kExtra of a cell that has some, else 0: values of each unit, row and step that the caller brings.
+template <class Cell, class = void>
+constexpr int extra = 0;
+template <class Cell>
+constexpr int extra<Cell, std::void_t<decltype(Cell::kExtra)>> = Cell::kExtra;
+
+// kFeeds of a cell that has one, else 0: the state that the recurrent product multiplies.
+template <class Cell, class = void>
+constexpr int feeds = 0;
+template <class Cell>
+constexpr int feeds<Cell, std::void_t<decltype(Cell::kFeeds)>> = Cell::kFeeds;
+
 // kRecurrent of a cell that has one, else kGates: the slots of the recurrent product W_hh h + b_hh,
-// r. 0: there is no product, so neither W_hh nor b_hh, and the cell does not look at r.
+// r. 0: there is no product, so neither W_hh nor b_hh, and the cell does not look at r. Where there
+// are others than kGates, dL/dr is apart from dL/dx, and no gate is kept.
 template <class Cell, class = void>
 constexpr int recurrent = Cell::kGates;
 template <class Cell>
@@ -65,5 +78,17 @@ template <class Cell, class = void>
 constexpr const char* own_name = nullptr;
 template <class Cell>
 constexpr const char* own_name<Cell, std::void_t<decltype(Cell::kName)>> = Cell::kName;
+
+// Slots of the product, kGates where there is none; and, where they are not kGates, the more of
+// both.
+template <class Cell>
+constexpr int hidden_slots = recurrent<Cell> > 0 ? recurrent<Cell> : Cell::kGates;
+template <class Cell>
+constexpr int most_slots = hidden_slots<Cell> == Cell::kGates  ? 0
+                           : hidden_slots<Cell> > Cell::kGates ? hidden_slots<Cell>
+                                                               : Cell::kGates;
+template <class Cell>
+constexpr bool slots_fit = recurrent<Cell> == 0 || recurrent<Cell> == Cell::kGates ||
+                           (Cell::kSplit && kept_gate<Cell> < 0);
 
 }  // namespace fastrnn

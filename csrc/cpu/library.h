@@ -6,12 +6,12 @@
 namespace fastrnn {
 
 // Another number wherever ScanParams, CellKernels or CellLibrary becomes another.
-constexpr int kCellLibraryVersion = 5;
+constexpr int kCellLibraryVersion = 6;
 
 struct CellLibrary {
   int version;       // first, whatever changes: kCellLibraryVersion
   const char* name;  // what the ops call the cell
-  int gates, states, saved, kept, params, recurrent;
+  int gates, states, saved, kept, params, recurrent, extra, feeds;
   bool heads;
   const char* dtype;  // "float32", "float64", "bfloat16"
   const char* isa;    // whose instructions are in it

@@ -10,20 +10,23 @@ namespace fastrnn {
 struct Direction {
   bool reverse;
   const void* w_ih;                   // [G*H, I]; null: the input is the ready projection
-  const void* w_hh;                   // [G*H, P], in heads [heads, G*H/heads, H/heads]; null: the
+  const void* w_hh;                   // [R*H, P], in heads [heads, G*H/heads, H/heads]; null: the
                                       // cell has no recurrent product
   const void* b_ih;                   // [G*H] or null
-  const void* b_hh;                   // [G*H] or null
+  const void* b_hh;                   // [R*H] or null
   const void* w_hr;                   // [P, H]; null: h is what the cell gives, P is H
   const void* params;                 // [.., H]; null: the cell has none
+  const void* extra;                  // rows [E*H], as the input's; null: the cell has none
+  int64_t extra_t, extra_b;           // their strides
   const void* state0[kMaxStates];     // [B, H], the first [B, P_row]; null: zeros
   void* state_n[kMaxStates];          // likewise, written by forward
   void* saved;                        // [N, K+S-1, H], see engine/saved.h; null: nothing
   const void* d_state_n[kMaxStates];  // as the states; null: zeros
   void* d_state0[kMaxStates];         // likewise, all of them or null: not wanted
   void *d_w_ih, *d_w_hh, *d_w_hr;     // as the weights; null: not wanted
-  void *d_b_ih, *d_b_hh;              // [G*H], likewise
+  void *d_b_ih, *d_b_hh;              // as the biases, likewise
   void* d_params;                     // [.., H], likewise
+  void* d_extra;                      // [N, E*H], with an order [T, B, E*H], likewise
 };
 
 // Runs fn(begin, end, ctx) over a partition of [0, n), a part a thread, best at the same time.

@@ -30,6 +30,7 @@ inline Tensors unstacked(const MaybeTensor& stacked) {
 struct ForwardCall {
   Layer layer;
   Tensor output, saved;
+  Tensor fed;  // what a product is to read of, where nothing else is saved
 
   ForwardCall(std::string_view cell, const Tensor& input, const Tensors& weights,
               const Tensors& state, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
@@ -41,12 +42,18 @@ struct ForwardCall {
     s.partial = save == kSavePartial;
     const int64_t stored = layer.stored(s.partial), size = layer.lines() * stored * s.H;
     output = layer.like_input(s.directions * s.P);
-    saved = save ? allocate(input, {s.directions, layer.lines(), stored, s.H}, true)
-                 : allocate(input, {0});
+    const bool feeds = !save && layer.info().feeds > 0;
+    saved = save ? room(s, stored) : allocate(input, {0});
+    if (feeds) fed = room(s, stored);
     s.output = output.data_ptr();
-    for (int64_t d = 0; save && d < s.directions; ++d) s.dir[d].saved = at(saved, d * size);
+    for (int64_t d = 0; (save || feeds) && d < s.directions; ++d) {
+      s.dir[d].saved = at(save ? saved : fed, d * size);
+    }
   }
 
+  Tensor room(const ScanParams& s, int64_t stored) const {
+    return allocate(output, {s.directions, layer.lines(), stored, s.H}, true);
+  }
   // State k's final values [D, B, state_row(k)] go to element `index` of a tensor.
   void final_to(int k, const Tensor& to, int64_t index) {
     ScanParams& s = layer.params;
@@ -110,8 +117,8 @@ struct BackwardCall {
   // Where the gradient of weight i of a direction goes; null: not wanted.
   void weight_to(int64_t d, Weight i, void* to) {
     Direction& dir = layer.params.dir[d];
-    void** const places[] = {&dir.d_w_ih, &dir.d_w_hh,   &dir.d_b_ih,
-                             &dir.d_b_hh, &dir.d_params, &dir.d_w_hr};
+    void** const places[] = {&dir.d_w_ih,   &dir.d_w_hh, &dir.d_b_ih, &dir.d_b_hh,
+                             &dir.d_params, &dir.d_w_hr, &dir.d_extra};
     *places[i] = to;
   }
   // State k's gradient [D, B, state_row(k)] goes to element `index` of a tensor.

@@ -71,7 +71,8 @@ KnownCell look_up(std::string_view name, int dtype) {
 
 bool same_counts(const CellInfo& a, const CellInfo& b) {
   return a.gates == b.gates && a.states == b.states && a.saved == b.saved && a.kept == b.kept &&
-         a.params == b.params && a.recurrent == b.recurrent;
+         a.params == b.params && a.recurrent == b.recurrent && a.extra == b.extra &&
+         a.feeds == b.feeds;
 }
 
 void check_library(const CellLibrary& library, const std::string& where) {
@@ -87,9 +88,9 @@ void check_library(const CellLibrary& library, const std::string& where) {
 
 void remember(const CellLibrary& library, const std::string& where) {
   const std::lock_guard<std::mutex> lock(loading);
-  const CellInfo counts{nullptr,           library.gates, library.states,
-                        library.saved,     library.kept,  library.params,
-                        library.recurrent, false,         library.heads};
+  const CellInfo counts{nullptr,       library.gates,  library.states,    library.saved,
+                        library.kept,  library.params, library.recurrent, library.extra,
+                        library.feeds, false,          library.heads};
   Loaded* cell = find_loaded(library.name);
   FASTRNN_CHECK(!cell || same_counts(cell->info, counts),
                 where + " has another cell " + library.name + " than the one loaded before");

@@ -54,7 +54,8 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions, bool stacked)
   FASTRNN_CHECK((project && !single) || params.directions == 1,
                 "a ready projection or a single step has one direction");
   const int products = int(project) + int(product());  // each with a matrix, and perhaps a bias
-  const int least = products + (info().params > 0), biased = least + products;
+  const int least = products + (info().params > 0) + (info().extra > 0);
+  const int biased = least + products;
   per_direction = int(weights.size()) / params.directions;
   // One more than either number is W_hr, which a ready projection leaves no room to tell from
   // biases.
@@ -64,7 +65,9 @@ void Layer::read_sizes(const Tensors& weights, int64_t directions, bool stacked)
                     (bias || per_direction - projected == least),
                 "weights must be " + std::to_string(least) + " or " + std::to_string(biased) +
                     " tensors for each of " + std::to_string(params.directions) + " directions" +
-                    (info().params > 0 ? ", the last of them the cell's parameters" : "") +
+                    (info().extra > 0    ? ", the last of them its extra slots"
+                     : info().params > 0 ? ", the last of them the cell's parameters"
+                                         : "") +
                     ", got " + std::to_string(weights.size()));
   params.I = input_.size(packed || single ? 1 : 2);
   if (product()) {
@@ -167,7 +170,7 @@ void Layer::read_resets(const MaybeTensor& resets) {
 }
 
 void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state) {
-  const int64_t H = params.H, GH = H * info().gates;
+  const int64_t H = params.H, GH = H * info().gates, RH = H * info().recurrent;
   const Tensor* w = weights.data() + d * per_direction;
   for (int i = 0; i < per_direction; ++i) check_like("weights", w[i], input_);
   for (size_t k = 0; k < state.size(); ++k) {
@@ -189,7 +192,7 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
       const int64_t heads = params.heads, own = heads > 0 ? H / heads : 0;  // units of a head
       check_shape("weight_hh", *w, {heads, own * info().gates, own});
     } else {
-      check_shape("weight_hh", *w, {GH, params.P});
+      check_shape("weight_hh", *w, {RH, params.P});
     }
     dir.w_hh = keep(*w++);
   }
@@ -198,7 +201,7 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
     dir.b_ih = keep(*w++);
   }
   if (bias && product()) {
-    check_shape("bias_hh", *w, {GH});
+    check_shape("bias_hh", *w, {RH});
     dir.b_hh = keep(*w++);
   }
   if (projected) {
@@ -207,12 +210,27 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
   }
   if (info().params > 0) {
     check_shape("params", *w, {info().params, H});
-    dir.params = keep(*w);
+    dir.params = keep(*w++);
   }
+  if (info().extra > 0) read_extra(dir, *w);
   for (size_t k = 0; k < state.size(); ++k) {
     const char* data = static_cast<const char*>(keep(state[k]));
     dir.state0[k] = data + d * params.B * params.state_row(int(k)) * input_.element_size();
   }
+}
+
+// Read where they lie: rows as the input's.
+void Layer::read_extra(Direction& dir, const Tensor& extra) {
+  const int64_t EH = params.H * info().extra;
+  if (packed || single) {
+    check_shape("extra", extra, {params.N, EH});
+  } else {
+    check_shape("extra", extra, {params.T, params.B, EH});
+  }
+  const StridedRows rows = strided_rows(extra);
+  kept_.push_back(rows.tensor);
+  dir.extra = rows.tensor.data_ptr();
+  dir.extra_t = single ? 0 : rows.strides[0], dir.extra_b = rows.strides[1];
 }
 
 const void* Layer::keep(const Tensor& t) {
@@ -224,14 +242,21 @@ const void* Layer::keep(const Tensor& t) {
 Tensor Layer::like_input(int64_t columns) const {
   if (packed || single) return allocate(input_, {params.N, columns});
   Tensor result = allocate(input_, {params.T, params.B, columns});
-  const size_t bytes = columns * result.element_size();
-  char* data = static_cast<char*>(result.data_ptr());
-  for (int64_t t = 0; params.order && t < params.T; ++t) {
-    for (int64_t b = params.rows(t); b < params.B; ++b) {
-      memset(data + (t * params.B + order_[b]) * bytes, 0, bytes);
+  zero_past(result);
+  return result;
+}
+
+void Layer::zero_past(Tensor& tensor) const {
+  if (!params.order) return;
+  const size_t bytes = tensor.size(tensor.dim() - 1) * tensor.element_size();
+  char* data = static_cast<char*>(tensor.data_ptr());
+  const int64_t steps =
+      tensor.numel() > 0 ? tensor.numel() * tensor.element_size() / (params.B * int64_t(bytes)) : 0;
+  for (int64_t i = 0; i < steps; ++i) {  // T of each direction
+    for (int64_t b = params.rows(i % params.T); b < params.B; ++b) {
+      memset(data + (i * params.B + order_[b]) * bytes, 0, bytes);
     }
   }
-  return result;
 }
 
 Tensor Layer::like_state(const Tensor& like, int k) const {
@@ -240,10 +265,12 @@ Tensor Layer::like_state(const Tensor& like, int k) const {
                 : allocate(like, {params.directions, params.B, width});
 }
 
-Tensor Layer::like_weight(const Tensor& weight, const Tensor& like) const {
-  if (weight.dim() == 1) return zeroed(allocate(like, {weight.size(0)}));
-  if (weight.dim() == 2) return zeroed(allocate(like, {weight.size(0), weight.size(1)}, true));
-  return zeroed(allocate(like, {weight.size(0), weight.size(1), weight.size(2)}, true));
+Tensor Layer::like_weight(const Tensor& weight, Weight kind) const {
+  if (kind == kExtra) return like_input(weight.size(weight.dim() - 1));
+  const auto size = weight.sizes();
+  if (weight.dim() == 1) return zeroed(allocate(input_, {size[0]}));
+  if (weight.dim() == 2) return zeroed(allocate(input_, {size[0], size[1]}, true));
+  return zeroed(allocate(input_, {size[0], size[1], size[2]}, true));
 }
 
 Tensor Layer::zeroed(Tensor t) const {

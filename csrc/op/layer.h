@@ -10,8 +10,8 @@ namespace fastrnn {
 // Bit mask of the op's argument `directions`.
 constexpr int64_t kForward = 1, kReverse = 2;
 
-enum Weight { kWih, kWhh, kBih, kBhh, kParams, kWhr };
-constexpr int kWeightKinds = 6;
+enum Weight { kWih, kWhh, kBih, kBhh, kParams, kWhr, kExtra };
+constexpr int kWeightKinds = 7;
 
 class Layer {
  public:
@@ -41,14 +41,16 @@ class Layer {
   // State k: [D, B, H], or [B, H] of a single step; the first has P for H.
   Tensor like_state(const Tensor& like, int k) const;
   // Zeros where no row has a step, as the next one.
-  Tensor like_weight(const Tensor& weight, const Tensor& like) const;
-  Tensor zeroed(Tensor t) const;  // if no kernel will write it
+  Tensor like_weight(const Tensor& weight, Weight kind) const;
+  void zero_past(Tensor& t) const;  // of [.., T, B, columns], the rows' lengths
+  Tensor zeroed(Tensor t) const;    // if no kernel will write it
   void check_state(const char* name, const Tensor& state, int k) const;
   // What weight i of the op's list is.
   Weight kind(size_t i) const {
-    const int place = int(i) % per_direction;
-    if (info().params > 0 && place == per_direction - 1) return kParams;
-    if (projected && place == per_direction - 1 - (info().params > 0)) return kWhr;
+    const int place = int(i) % per_direction, own = info().extra > 0;
+    if (own && place == per_direction - 1) return kExtra;
+    if (info().params > 0 && place == per_direction - 1 - own) return kParams;
+    if (projected && place == per_direction - 1 - own - (info().params > 0)) return kWhr;
     if (!product()) return place == 0 ? kWih : kBih;
     return project ? Weight(place) : place == 0 ? kWhh : kBhh;
   }
@@ -62,6 +64,7 @@ class Layer {
   void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
   void read_lengths(const Tensor& lengths);
   void read_resets(const MaybeTensor& resets);
+  void read_extra(Direction& dir, const Tensor& extra);
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
 

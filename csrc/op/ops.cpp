@@ -19,14 +19,16 @@ int team_size(const ScanParams& s, const CellInfo& cell, int64_t element_size, b
   constexpr double kFlopsPerThread = 8e6;
   constexpr int64_t kBytesToSplit = 256 << 10;
   constexpr int64_t kColumns = 16;  // of a weight, that a cell without a product takes as long as
-  const int64_t gates = cell.gates, depth = cell.recurrent > 0 ? s.P / s.heads : kColumns;
+  const bool product = cell.recurrent > 0;
+  const int64_t depth = s.P / s.heads;
+  const int64_t recurrent = product ? cell.recurrent * depth : cell.gates * kColumns;
   const double flops =
-      2. * s.N * s.directions * s.H * (gates * (s.I + depth) + s.projected() * s.P);
+      2. * s.N * s.directions * s.H * (cell.gates * s.I + recurrent + s.projected() * s.P);
   const int64_t available = torch::stable::get_num_threads();
   int64_t threads = std::min<int64_t>(available, 1 + int64_t(flops / kFlopsPerThread));
   // units that do not meet in a product wait for no barrier
-  const bool alone = cell.recurrent == 0 || (cell.heads && s.heads >= available);
-  const bool by_units = alone || gates * s.H * depth * element_size >= kBytesToSplit;
+  const bool alone = !product || (cell.heads && s.heads >= available);
+  const bool by_units = alone || recurrent * s.H * element_size >= kBytesToSplit;
   const bool apart = !backward && s.directions == 2;  // each direction has half of the threads
   if (!by_units) threads = std::min(threads, s.B * (apart ? 2 : 1));
   if (apart && threads > 1) threads -= threads % 2;
@@ -116,7 +118,7 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Maybe
   for (size_t i = 0; i < weights.size(); ++i) {
     const Weight kind = layer.kind(i);
     const bool wanted = needs & need(kind);
-    d_weights.push_back(wanted ? layer.like_weight(weights[i], input) : allocate(input, {0}));
+    d_weights.push_back(wanted ? layer.like_weight(weights[i], kind) : allocate(input, {0}));
     if (wanted) call.weight_to(i / layer.per_direction, kind, d_weights.back().data_ptr());
   }
   for (size_t k = 0; needs & kState && k < state.size(); ++k) {
@@ -128,11 +130,11 @@ std::tuple<Tensor, Tensors, Tensors> backward_cpu(StringHandle cell, const Maybe
 }
 
 // grad_final, state and the last result: [S, D, B, H]; of the weights each kind's [D, ...].
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward_flat_cpu(
-    StringHandle cell, const MaybeTensor& grad_output, const MaybeTensor& grad_final,
-    const Tensor& input, const Tensors& weights, const MaybeTensor& state, const Tensor& output,
-    const Tensor& saved, const MaybeTensor& batch_sizes, const MaybeTensor& resets,
-    int64_t directions, bool project, int64_t needs) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
+backward_flat_cpu(StringHandle cell, const MaybeTensor& grad_output, const MaybeTensor& grad_final,
+                  const Tensor& input, const Tensors& weights, const MaybeTensor& state,
+                  const Tensor& output, const Tensor& saved, const MaybeTensor& batch_sizes,
+                  const MaybeTensor& resets, int64_t directions, bool project, int64_t needs) {
   const Text name(cell);
   BackwardCall call(name.view(), grad_output, unstacked(grad_final), input, weights,
                     unstacked(state), output, saved, batch_sizes, resets, directions, project,
@@ -151,6 +153,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backw
         layer.zeroed(w.dim() == 1   ? allocate(input, {D, w.size(0)})
                      : w.dim() == 2 ? allocate(input, {D, w.size(0), w.size(1)}, true)
                                     : allocate(input, {D, w.size(0), w.size(1), w.size(2)}, true));
+    if (kind == kExtra && w.dim() == 3) layer.zero_past(kinds[kind]);
     for (int64_t d = 0; d < D; ++d) call.weight_to(d, kind, at(kinds[kind], d * size));
   }
   const bool want_state = needs & kState && state;
@@ -158,8 +161,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backw
   Tensor d_state = want_state ? stacked_states(layer, input) : allocate(input, {0});
   for (int k = 0; want_state && k < states; ++k) call.state_to(k, d_state, k * D * s.B * s.H);
   run(layer, input, true);
-  return {call.d_input, kinds[kWih],    kinds[kWhh], kinds[kBih],
-          kinds[kBhh],  kinds[kParams], kinds[kWhr], d_state};
+  return {call.d_input,   kinds[kWih], kinds[kWhh],   kinds[kBih], kinds[kBhh],
+          kinds[kParams], kinds[kWhr], kinds[kExtra], d_state};
 }
 
 void load_cell_op(StringHandle path) { load_cell(std::string(Text(path).view())); }
@@ -211,7 +214,7 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
       "Tensor[] weights, Tensor? state, Tensor output, Tensor saved, Tensor? batch_sizes, "
       "Tensor? resets, int directions, bool project, int needs) "
       "-> (Tensor grad_input, Tensor grad_w_ih, Tensor grad_w_hh, Tensor grad_b_ih, Tensor "
-      "grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_state)");
+      "grad_b_hh, Tensor grad_params, Tensor grad_w_hr, Tensor grad_extra, Tensor grad_state)");
   m.def("build_info() -> str");
   m.def("load_cell(str path) -> ()");
 }

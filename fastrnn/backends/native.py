@@ -76,11 +76,16 @@ class Cuda(_Native):
         return device not in ("cpu", "meta")
 
     def refusal(self, cell: str, device: str, dtype: torch.dtype, proj: bool) -> str | None:
-        if not cells.get(cell).recurrent:
+        spec = cells.get(cell)
+        if not spec.recurrent:
             return f"{self.title} have no cell without a recurrent product"
-        if cells.get(cell).in_heads:
+        if spec.recurrent != spec.gates:
+            return f"{self.title} have no cell whose x and r differ in slots"
+        if spec.extra or spec.feeds:
+            return f"{self.title} have no cell with extra slots, or that feeds another state"
+        if spec.in_heads:
             return f"{self.title} have no recurrent product in heads"
-        if cells.get(cell).across:
+        if spec.across:
             return f"{self.title} have no cell that looks across the units of a row"
         if ops.NATIVE_BUILT and device == "cuda":
             from ..gpu import architectures

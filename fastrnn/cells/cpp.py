@@ -12,13 +12,13 @@ from .graph import LEAVES, Node, order
 from .printing import Language, Printer
 from .spec import Cell
 
-ARRAYS = {op: "p" if op == "param" else op for op in LEAVES}
+ARRAYS = {op: {"param": "p", "extra": "e"}.get(op, op) for op in LEAVES}
 _CALLS = {
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
     "ne": "not_equal",
 }  # fmt: skip
 _TAKEN = """
-x r prev next p saved d dx dr dp row temp total units T kPass
+x r prev next p e saved d dx dr dp de row temp total units T kPass
 abs sqrt exp expm1 log log1p sigmoid tanh sin cos erf maximum minimum
 less less_equal greater greater_equal equal not_equal both either inverse select fastrnn std
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
@@ -79,12 +79,13 @@ def policy(cell: Cell) -> str:
     ]
     if derived.kept_gate is not None:
         lines.append(f"  static constexpr int kKeptGate = {derived.kept_gate};")
-    if cell.product == "none":
-        lines.append("  static constexpr int kRecurrent = 0;")
+    if cell.recurrent != cell.gates:
+        lines.append(f"  static constexpr int kRecurrent = {cell.recurrent};")
     if cell.in_heads:
         lines.append("  static constexpr bool kHeads = true;")
-    if cell.params:
-        lines.append(f"  static constexpr int kParams = {cell.params};")
+    for name, count in (("Params", cell.params), ("Extra", cell.extra), ("Feeds", cell.feeds)):
+        if count:
+            lines.append(f"  static constexpr int k{name} = {count};")
     lines += [
         *_functions(derived),
         "};",
@@ -136,22 +137,30 @@ def _forward(derived: Derived) -> list[str]:
     printer = Printer(CPP, [*derived.next, *derived.saved])
     used = _used(printer.roots) | {"next"} | ({"saved"} if derived.saved else set())
     arguments = [("const T*", name) for name in ("x", "r", "prev")]
-    arguments += [("const T*", "p")] * bool(derived.params) + [("T*", "next"), ("T*", "saved")]
+    arguments += _learned_and_given(derived, "const T*", "p", "e")
+    arguments += [("T*", "next"), ("T*", "saved")]
     writes = [f"next[{k}] = {printer.text(n)};" for k, n in enumerate(derived.next)]
     writes += [f"saved[{k}] = {printer.text(n)};" for k, n in enumerate(derived.saved)]
     return [*_signature("forward", arguments, used), *_indented([*printer.lines, *writes]), "  }"]
 
 
+def _learned_and_given(derived: Derived, kind: str, p: str, e: str) -> list[tuple[str, str]]:
+    """The arguments of parameters and of extra slots, where the cell has some."""
+    return [(kind, p)] * bool(derived.params) + [(kind, e)] * bool(derived.extra)
+
+
 def _backward(derived: Derived) -> list[str]:
     dr = derived.dr if derived.split else ()
-    printer = Printer(CPP, [*derived.dx, *dr, *derived.dprev, *derived.dparam])
-    used = _used(printer.roots) | {"d", "dx"} | ({"dr"} if dr else set()) | {"dp"}
+    outputs = (
+        ("dx", derived.dx), ("dr", dr), ("dp", derived.dparam), ("de", derived.dextra),
+        ("d", derived.dprev),
+    )  # fmt: skip
+    printer = Printer(CPP, [node for _, nodes in outputs for node in nodes])
+    used = _used(printer.roots) | {"d", "dx"} | ({"dr"} if dr else set()) | {"dp", "de"}
     arguments = [("const T*", name) for name in ("saved", "prev", "next")]
-    arguments += [("const T*", "p")] * bool(derived.params)
-    arguments += [("T*", name) for name in ("d", "dx", "dr")] + [("T*", "dp")] * bool(
-        derived.params
-    )
-    outputs = (("dx", derived.dx), ("dr", dr), ("dp", derived.dparam), ("d", derived.dprev))
+    arguments += _learned_and_given(derived, "const T*", "p", "e")
+    arguments += [("T*", name) for name in ("d", "dx", "dr")]
+    arguments += _learned_and_given(derived, "T*", "dp", "de")
     given = {n.number: k for k, n in enumerate(derived.dprev) if n.op == "d"}
     moved = any(n.op == "d" and n.at != k for k, n in enumerate(derived.dprev))
     copies = [

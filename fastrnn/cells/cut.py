@@ -1,10 +1,10 @@
 """Which values of forward are kept for backward: the cheapest set, by a minimum cut.
 
-Backward has the states before and after the step and the parameters. What else it needs of forward
-is either kept, at the price of a trip through memory, or computed again from what it has, at the
-price of the operation. In the network each value is an edge (kept: cut it) between a node that
-stands for "computed in backward" (an edge from the source: its price) and one for "available in
-backward"; all values that a gradient is made of must be available.
+Backward has the states before and after the step, parameters and extra slots. What else it needs of
+forward is either kept, at the price of a trip through memory, or computed again from what it has,
+at the price of the operation. In the network each value is an edge (kept: cut it) between a node
+that stands for "computed in backward" (an edge from the source: its price) and one for "available
+in backward"; all values that a gradient is made of must be available.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ KEEP_ROW = 500  # one that is the same for all units, which is read once
 # To compute it again, in the same unit. Whatever takes an exponential is dear: one costs less than
 # a trip through memory, two cost more.
 CHEAP, DIVISION, DEAR = 10, 100, 550
-_PRICES = {"div": DIVISION, "sqrt": DIVISION} | dict.fromkeys(
-    ("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf"), DEAR
+_HAS = ("const", "prev", "param", "extra")  # backward has them too
+_PRICES = (
+    {"div": DIVISION, "sqrt": DIVISION}
+    | dict.fromkeys(_HAS, 0)
+    | dict.fromkeys(("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf"), DEAR)
 )
 _PRICES |= dict.fromkeys(("const", "prev", "param", "units"), 0)
 

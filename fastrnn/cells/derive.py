@@ -15,20 +15,32 @@ from .graph import Graph, Node, order, rebuild
 from .trace import CellError, Traced, title, trace
 
 
-def derive(step: Callable, gates: int, states: int, params: int, product: str = "dense") -> Derived:
+def derive(
+    step: Callable, gates: int, states: int, params: int, product: str = "dense",
+    slots: int | None = None, extra: int = 0, feeds: int = 0,
+) -> Derived:  # fmt: skip
     """The kernels of a step. CellError for one that cannot have any."""
-    traced = trace(step, gates, states, params, product)
+    traced = trace(step, gates, states, params, product, slots, extra)
     _check(step, traced)
-    gradients = (*traced.dx, *traced.dr, *traced.dprev, *traced.dparam)
-    saved, kept_gate = _gate_in_place(kept(traced.next, gradients), gates)
+    gradients = (*traced.dx, *traced.dr, *traced.dprev, *traced.dparam, *traced.dextra)
+    saved, kept_gate = kept(traced.next, gradients), None
     rows = sum(n.uniform for n in saved)
-    if any(n.op == "sum" for n in order((*traced.next, *gradients))):
+    across = any(n.op == "sum" for n in order((*traced.next, *gradients)))
+    if (across or product == "heads") and (slots is not None or extra or feeds):
+        which = "looks across the units of a row" if across else "is in heads"
+        raise CellError(
+            f"{title(step)} {which}: it must have as many tensors in r as in x, no extra slots, "
+            "and feed its output"
+        )
+    if across:
         if product == "heads":
             raise CellError(
                 f"{title(step)} looks across the units of a row, which a cell in heads cannot"
             )
         _check_across(step, traced)
-        saved, kept_gate = sorted(saved, key=lambda n: n.uniform), None
+        saved = sorted(saved, key=lambda n: n.uniform)
+    elif slots is None:  # else the gates of x and r are not the same
+        saved, kept_gate = _gate_in_place(saved, gates)
     graph = Graph()
     become = {n.number: graph.leaf("next", k) for k, n in enumerate(traced.next) if n.op != "prev"}
     become |= {
@@ -36,13 +48,13 @@ def derive(step: Callable, gates: int, states: int, params: int, product: str = 
     }
     for number, leaf in become.items():
         leaf.name = next((n.name for n in (*traced.next, *saved) if n.number == number), "")
-    dx, dr, dprev, dparam = (
+    dx, dr, dprev, dparam, dextra = (
         tuple(rebuild(nodes, graph, become))
-        for nodes in (traced.dx, traced.dr, traced.dprev, traced.dparam)
+        for nodes in (traced.dx, traced.dr, traced.dprev, traced.dparam, traced.dextra)
     )
     return Derived(
         gates, states, params, traced.next, tuple(saved), dx, dr, dprev, dparam, kept_gate,
-        rows, product == "heads",
+        rows, product == "heads", dextra, feeds,
     )  # fmt: skip
 
 
@@ -61,7 +73,7 @@ def _gate_in_place(saved: Sequence[Node], gates: int) -> tuple[list[Node], int |
 
 def _check(step: Callable, traced: Traced) -> None:
     """The graph computes what the step computed, and its gradients are autograd's."""
-    names = ("next", "dx", "dr", "dprev", "dparam")
+    names = ("next", "dx", "dr", "dprev", "dparam", "dextra")
     roots = [n for name in names for n in getattr(traced, name)]
     ours = evaluate(roots, traced.values)
     theirs = [t for name in names for t in traced.values[name]]

@@ -12,12 +12,14 @@ Nodes = tuple[Node, ...]
 
 @dataclass(frozen=True)
 class Derived:
-    """A cell as kernels compute it. All tuples are of nodes; G gates, S states, P parameters, R
-    slots of the recurrent product: G or 0.
+    """A cell as kernels compute it. All tuples are of nodes; G gates, S states, P parameters, E
+    extra slots of x, R slots of the recurrent product.
 
-    next [S], saved [K]: forward's results, over leaves x, r, prev, param
-    dx [G], dr [R], dprev [S], dparam [P]: backward's, over leaves saved, prev, next, d, param.
-        dprev leaves out what reaches the states through r; dr is dx where nothing tells them apart
+    next [S], saved [K]: forward's results, over leaves x, r, prev, param, extra
+    dx [G], dr [R], dprev [S], dparam [P], dextra [E]: backward's, over leaves saved, prev, next, d,
+        param, extra. dprev leaves out what reaches the states through r; dr is dx where nothing
+        tells them apart
+    feeds: the state that the recurrent product multiplies
     kept_gate: a gate g whose value is saved[g], on which no other saved value depends; or None
     heads: whether r comes from a product with a block for each head
     rows: of a cell that looks across units, how many of the saved values are the same for all units
@@ -36,6 +38,8 @@ class Derived:
     kept_gate: int | None
     rows: int = 0
     heads: bool = False
+    dextra: Nodes = ()
+    feeds: int = 0
 
     @property
     def across(self) -> bool:
@@ -44,11 +48,17 @@ class Derived:
 
     @property
     def gradients(self) -> Nodes:
-        return (*self.dx, *self.dr, *self.dprev, *self.dparam)
+        return (*self.dx, *self.dr, *self.dprev, *self.dparam, *self.dextra)
+
+    @property
+    def extra(self) -> int:
+        return len(self.dextra)
 
     @property
     def split(self) -> bool:
         """Does dr differ from dx?"""
+        if self.dr and len(self.dx) != len(self.dr):
+            return True
         return any(a is not b for a, b in zip(self.dx, self.dr))
 
     def digest(self) -> str:
@@ -57,8 +67,12 @@ class Derived:
         lines = [f"{self.gates} {self.states} {self.params} {self.kept_gate}"]
         if not self.dr:
             lines[0] += " without a product"
+        elif len(self.dr) != self.gates:
+            lines[0] += f" recurrent {len(self.dr)}"
         if self.heads:
             lines[0] += " in heads"
+        if self.extra or self.feeds:
+            lines[0] += f" extra {self.extra} feeds {self.feeds}"
         for roots in ((*self.next, *self.saved), self.gradients):
             numbers.clear()
             for node in order(roots):

@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterable, Iterator
 
 # What a unit of a step reads: gate g of x and of r, state k before and after the step, parameter
-# p; in backward also the gradient d of state k after the step, and saved value k, which is a "row"
-# where it is uniform; "units": how many there are. In the passes of a step (passes.py) also row
-# value k, sum k, and what an earlier pass has left of the unit.
+# p, extra slot e; in backward also the gradient d of state k after the step, and saved value k,
+# which is a "row" where it is uniform; "units": how many there are. In the passes of a step
+# (passes.py) also row value k, sum k, and what an earlier pass has left of the unit.
 UNIFORM_LEAVES = ("row", "units", "total")
-LEAVES = ("x", "r", "prev", "param", "next", "d", "saved", "temp", *UNIFORM_LEAVES)
+LEAVES = ("x", "r", "prev", "param", "extra", "next", "d", "saved", "temp", *UNIFORM_LEAVES)
 FUNCTIONS = ("sqrt", "exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sin", "cos", "erf")
 UNARY = ("neg", "abs", *FUNCTIONS)
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")  # the last two let NaN through

@@ -18,12 +18,15 @@ class Cell:
 
     name: unique among the cells of a process: the function's name, and for a cell with derived
         kernels "@" and 16 hex digits of what they compute
-    gates G (slots of the input), states S (carried from step to step; the first is the output h),
-        params P (learned vectors [H])
-    product: "dense": r = W_hh h + b_hh has G slots too; "heads": so too, and W_hh has a block for
-        each of N heads of units [N, G*H/N, H/N], which see no other head; "none": no such product,
-        r is empty. N is the layer's business: a step knows nothing of it
-    step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G, G (or 0), S
+    gates G (slots of the input projection), states S (carried from step to step; the first is the
+        output h), params P (learned vectors [H])
+    product: "dense": r = W_hh h + b_hh has R slots; "heads": so too, and W_hh has a block for each
+        of N heads of units [N, G*H/N, H/N], which see no other head; "none": no such product, r is
+        empty. N is the layer's business: a step knows nothing of it
+    slots: R, where it is not G
+    extra E: slots of x that the caller brings, after the G of the projection
+    feeds: which state W_hh multiplies
+    step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G + E, R, S
         and P tensors: x, r and states [.., H], parameters [H]
     saved K: values that kernels keep per unit and step for backward, besides the states
     kept: how many of them they keep where gates are to be recomputed: 1 with a kept gate, all of a
@@ -45,11 +48,16 @@ class Cell:
     arguments: Mapping[str, str] = field(default_factory=dict)
     derived: Derived | None = None
     product: str = "dense"
+    slots: int | None = None
+    extra: int = 0
+    feeds: int = 0
 
     @property
     def recurrent(self) -> int:
-        """Slots of the recurrent product: G, or 0 where there is none."""
-        return 0 if self.product == "none" else self.gates
+        """Slots R of the recurrent product: 0 where there is none."""
+        if self.product == "none":
+            return 0
+        return self.gates if self.slots is None else self.slots
 
     @property
     def in_heads(self) -> bool:
@@ -69,7 +77,10 @@ class Cell:
             slots = f"inputs={self.gates}, product='none'"
         elif self.in_heads:
             slots += ", product='heads'"
-        return f"{slots}, states={self.states}, params={self.params}"
+        elif self.slots is not None:
+            slots = f"inputs={self.gates}, recurrent={self.slots}"
+        more = "".join(f", {k}={v}" for k in ("extra", "feeds") if (v := getattr(self, k)))
+        return f"{slots}{more}, states={self.states}, params={self.params}"
 
     @property
     def title(self) -> str:

@@ -10,6 +10,7 @@ AOTAutograd gives the same graph, with a choice of what to save that is made for
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -45,16 +46,21 @@ class Traced:
     dr: tuple[Node, ...]
     dprev: tuple[Node, ...]
     dparam: tuple[Node, ...]
+    dextra: tuple[Node, ...]
     values: dict[str, tuple[Tensor, ...]]  # of the leaves, and of all results, as torch has them
 
 
-def trace(step: Callable, gates: int, states: int, params: int, product: str = "dense") -> Traced:
+def trace(
+    step: Callable, gates: int, states: int, params: int, product: str = "dense",
+    slots: int | None = None, extra: int = 0,
+) -> Traced:  # fmt: skip
     """Runs the step once. CellError for what is no unit-wise step of these counts."""
     if torch_private.DispatchMode is None:
         raise CellError(f"{title(step)} cannot be traced: this torch has no TorchDispatchMode")
     tracer = _Tracer(step)
-    recurrent = 0 if product == "none" else gates
+    recurrent = 0 if product == "none" else gates if slots is None else slots
     sizes = {"x": gates, "r": recurrent, "prev": states, "param": params, "d": states}
+    sizes["extra"] = extra
     generator = torch.Generator().manual_seed(0)
     leaves: dict[str, tuple[Tensor, ...]] = {}
     for op, count in sizes.items():
@@ -63,14 +69,17 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
         leaves[op] = tuple(t.clone().requires_grad_(op != "d") for t in drawn)
         for at, tensor in enumerate(leaves[op]):
             tracer.bind(tensor, tracer.graph.leaf(op, at))
-    slots = f"gates={gates}" if recurrent else f"inputs={gates}"
+    x_says = r_says = f"gates={gates}"
+    if slots is not None or not recurrent:
+        x_says = f"inputs={gates}"
+        r_says = f"recurrent={slots}" if recurrent else f"product={product!r}"
     words = [
-        ("x", slots, "x"),
-        ("r", slots if recurrent else f"product={product!r}", "r"),
-        ("state", f"states={states}", "prev"),
-        *[("p", f"params={params}", "param")] * bool(params),
+        ("x", x_says + f", extra={extra}" * bool(extra), (*leaves["x"], *leaves["extra"])),
+        ("r", r_says, leaves["r"]),
+        ("state", f"states={states}", leaves["prev"]),
+        *[("p", f"params={params}", leaves["param"])] * bool(params),
     ]
-    arguments = [_Argument(word, why, leaves[op]) for word, why, op in words]
+    arguments = [_Argument(*word) for word in words]
     _check_signature(step, [word for word, _, _ in words])
     with torch.enable_grad(), tracer:
         try:
@@ -86,7 +95,7 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
         for k, tensor in enumerate(next):
             if tracer.node(tensor).is_mask:
                 raise tracer.error(f"state {k} that it returns is a comparison: use torch.where")
-        inputs = [t for op in ("x", "r", "prev", "param") for t in leaves[op]]
+        inputs = [t for op in ("x", "r", "prev", "param", "extra") for t in leaves[op]]
         given = [(n, d) for n, d in zip(next, leaves["d"]) if n.requires_grad]
         grads: Sequence[Tensor | None] = [None] * len(inputs)
         if given:
@@ -97,9 +106,8 @@ def trace(step: Callable, gates: int, states: int, params: int, product: str = "
     nodes = [zero if g is None else tracer.node(g) for g in grads]
     zeros = torch.zeros(SHAPE, dtype=torch.float64)
     full = [zeros if g is None else g.detach() for g in grads]
-    before = gates + recurrent
-    split = [0, gates, before, before + states, len(inputs)]
-    names = ("dx", "dr", "dprev", "dparam")
+    split = [0, *itertools.accumulate((gates, recurrent, states, params, extra))]
+    names = ("dx", "dr", "dprev", "dparam", "dextra")
     parts = {n: tuple(nodes[a:b]) for n, a, b in zip(names, split, split[1:])}
     values = {n: tuple(full[a:b]) for n, a, b in zip(names, split, split[1:])}
     values |= {op: tuple(t.detach().expand(SHAPE) for t in ts) for op, ts in leaves.items()}

@@ -30,7 +30,8 @@ _SIGNED, _ATOM = 6, 7  # what has a prefix; a name, a number or a call
 _HELPERS = ("cos", "expm1", "log1p", "maximum", "minimum", "over_units", "sin", "tanh")
 _CALLS = {name: f"tl.{name}" for name in ("abs", "sqrt", "exp", "log", "erf")}
 _CALLS |= {"sigmoid": "tl.sigmoid", "select": "tl.where"} | {name: name for name in _HELPERS}
-_TAKEN = {*"tl triton float x r state p saved prev next grad dx dr dprev dp".split(), *_HELPERS}
+_TAKEN = {*"tl triton float x r state p e saved prev next grad dx dr dprev dp de".split()}
+_TAKEN |= {*_HELPERS}
 _WIDEST = 48  # characters of a value that stands where it is used
 
 
@@ -38,20 +39,22 @@ def module(cell: Cell) -> str:
     """The text of the cell's module; `function_names` says what its functions are called."""
     derived = cell.derived
     forward, backward = function_names(cell)
-    p = ", p" if derived.params or derived.across else ""
+    p = ", p" * bool(derived.params or derived.across) + ", e" * (derived.extra > 0)
     inside = f"p[{derived.params}]"
-    body = _Body({"x": "x", "r": "r", "prev": "state", "param": "p"}, "x[0]", inside)
+    leaves = {"x": "x", "r": "r", "prev": "state", "param": "p", "extra": "e"}
+    body = _Body(leaves, "x[0]", inside)
     next, saved = body.write(derived.next, derived.saved)
     lines = [f"def {forward}(x, r, state{p}):", *body.lines]
     if derived.saved:
         lines.append("    # the states after the step, and what else is kept for backward")
     lines.append(f"    return {next}, {saved}")
     leaves = {"saved": "saved", "row": "saved", "prev": "prev", "next": "next", "d": "grad"}
-    body = _Body(leaves | {"param": "p"}, "grad[0]", inside)
-    groups = [derived.dx, *[derived.dr] * derived.split, derived.dprev]
+    body = _Body(leaves | {"param": "p", "extra": "e"}, "grad[0]", inside)
+    groups = {"dx": derived.dx} | ({"dr": derived.dr} if derived.split else {})
+    groups["dprev"] = derived.dprev
     d_p = (*derived.dparam, *[derived.dx[0].graph.const(0.0)] * derived.across)
-    texts = body.write(*groups, *[d_p] * (len(d_p) > 0))
-    names = ["dx", *["dr"] * derived.split, "dprev", *["dp"] * (len(d_p) > 0)]
+    groups |= {k: v for k, v in (("dp", d_p), ("de", derived.dextra)) if v}
+    texts, names = body.write(*groups.values()), list(groups)
     back = [f"def {backward}(saved, prev, next, grad{p}):", *body.lines]
     back += [f"    {name} = {text}" for name, text in zip(names, texts)]
     if not derived.split:

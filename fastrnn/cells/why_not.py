@@ -19,7 +19,7 @@ def why_not(name: str) -> str:
     if name in ON_VALUES:
         return ON_VALUE
     if any(word in name for word in _RANDOM):
-        return "it draws random numbers: pass a mask as part of the input"
+        return "it draws random numbers: let the caller bring them (extra=)"
     if name in _ACROSS:
         return "it looks across units or rows, and a step is about each unit alone"
     if name in _PARTS:

@@ -61,6 +61,9 @@ def why_not_torch(module: nn.Module) -> str | None:
         return f"{type(module).__name__} is a subclass of a fastrnn layer"
     if getattr(module, "nonlinearity", None) == "identity":
         return "torch.nn has no identity nonlinearity"
+    masked = [name for name in ("zoneout", "recurrent_dropout") if getattr(module, name, None)]
+    if masked:
+        return f"torch.nn has no {masked[0]}"
     if isinstance(module, FastLSTMCell) and module.proj_size:
         return "torch.nn.LSTMCell has no proj_size"
     return None

@@ -31,7 +31,9 @@ OPEN = {
 # How objects and classes are made and copied: done here in another way.
 MAKING = {"__new__", "__reduce__", "__getnewargs__", "__getnewargs_ex__", "__init_subclass__"}
 # Attributes of an object, not of a class, that fastrnn's layers have.
-ADDED = ("backend", "cell", "recompute_gates")
+ADDED = (
+    "backend", "cell", "recompute_gates", "zoneout", "recurrent_dropout", "recurrent_mask",
+)  # fmt: skip
 KERNELS = {name for name in (*CELLS, *[f"{cell}_cell" for cell in CELLS]) if hasattr(torch, name)}
 
 

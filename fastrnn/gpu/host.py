@@ -34,8 +34,9 @@ class Scan(Protocol):
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
+        d_extra: Tensor,  # [D, N, E*H], to be written; not given where the cell has no extra slots
     ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
-        """-> dx, dr [N, D*G*H], dparams [D, P, H], dstate.
+        """-> dx [N, D*G*H], dr [N, D*R*H], dparams [D, P, H], dstate.
 
         dr is dx where the cell does not tell them apart; dparams is None where it has none.
         """
@@ -133,10 +134,20 @@ def _backward(
     output = output.reshape(layer.N, -1).contiguous()
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output
     grads = grad_output.reshape(layer.N, -1).contiguous(), [g.contiguous() for g in grad_final]
-    dx, dr, d_params, grad_state = scan.backward(layer, *grads, output, saved.contiguous())
+    saved, more = saved.contiguous(), {}
+    if layer.extra:
+        more["d_extra"] = output.new_empty((layer.D, *layer.extra[0].shape))
+    dx, dr, d_params, grad_state = scan.backward(layer, *grads, output, saved, **more)
     lines = input.reshape(layer.N, -1)
     lines = lines if project else None
-    grad_weights = _weight_gradients(layer, lines, output, dx, dr, d_params, needs)
+    fed = _fed(layer, output, saved)
+    grad_weights = _weight_gradients(layer, lines, fed, dx, dr, d_params, needs)
+    if layer.extra:
+        each = len(weights) // layer.D
+        for d in range(layer.D):
+            given = needs & ops.NEED_EXTRA
+            grad = more["d_extra"][d].view(weights[each - 1].shape) if given else dx.new_empty(0)
+            grad_weights.insert((d + 1) * each - 1, grad)
     if not need_input:
         grad_input = input.new_empty(0)
     elif project:
@@ -144,6 +155,14 @@ def _backward(
     else:
         grad_input = dx.view(input.shape)
     return grad_input, grad_weights, grad_state if need_state else []
+
+
+def _fed(layer: Layer, output: Tensor, saved: Tensor) -> list[Tensor]:
+    """What the product multiplies, after every step: for each direction [N, H]."""
+    spec = layer.spec
+    if spec.feeds:
+        return list(saved[:, :, spec.saved + spec.feeds - 1].unbind())
+    return list(output.split(layer.H, 1))
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -160,23 +179,23 @@ def _join(tensors: Sequence[Tensor]) -> Tensor | None:
 def _weight_gradients(
     layer: Layer,
     lines: Tensor | None,  # [N, I], or None without projection
-    output: Tensor,  # [N, D*H]
+    fed: Sequence[Tensor],  # D tensors [N, H]: what the product multiplies, after every step
     dx: Tensor,  # [N, D*G*H]
-    dr: Tensor,  # [N, D*G*H]
+    dr: Tensor,  # [N, D*R*H]
     d_params: Tensor | None,  # [D, P, H]
     needs: int,
 ) -> list[Tensor]:
     """One GEMM or sum over all lines for each weight that needs it, in their order."""
-    gates = layer.spec.gates * layer.H
+    gates, back = layer.spec.gates * layer.H, layer.spec.recurrent * layer.H
     w_ih, w_hh, b_ih, b_hh = (needs & bit for bit in ops.WEIGHT_BITS)
     gradients: list[Tensor | None] = []
     for d in range(layer.D):
-        dx_d, dr_d = dx[:, d * gates : (d + 1) * gates], dr[:, d * gates : (d + 1) * gates]
+        dx_d, dr_d = dx[:, d * gates : (d + 1) * gates], dr[:, d * back : (d + 1) * back]
         if lines is not None:
             gradients.append(dx_d.t() @ lines if w_ih else None)
         if layer.w_hh is not None and w_hh:
-            h = output[:, d * layer.H : (d + 1) * layer.H]
-            h = _entering_h(layer, h, layer.state[0][d], reverse=d >= layer.back)
+            initial = layer.state[layer.spec.feeds][d]
+            h = _entering_h(layer, fed[d], initial, reverse=d >= layer.back)
         if layer.w_hh is not None:
             gradients.append(dr_d.t() @ h if w_hh else None)
         if layer.b_ih:

@@ -28,10 +28,11 @@ class Layer:
     multiply: str  # "bfloat16", "float16", "float64", "tf32" or "ieee": how matrices multiply
     device: torch.device
     w_ih: list[Tensor]  # D tensors [G*H, I]; empty without projection
-    w_hh: Tensor | None  # [D, G*H, H]; None: the cell has no recurrent product
+    w_hh: Tensor | None  # [D, R*H, H]; None: the cell has no recurrent product
     b_ih: list[Tensor]  # D tensors [G*H], or empty
-    b_hh: Tensor | None  # [D, G*H]
+    b_hh: Tensor | None  # [D, R*H]
     params: Tensor | None  # [D, P, H]; None: the cell has no parameters of its own
+    extra: list[Tensor]  # D tensors [N, E*H]; empty: the cell has no extra slots
     state: list[Tensor]  # S tensors [D, B, H], contiguous
     batch_sizes: Tensor | None  # [T] int64 on the CPU; None: dense
     offsets: Tensor | None  # [T] int64: first line of each step; None: dense
@@ -87,7 +88,7 @@ def read(
     D, B, H = state[0].shape
     count = len(weights) // D
     named = [name_weights(cell, weights[d * count : (d + 1) * count], project) for d in range(D)]
-    w_ih, w_hh, b_ih, b_hh, _, params = zip(*named)
+    w_ih, w_hh, b_ih, b_hh, _, params, extra = zip(*named)
     offsets = lengths = None
     if batch_sizes is not None:
         offsets, lengths = steps(batch_sizes, B, input.device)
@@ -106,6 +107,7 @@ def read(
         b_ih=[b for b in b_ih if b is not None],
         b_hh=None if b_hh[0] is None else stack(b_hh),
         params=None if params[0] is None else stack(params),
+        extra=[e.reshape(-1, e.shape[-1]) for e in extra if e is not None],
         state=[s.contiguous() for s in state],
         batch_sizes=None if batch_sizes is None else batch_sizes.contiguous(),
         offsets=offsets,

@@ -4,14 +4,16 @@ The counterpart of the C++ policies in `csrc/cells/`, held to the steps in
 `fastrnn/cells/builtin.py` by tests. A cell knows neither memory nor indices: tuples of float32
 tiles [rows, units] come in and go out.
 
-    forward(x, r, state[, p]) -> next, saved
-        x, r: G gates; state, next: S states before and after the step; saved: K values; p: the P
-        parameters of a cell that has any; of one that looks across units, which has all units of a
-        row in its tiles, also a tile that is 1 for units that there are, else 0
-    backward(saved, prev, next, grad[, p]) -> dx, dr, dprev[, dp]
+    forward(x, r, state[, p][, e]) -> next, saved
+        x, r: G and R gates; state, next: S states before and after the step; saved: K values; p, e:
+        the P parameters and the E extra slots of a cell that has any; of one that looks across
+        units, which has all units of a row in its tiles, p has also a tile that is 1 for units that
+        there are, else 0
+    backward(saved, prev, next, grad[, p][, e]) -> dx, dr, dprev[, dp][, de]
         prev, next: the S states before and after the step; grad: dL/dnext
-        dx, dr: dL/dx and dL/dr of the G gates; dprev: the part of dL/dprev that does not pass
-        through r (the scan adds dr W_hh to dprev[0]); dp: dL/dp of this row and step alone
+        dx, dr: dL/dx and dL/dr of the gates; dprev: the part of dL/dprev that does not pass
+        through r (the scan adds dr W_hh to that of the state that W_hh multiplies, mostly the
+        first); dp: dL/dp of this row and step alone; de: dL/de
 
 x = W_ih x_t + b_ih, r = W_hh h + b_hh; gate order and formulas are those of torch.nn. The pairs of
 cells that `fastrnn.cell` has made are written by `fastrnn.cells.triton_source` (derived.py).

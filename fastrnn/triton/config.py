@@ -71,7 +71,7 @@ class Need(NamedTuple):
     """What a kernel multiplies by, as far as tile sizes go."""
 
     direction: str  # "forward" or "backward"
-    gates: int
+    gates: int  # of r; of x where there is no r
     H: int
     multiply: str  # "bfloat16", "float16", "tf32" or "ieee"
     tiles: int = 0  # what a step has of each unit, where that is more than 4 G + 1
@@ -81,9 +81,10 @@ class Need(NamedTuple):
     @classmethod
     def of(cls, direction: str, cell: Cell, H: int, multiply: str) -> Need:
         tiles = 1 + cell.saved + 3 * cell.states + cell.gates
-        tiles += (cell.params + cell.across) * (2 if direction == "backward" else 1)
-        most = 0 if tiles <= 4 * cell.gates + 1 else tiles
-        return cls(direction, cell.gates, H, multiply, most, cell.recurrent > 0, cell.across)
+        tiles += (cell.params + cell.across + cell.extra) * (2 if direction == "backward" else 1)
+        gates = cell.recurrent or cell.gates
+        most = 0 if tiles <= 4 * gates + 1 else tiles
+        return cls(direction, gates, H, multiply, most, cell.recurrent > 0, cell.across)
 
     @property
     def width(self) -> int:

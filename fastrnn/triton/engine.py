@@ -48,8 +48,10 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     absent = tensors[0]  # stands for a pointer that the kernel never follows
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
-        parameters=_parameters(layer), H=layer.H, G=spec.gates, S=spec.states, K=spec.saved,
-        P=spec.params + spec.across, D=layer.D, BACK=layer.back, RAGGED=layer.offsets is not None,
+        parameters=_parameters(layer), extra=stack(layer.extra) if layer.extra else None,
+        H=layer.H, G=spec.gates, R=spec.recurrent, S=spec.states, K=spec.saved,
+        P=spec.params + spec.across, E=spec.extra, F=spec.feeds, D=layer.D, BACK=layer.back,
+        RAGGED=layer.offsets is not None,
         RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
@@ -109,7 +111,8 @@ class TritonScan:
         spec = layer.spec
         output = gx.new_empty((layer.N, layer.D * layer.H))
         kept = (layer.D, layer.N, spec.saved + spec.states - 1, layer.H)
-        saved = gx.new_empty(kept if save else 0)
+        store = save or spec.feeds > 0  # what a product is to read
+        saved = gx.new_empty(kept if store else 0)
         initial = stack(layer.state)
 
         def run(config: Config, events: Events = ()):
@@ -120,11 +123,12 @@ class TritonScan:
             )  # fmt: skip
             compiled = _launch(
                 forward_kernel, layer, config, tensors, events,
-                CELL=pair(layer.cell).forward, BIAS=layer.b_hh is not None, SAVE=save,
+                CELL=pair(layer.cell).forward, BIAS=layer.b_hh is not None, SAVE=store,
             )  # fmt: skip
             return carry, compiled
 
         carry = choose("forward", layer, run)
+        saved = saved if save else gx.new_empty(0)
         return output, [c.to(gx.dtype, copy=True) for c in carry], saved
 
     @staticmethod
@@ -134,15 +138,17 @@ class TritonScan:
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
+        d_extra: Tensor | None = None,  # [D, N, E*H], written
     ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
         spec, functions = layer.spec, pair(layer.cell)
         dx = output.new_empty((layer.N, layer.D * spec.gates * layer.H))
-        dr = torch.empty_like(dx) if functions.split else dx
+        dr = output.new_empty((layer.N, layer.D * spec.recurrent * layer.H))
+        dr = dr if functions.split else dx
         initial, final = stack(layer.state), stack(grad_final)
 
         def run(config: Config, events: Events = ()):
             carry = final.to(torch.float32, copy=True)
-            words = _words(layer, config, spec.gates * layer.H)
+            words = _words(layer, config, spec.recurrent * layer.H)
             d_params = _params_gradients(layer, config)
             tensors = (
                 grad_output, layer.w_hh, _resets(layer), initial, words, carry, output, saved,
@@ -151,6 +157,7 @@ class TritonScan:
             compiled = _launch(
                 backward_kernel, layer, config, tensors, events,
                 CELL=functions.backward, SPLIT=functions.split, d_parameters=d_params,
+                d_extra=d_extra,
             )  # fmt: skip
             return (carry, d_params), compiled
 

@@ -18,6 +18,7 @@ from .tiles import (
     add,
     dot,
     entering_rows,
+    load_extra,
     load_projected,
     load_step,
     load_tiles,
@@ -26,6 +27,8 @@ from .tiles import (
     only_units,
     part,
     select,
+    step_backward,
+    step_forward,
     store_sums,
     store_tiles,
     sum_rows,
@@ -66,55 +69,54 @@ def _only_share(tile):
 
 @part
 def forward_resident(
-    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, out, saved,
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    P: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
+    tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, extra, out, saved,
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
+    BIAS: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
-    GATES: tl.constexpr = triton.next_power_of_2(G)
+    GATES: tl.constexpr = triton.next_power_of_2(R)
     ALONE: tl.constexpr = SHARES == 1
     DTYPE: tl.constexpr = w_hh.dtype.element_ty
     steps = tile[2]
     first = tl.program_id(2) * UNITS
     units = first + tl.arange(0, UNITS)
     k = tl.arange(0, SHARES)[:, None] * INNER + tl.arange(0, INNER)[None, :]
-    weights = _load_rows(w_hh, first, k, H, G, GATES, UNITS)
+    weights = _load_rows(w_hh, first, k, H, R, GATES, UNITS)
     if ALONE:
         weights = _only_share(weights)
-    bias = load_vectors(b_hh, units, ROWS, H, G, BIAS)
-    if P:
-        p = load_vectors(parameters, units, ROWS, H, P, True)
+    bias = load_vectors(b_hh, units, ROWS, H, R, BIAS)
+    p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
     current = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
     exchange = words, stride, owned, tile[1] > 0
     if not ALONE:
-        publish(exchange, 1, units, units < H, current[0], DTYPE)
+        publish(exchange, 1, units, units < H, current[F], DTYPE)
     ahead = load_projected(0, tile, gx, units, H, G, D, RAGGED)
+    extra_ahead = load_extra(0, tile, extra, units, H, E, RAGGED)
     j = 0
     while j < steps:
-        x = ahead
+        x, e = ahead, extra_ahead
         ahead = load_projected(j + 1, tile, gx, units, H, G, D, RAGGED)
+        extra_ahead = load_extra(j + 1, tile, extra, units, H, E, RAGGED)
         lines, valid = locate(j, tile, RAGGED)
         entering = entering_rows(resets, lines, valid, RESETS)
         prev = zero_unless(entering, current, S)
         if ALONE:
-            h = tl.trans(only_units(prev[0], units, H).to(DTYPE))
+            h = tl.trans(only_units(prev[F], units, H).to(DTYPE))
         else:
             h = receive(exchange, j + 1, k, H, 0, 1, DTYPE)[0]
             if RESETS:
                 h = tl.where(entering[None, None, :], h, 0.0).to(DTYPE)
         nothing = tl.full(weights.shape[:-1] + (ROWS,), 0.0, tl.float32)
         r = turn_onto(
-            bias, dot(weights, h, nothing, PRECISION, UPCAST), SHARES, G, GATES, UNITS, ROWS
+            bias, dot(weights, h, nothing, PRECISION, UPCAST), SHARES, R, GATES, UNITS, ROWS
         )
-        if P:
-            next, kept = CELL(widen(x, G), r, prev, p)
-        else:
-            next, kept = CELL(widen(x, G), r, prev)
+        next, kept = step_forward(CELL, widen(x, G), r, prev, p, widen(e, E), P, E)
         current = select(valid, next, current, S)
         if not ALONE:  # before the stores: others wait for it
-            publish(exchange, j + 2, units, units < H, current[0], DTYPE)
+            publish(exchange, j + 2, units, units < H, current[F], DTYPE)
         store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
         if SAVE:
             store_tiles(saved + lines * (KEPT * H), valid, units, H, kept + next[1:], H, KEPT)
@@ -173,9 +175,10 @@ def _dot_all(
 
 @part
 def backward_resident(
-    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, out, saved, dx,
-    dr, d_parameters, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, extra, out, saved,
+    dx, dr, d_parameters, d_extra, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, E: tl.constexpr,
+    F: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
@@ -184,19 +187,22 @@ def backward_resident(
     steps = tile[2]
     units = tl.program_id(2) * UNITS + tl.arange(0, UNITS)
     k = tl.arange(0, SHARES)[:, None] * INNER + tl.arange(0, INNER)[None, :]
-    weights = _load_columns(w_hh, units, k, H, G)
+    weights = _load_columns(w_hh, units, k, H, R)
     grad = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
+    p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
     if P:
-        p = load_vectors(parameters, units, ROWS, H, P, True)
         d_p = load_vectors(parameters, units, ROWS, H, P, False)
-    exchange = words, stride * G, owned * G, tile[1] > 0
+    exchange = words, stride * R, owned * R, tile[1] > 0
     j = steps - 1
     ahead = load_step(
         j, tile, owned, stride, grad_out, resets, state, out, saved, units,
         H, S, K, D, RAGGED, RESETS,
     )  # fmt: skip
+    extra_ahead = load_extra(j, tile, extra, units, H, E, RAGGED)
     while j >= 0:
         grad_now, kept, next, prev = ahead
+        e = extra_ahead
+        extra_ahead = load_extra(j - 1, tile, extra, units, H, E, RAGGED)
         ahead = load_step(
             j - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
             H, S, K, D, RAGGED, RESETS,
@@ -204,26 +210,27 @@ def backward_resident(
         lines, valid = locate(j, tile, RAGGED)
         entering = entering_rows(resets, lines, valid, RESETS)
         arriving = (grad[0] + grad_now.to(tl.float32),) + grad[1:]
+        d_x, d_r, d_prev, d_p_now, d_e = step_backward(
+            CELL, widen(kept, K), widen(prev, S), widen(next, S), arriving, p, widen(e, E), P, E
+        )
         if P:
-            d_x, d_r, d_prev, d_p_now = CELL(
-                widen(kept, K), widen(prev, S), widen(next, S), arriving, p
-            )
             d_p = add(d_p, zero_unless(valid, d_p_now, P), P)
-        else:
-            d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
+        if E:
+            store_tiles(d_extra + lines * (E * H), valid, units, H, d_e, H, E)
         number = steps - j
         if not ALONE:
-            for g in tl.static_range(G):
+            for g in tl.static_range(R):
                 publish(exchange, number, g * H + units, units < H, d_r[g], DTYPE)
         store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
         if SPLIT:
-            store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
+            store_tiles(dr + lines * (D * R * H), valid, units, H, d_r, H, R)
         if ALONE:
-            sums = _dot_own(weights, d_r, units, H, G, ROWS, PRECISION, UPCAST)
+            sums = _dot_own(weights, d_r, units, H, R, ROWS, PRECISION, UPCAST)
         else:
-            sums = _dot_all(exchange, number, k, weights, H, G, TOGETHER, ROWS, PRECISION, UPCAST)
-        d_h = turn_onto(d_prev, sums, SHARES, 1, 1, UNITS, ROWS)
-        grad = select(valid, zero_unless(entering, d_h + d_prev[1:], S), grad, S)
+            sums = _dot_all(exchange, number, k, weights, H, R, TOGETHER, ROWS, PRECISION, UPCAST)
+        d_h = turn_onto(d_prev[F:], sums, SHARES, 1, 1, UNITS, ROWS)
+        d_prev = d_prev[:F] + d_h + d_prev[F + 1 :]
+        grad = select(valid, zero_unless(entering, d_prev, S), grad, S)
         j -= 1
     store_tiles(carry + owned, tile[1] > 0, units, stride, grad, H, S)
     if P:

@@ -14,6 +14,7 @@ from .tiles import (
     dot_back,
     dot_gates,
     entering_rows,
+    load_extra,
     load_step,
     load_sums,
     load_tiles,
@@ -21,6 +22,8 @@ from .tiles import (
     load_weights,
     locate,
     part,
+    step_backward,
+    step_forward,
     store_sums,
     store_tiles,
     sum_rows,
@@ -31,9 +34,10 @@ from .tiles import (
 
 @part
 def forward_streamed(
-    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, out, saved,
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr,
-    P: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
+    tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, extra, out, saved,
+    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
+    BIAS: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
@@ -42,22 +46,24 @@ def forward_streamed(
         before, started = locate(j - 1, tile, RAGGED)
         lines, valid = locate(j, tile, RAGGED)
         entering = entering_rows(resets, lines, valid, RESETS)
-        h_lines = tl.where(started, out + before * (D * H), state + owned)
+        if F:  # what the product multiplies is among what is saved
+            fed_lines = saved + before * (KEPT * H) + (K + F - 1) * H
+        else:
+            fed_lines = out + before * (D * H)
+        h_lines = tl.where(started, fed_lines, state + owned + F * stride)
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             x = load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
-            r = load_vectors(b_hh, units, ROWS, H, G, BIAS)
+            r = load_vectors(b_hh, units, ROWS, H, R, BIAS)
             for k in range(0, H, INNER):
                 inner = k + tl.arange(0, INNER)
                 h = load_tiles(h_lines, entering, inner, H, H, 1)
-                weights = load_weights(w_hh, inner, units, H, G, False)
-                r = dot_gates(h[0], weights, r, G, PRECISION, UPCAST)
+                weights = load_weights(w_hh, inner, units, H, R, False)
+                r = dot_gates(h[0], weights, r, R, PRECISION, UPCAST)
             prev = load_tiles(carry + owned, entering, units, stride, H, S)
-            if P:
-                p = load_vectors(parameters, units, ROWS, H, P, True)
-                next, kept = CELL(widen(x, G), r, prev, p)
-            else:
-                next, kept = CELL(widen(x, G), r, prev)
+            p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
+            e = load_extra(j, tile, extra, units, H, E, RAGGED)
+            next, kept = step_forward(CELL, widen(x, G), r, prev, p, widen(e, E), P, E)
             store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
             if SAVE:
                 store_tiles(saved + lines * (KEPT * H), valid, units, H, kept + next[1:], H, KEPT)
@@ -67,9 +73,10 @@ def forward_streamed(
 
 @part
 def backward_streamed(
-    tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, out, saved, dx, dr,
-    d_parameters, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, extra, out, saved, dx,
+    dr, d_parameters, d_extra, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
+    R: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, E: tl.constexpr,
+    F: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
     RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
@@ -85,17 +92,18 @@ def backward_streamed(
             )  # fmt: skip
             grad = load_tiles(carry + owned, valid, units, stride, H, S)
             arriving = (grad[0] + grad_out_now.to(tl.float32),) + grad[1:]
+            p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
+            e = widen(load_extra(j, tile, extra, units, H, E, RAGGED), E)
+            d_x, d_r, d_prev, d_p_now, d_e = step_backward(
+                CELL, widen(kept, K), widen(prev, S), widen(next, S), arriving, p, e, P, E
+            )
             if P:
-                p = load_vectors(parameters, units, ROWS, H, P, True)
-                d_x, d_r, d_prev, d_p_now = CELL(
-                    widen(kept, K), widen(prev, S), widen(next, S), arriving, p
-                )
                 d_p = add(load_sums(d_parameters, units, H, P), sum_rows(valid, d_p_now, P), P)
-            else:
-                d_x, d_r, d_prev = CELL(widen(kept, K), widen(prev, S), widen(next, S), arriving)
+            if E:
+                store_tiles(d_extra + lines * (E * H), valid, units, H, d_e, H, E)
             store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
             if SPLIT:
-                store_tiles(dr + lines * (D * G * H), valid, units, H, d_r, H, G)
+                store_tiles(dr + lines * (D * R * H), valid, units, H, d_r, H, R)
             # Not every cell's d_prev depends on grad, which must be read before it is replaced; and
             # several threads read what one of them writes of d_parameters.
             tl.debug_barrier()
@@ -106,11 +114,11 @@ def backward_streamed(
         tl.debug_barrier()
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
-            d_h = load_tiles(carry + owned, entering, units, stride, H, 1)[0]
+            d_h = load_tiles(carry + owned + F * stride, entering, units, stride, H, 1)[0]
             for k in range(0, H, INNER):
                 inner = k + tl.arange(0, INNER)
-                d_r = load_tiles(dr + lines * (D * G * H), entering, inner, H, H, G)
-                weights = load_weights(w_hh, inner, units, H, G, True)
-                d_h = dot_back(d_r, weights, d_h, G, PRECISION, UPCAST)
-            store_tiles(carry + owned, entering, units, stride, (d_h,), H, 1)
+                d_r = load_tiles(dr + lines * (D * R * H), entering, inner, H, H, R)
+                weights = load_weights(w_hh, inner, units, H, R, True)
+                d_h = dot_back(d_r, weights, d_h, R, PRECISION, UPCAST)
+            store_tiles(carry + owned + F * stride, entering, units, stride, (d_h,), H, 1)
         tl.debug_barrier()

@@ -140,6 +140,54 @@ def only_units(tile, units, H: tl.constexpr):
 
 
 @part
+def step_forward(CELL: tl.constexpr, x, r, prev, p, e, P: tl.constexpr, E: tl.constexpr):
+    """A cell's forward, with its parameters and extra slots if it has some."""
+    if P:
+        if E:
+            result = CELL(x, r, prev, p, e)
+        else:
+            result = CELL(x, r, prev, p)
+    else:
+        if E:
+            result = CELL(x, r, prev, e)
+        else:
+            result = CELL(x, r, prev)
+    return result
+
+
+@part
+def step_backward(
+    CELL: tl.constexpr, kept, prev, next, grad, p, e, P: tl.constexpr, E: tl.constexpr
+):
+    """A cell's backward: dx, dr, dprev, dp and de, the last two () where it has none."""
+    if P:
+        if E:
+            result = CELL(kept, prev, next, grad, p, e)
+        else:
+            dx, dr, dprev, dp = CELL(kept, prev, next, grad, p)
+            result = dx, dr, dprev, dp, ()
+    else:
+        if E:
+            dx, dr, dprev, de = CELL(kept, prev, next, grad, e)
+            result = dx, dr, dprev, (), de
+        else:
+            dx, dr, dprev = CELL(kept, prev, next, grad)
+            result = dx, dr, dprev, (), ()
+    return result
+
+
+@part
+def load_extra(j, tile, extra, units, H: tl.constexpr, E: tl.constexpr, RAGGED: tl.constexpr):
+    """E tiles of the extra slots [N, E*H], of step j."""
+    if E:
+        lines, valid = locate(j, tile, RAGGED)
+        tiles = load_tiles(extra + lines * (E * H), valid, units, H, H, E)
+    else:
+        tiles = ()
+    return tiles
+
+
+@part
 def load_weights(w_hh, inner, units, H: tl.constexpr, G: tl.constexpr, BACKWARD: tl.constexpr):
     """G tiles [INNER, UNITS] of w_hh [G*H, H]: W_g^T for h W_g^T, or W_g for dr_g W_g."""
     mask = (inner < H)[:, None] & (units < H)[None, :]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..cells import Cell
 from ..recurrent import Recurrent
 
@@ -28,10 +30,14 @@ class ZooLayer(Recurrent):
         *,
         backend: str = "auto",
         recompute_gates: bool = False,
+        zoneout: float | Sequence[float] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_mask: str = "sequence",
     ) -> None:
         super().__init__(
             type(self).definition, input_size, hidden_size, num_layers, bias, batch_first, dropout,
             bidirectional, device, dtype, backend=backend, recompute_gates=recompute_gates,
+            zoneout=zoneout, recurrent_dropout=recurrent_dropout, recurrent_mask=recurrent_mask,
         )  # fmt: skip
 
     def extra_repr(self) -> str:  # the class's name says which cell it is

@@ -57,7 +57,9 @@ class Backward {
  private:
   friend class BackwardAcross<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved, P = params<Cell>;
-  static constexpr bool kProduct = recurrent<Cell> > 0, kHeads = heads<Cell>;
+  static constexpr int R = recurrent<Cell>, E = extra<Cell>;
+  static constexpr bool kProduct = R > 0, kHeads = heads<Cell>;
+  static constexpr int kFed = feeds<Cell>;  // the state that the product multiplies
   using A = Sum<T>;
   static constexpr int W = Vec<A>::W;
   static constexpr int kFirst = projects<Cell>;  // of the states that the cell looks at
@@ -73,27 +75,29 @@ class Backward {
         arena_(memory),
         block_rows_(block_rows<T>(s, G + params<Cell>)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
+        ld_r_(WeightGrad<T>::row_length(hidden_slots<Cell> * s.H)),
         several_(s.T * s.B > block_rows_),
         lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh &&
-              Matrix<T>::whole(G * s.H / s.heads, s.P / s.heads)),
+              Matrix<T>::whole(R * s.H / s.heads, s.P / s.heads)),
         w_hh_(recurrent_matrix<Cell, T>(
             arena_, s, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace, lent_)),
         panels_(unit_panels<Cell, A>(s, 1)),
-        block_grad_(arena_, s, G * s.H, block_rows_, several_, kDirectSteps),
+        block_grad_(arena_, s, {G * s.H, R * s.H, kFed, saved_.place(kFed), saved_.width()},
+                    block_rows_, several_, kDirectSteps),
         param_grad_(arena_, s, block_rows_, several_),
         recompute_(arena_, s, block_rows_),
         projection_(arena_, s, block_rows_, s.B < block_rows_ ? s.B : block_rows_, several_,
                     s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace),
         interruption_(s.interrupted) {
-    const int64_t gates = G * s.H;
+    const int64_t gates = (G > R ? G : R) * s.H;
     const int64_t chunk = s.B < block_rows_ ? s.B : block_rows_;
     zeros_ = arena_.take<T>(gates);
     if (memory) memset(zeros_, 0, gates * sizeof(T));
     for (int k = 0; k < S; ++k) carry_[k] = arena_.take<A>(chunk * s.H);
-    last_ = arena_.take<T>(kProduct ? chunk * gates : 0);
+    last_ = arena_.take<T>(chunk * R * s.H);
     d_x_ = arena_.take<T>(block_rows_ * ld_);
-    d_r_ = Cell::kSplit || kHeads ? arena_.take<T>(block_rows_ * ld_) : d_x_;
-    values_ = {d_x_, d_r_, nullptr, ld_, s.H};
+    d_r_ = Cell::kSplit || kHeads ? arena_.take<T>(block_rows_ * ld_r_) : d_x_;
+    values_ = {d_x_, d_r_, nullptr, ld_, ld_r_, s.H};
     if (recompute_.wanted()) values_.more = arena_.take<T>(block_rows_ * values_.kMore * s.H);
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
@@ -142,7 +146,7 @@ class Backward {
       block_grad_.run(all, zeros_, w.scratch.tile, w.rank, w.size, w.barrier);
       projection_.add(all, w.rank, w.size, w.barrier);
       param_grad_.add(block.count, w.dir.d_params, start, end, w.rank, w.size);
-      if (kProduct) keep_last(w);
+      if (kProduct) w.keep_last(zeros_, last_, int64_t(R) * s_.H);
       if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
     } while (step < s_.T);
     return true;
@@ -199,7 +203,7 @@ class Backward {
       }
     }
     for (int64_t b = 0; kProduct && b < active; ++b) {
-      next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * ld_;
+      next[b] = s_.resets && s_.resets[n + b] ? zeros_ : d_r_ + (at + local + b) * ld_r_;
     }
   }
 
@@ -215,12 +219,15 @@ class Backward {
       before[k] = saved_.before(w.d, t, b, k, zeros_);
       after[k] = k == 0 ? rows_.output(w.d, t, b) : saved_.carried(w.d, n, k);
     }
-    T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_ + dr_first<Cell>(panels_, p);
+    T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_r_ + dr_first<Cell>(panels_, p);
+    const T* given = E > 0 ? rows_.extra(w.d, t, b) : nullptr;
+    T* d_extra = E > 0 && w.dir.d_extra ? rows_.d_extra(w.d, t, b, E * s_.H) : nullptr;
     const int64_t next_gate = dr_next_gate(panels_), end = panels_.end(p);
     const bool reset = s_.resets && s_.resets[n];
     for (int v = 0; v < panels_.registers(p); ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = end - j;
-      V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[G], learned[P + 1], dp[P + 1];
+      V kept[K + 1], prev[S], next[S], d[S], dx[G], dr[hidden_slots<Cell>];
+      V learned[P + 1], dp[P + 1], es[E + 1], de[E + 1];
       for (int k = 0; k < K; ++k) kept[k] = read(keep[k] + j, left);
       for (int k = 0; k < S; ++k) d[k] = V::load(carry(w, k, b) + j, left);
       for (int k = kFirst; k < S; ++k) {
@@ -228,31 +235,17 @@ class Backward {
         next[k] = read(after[k] + j, left);
       }
       d[0] = d[0] + read(d_out + j, left);
-      if (kProduct) d[0] = d[0] + V::load(recurrent + v * W);
+      if (kProduct) d[kFed] = d[kFed] + V::load(recurrent + v * W);
       load_params<Cell, T>(w.dir.params, s_.H, j, learned);
-      cell_backward<Cell>(kept, prev, next, learned, d, dx, dr, dp);
+      if constexpr (E > 0) load_extra<Cell, T>(given, s_.H, j, es);
+      cell_backward<Cell>(kept, prev, next, learned, es, d, dx, dr, dp, de);
       param_grad_.store(at, j, left, dp);
       for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);
-      for (int g = 0; g < G; ++g) {
-        write(dx[g], d_x + g * s_.H + j, left);
-        if (Cell::kSplit || kHeads) {
-          write(Cell::kSplit ? dr[g] : dx[g], d_r + g * next_gate + j, left);
-        }
+      for (int g = 0; g < G; ++g) write(dx[g], d_x + g * s_.H + j, left);
+      for (int g = 0; (Cell::kSplit || kHeads) && g < R; ++g) {
+        write(Cell::kSplit ? dr[g] : dx[g], d_r + g * next_gate + j, left);
       }
-    }
-  }
-
-  // The block's memory is about to be written again: save what the next step still needs of it.
-  void keep_last(Worker& w) {
-    const Range copied = w.by_units ? part(w.mine.end - w.mine.begin, w.rank, w.size)
-                                    : Range{0, w.mine.end - w.mine.begin};
-    const int64_t local = w.mine.begin - w.rows.begin, gates = int64_t(G) * s_.H;
-    for (int64_t b = 0; b < w.mine.end - w.mine.begin; ++b) {
-      const T*& next = w.scratch.next[local + b];
-      T* to = last_ + (local + b) * gates;
-      if (next == zeros_ || next == to) continue;
-      if (b >= copied.begin && b < copied.end) memcpy(to, next, gates * sizeof(T));
-      next = to;
+      for (int k = 0; k < E && d_extra; ++k) write(de[k], d_extra + k * s_.H + j, left);
     }
   }
 
@@ -262,14 +255,17 @@ class Backward {
     const Range u = panels_.units(w.units);
     const int64_t local = w.mine.begin - w.rows.begin;
     if (kProduct) {
-      const A* passed = projection_.wanted() ? projection_.carry(local) : carry_[0] + local * s_.H;
+      const A* passed =
+          projection_.wanted() ? projection_.carry(local) : carry_[kFed] + local * s_.H;
       HiddenStateGrad<T, RecurrentMatrix<Cell, T>>{s_, w_hh_}.run(
-          w.mine, w.hidden, w.scratch.next + local, passed, w.dir.d_state0[0], w.rank,
+          w.mine, w.hidden, w.scratch.next + local, passed, w.dir.d_state0[kFed], w.rank,
           w.scratch.tile);
     }
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
-      for (int k = kProduct; k < S; ++k)
+      for (int k = 0; k < S; ++k) {
+        if (kProduct && k == kFed) continue;
         copy(carry(w, k, b), rows_.state(w.dir.d_state0[k], k, b), u);
+      }
     }
   }
 
@@ -277,8 +273,8 @@ class Backward {
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
   Arena arena_;
-  const int64_t block_rows_,
-      ld_;              // rows of a block, at most; from one row of gate gradients to the next
+  const int64_t block_rows_, ld_,
+      ld_r_;            // rows of a block, at most; from one row of gate gradients to the next
   const bool several_;  // may a direction have more blocks than one?
   const bool lent_;     // is W_hh packed where its gradient, written after its last use, will be?
   RecurrentMatrix<Cell, T> w_hh_;
@@ -288,9 +284,9 @@ class Backward {
   Recompute<Cell, T> recompute_;
   ProjectionGrad<Cell, T> projection_;
   Interruption interruption_;
-  T* zeros_;       // [G*H]
+  T* zeros_;       // [G*H] or [R*H]
   A* carry_[S];    // dL/dstate passed on directly [chunk, H]
-  T* last_;        // gate gradients kept from the block before [chunk, G*H]
+  T* last_;        // gate gradients kept from the block before [chunk, R*H]
   T *d_x_, *d_r_;  // gate gradients of the block [rows, ld]: dL/dx and dL/dr
   BlockValues<Cell, T> values_;
   Scratch* scratch_;

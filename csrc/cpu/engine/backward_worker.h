@@ -24,6 +24,20 @@ struct BackwardWorker {
   Range hidden;      // and those of the columns of W_hh
   BackwardScratch<Cell, T>& scratch;
   bool by_units;
+
+  // The block's memory is about to be written again: save in `last` [rows, gates] what the next
+  // step still needs of it. zeros: what stands for a row that has nothing.
+  void keep_last(const T* zeros, T* last, int64_t gates) {
+    const int64_t count = mine.end - mine.begin, local = mine.begin - rows.begin;
+    const Range copied = by_units ? part(count, rank, size) : Range{0, count};
+    for (int64_t b = 0; b < count; ++b) {
+      const T*& next = scratch.next[local + b];
+      T* to = last + (local + b) * gates;
+      if (next == zeros || next == to) continue;
+      if (b >= copied.begin && b < copied.end) memcpy(to, next, gates * sizeof(T));
+      next = to;
+    }
+  }
 };
 
 }  // namespace FASTRNN_ISA

@@ -16,6 +16,14 @@ struct Block : BlockRows {
   bool start, end;     // the first, the last block of its direction
 };
 
+// What of a cell the weights' gradients hang on: the columns G*H of x and R*H of r, and the state
+// that the product multiplies. But for 0, which is the output, it is vector `place` of the `width`
+// vectors [H] that forward has saved of a row.
+struct Products {
+  int64_t x, r;
+  int fed, place, width;
+};
+
 // The rows of a block of G gates, at most. Blocks are the order in which a weight's gradient is
 // summed: threads have no say in it, so that its bits are the same for any number of them.
 template <class T>
@@ -30,21 +38,23 @@ int64_t block_rows(const ScanParams& s, int gates) {
 template <class T>
 class BlockGrad {
  public:
-  // gates: G*H; most: rows of a block, at most; several: may a direction have more blocks than one?
+  // most: rows of a block, at most; several: may a direction have more blocks than one?
   // direct_steps: up to here packing weights does not pay.
-  BlockGrad(Arena& arena, const ScanParams& s, int64_t gates, int64_t most, bool several,
+  BlockGrad(Arena& arena, const ScanParams& s, Products products, int64_t most, bool several,
             int64_t direct_steps)
       : s_(s),
         rows_{s},
-        gates_(gates),
-        ld_(WeightGrad<T>::row_length(gates)),
+        products_(products),
+        ld_(WeightGrad<T>::row_length(products.x)),
         hidden_(s.P / s.heads, 1),
-        w_ih_(arena, gates, s.d_input && s.dir[0].w_ih ? s.I : 0,
-              packing(s, gates, several, direct_steps), s.threads),
-        weight_grad_(arena, gates, most, widest(s)) {
+        w_ih_(arena, products.x, s.d_input && s.dir[0].w_ih ? s.I : 0,
+              packing(s, products.x, several, direct_steps), s.threads),
+        weight_grad_(arena, products.x, most, widest(s)),
+        hidden_weight_grad_(products.r == products.x || products.r == 0
+                                ? weight_grad_
+                                : WeightGrad<T>(arena, products.r, most, widest(s))) {
     const bool sums = Storage<T>::kPair > 1 && several;
-    const int64_t hidden = s.dir[0].w_hh ? gates : 0;
-    const int64_t sizes[] = {gates * s.I, hidden * hidden_.H, gates, hidden};
+    const int64_t sizes[] = {products.x * s.I, products.r * hidden_.H, products.x, products.r};
     for (int i = 0; i < 4; ++i) sums_[i] = arena.take<Sum<T>>(sums ? sizes[i] : 0);
     pointers_ = arena.take<T*>(s.threads * most);
     most_ = most;
@@ -83,8 +93,10 @@ class BlockGrad {
  private:
   // The bias has a gate's units together, whatever the heads.
   void hidden_bias_grad(const Block<T>& block, const Gradient<T>& d_bias, int rank, int size) {
-    if (s_.heads == 1) return weight_grad_.add_bias(block.d_r, block.count, d_bias, rank, size);
-    const int64_t own = hidden_.H, gates = gates_ / s_.H;
+    if (s_.heads == 1) {
+      return hidden_weight_grad_.add_bias(block.d_r, block.count, d_bias, rank, size);
+    }
+    const int64_t own = hidden_.H, gates = products_.r / s_.H;
     for (int64_t i = 0; i < gates * s_.heads; ++i) {
       const int64_t head = i / gates, gate = i % gates;
       column_sums(block.d_r + i * own, ld_, own, block.count, d_bias.from(gate * s_.H + head * own),
@@ -95,21 +107,31 @@ class BlockGrad {
   // A head after the other: of its gates, by its units of h.
   void hidden_grad(const Block<T>& block, const T* zeros, int rank, int size, Barrier& barrier) {
     T* const* h = pointers(block, rank, [&](int64_t t, int64_t b) {
-      return rows_.hidden_before(block.d, t, b, zeros);
+      return products_.fed > 0 ? fed_before(block.d, t, b, zeros)
+                               : rows_.hidden_before(block.d, t, b, zeros);
     });
     bool any = false;  // is there a row whose h is not zeros?
     for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
-    weight_grad_.pair(block.d_r, block.count, rank, size);
+    hidden_weight_grad_.pair(block.d_r, block.count, rank, size);
     const Gradient<T> d_weight = gradient(block, s_.dir[block.d].d_w_hh, 1);
-    const int64_t own = hidden_.H, gates = gates_ / s_.heads;
+    const int64_t own = hidden_.H, gates = products_.r / s_.heads;
     for (int64_t i = 0; i < s_.heads; ++i) {
       if (i > 0) barrier.wait(size);  // the columns of the head before are still in use
-      WeightGrad<T> of_head = weight_grad_.of_gates(i * gates, gates);
+      WeightGrad<T> of_head = hidden_weight_grad_.of_gates(i * gates, gates);
       weight_grad(of_head, any ? block.count : 0, hidden_, h, block.d_r + i * gates,
                   d_weight.from(i * gates * own), rank, size, barrier);
       T** rows = pointers_ + rank * most_;
       for (int64_t b = 0; i + 1 < s_.heads && b < block.count; ++b) rows[b] += own;
     }
+  }
+
+  // [H]: what the product of (t, b) multiplied, where it is not the output.
+  const T* fed_before(int d, int64_t t, int64_t b, const T* zeros) const {
+    if (rows_.reset(t, b)) return zeros;
+    const int64_t from = rows_.before(d, t, b);
+    if (from < 0) return rows_.initial(d, products_.fed, b, zeros);
+    const T* saved = static_cast<const T*>(s_.dir[d].saved);
+    return saved + ((s_.row(from) + b) * products_.width + products_.place) * s_.H;
   }
 
   // The most columns of a weight that has a gradient.
@@ -172,10 +194,11 @@ class BlockGrad {
 
   const ScanParams& s_;
   const Rows<T> rows_;
-  const int64_t gates_, ld_;     // G*H; numbers from one row of gate gradients to the next
+  const Products products_;
+  const int64_t ld_;             // numbers from one row of gate gradients to the next
   const Panels<Sum<T>> hidden_;  // of the columns of W_hh, or of a head's block
   Matrix<T> w_ih_;
-  WeightGrad<T> weight_grad_;
+  WeightGrad<T> weight_grad_, hidden_weight_grad_;
   Sum<T>* sums_[4];  // of the gradients of w_ih, w_hh, b_ih, b_hh, over blocks
   T** pointers_;
   int64_t most_;

@@ -46,12 +46,15 @@ class Forward {
  private:
   friend class ForwardAcross<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
-  static constexpr bool kProduct = recurrent<Cell> > 0;
+  static constexpr int R = recurrent<Cell>, E = extra<Cell>;
+  static constexpr bool kProduct = R > 0;
+  static constexpr int kFed = feeds<Cell>;  // the state that the product multiplies
   using A = Sum<T>;
   using Units = UnitPanels<Cell, A>;
   using Weights = GateWeights<T, Units>;
   static constexpr int W = Vec<A>::W;
-  static constexpr int kPanelVectors = G >= kMaxVectors ? G : kMaxVectors / G * G;
+  static constexpr int kPanelVectors =
+      hidden_slots<Cell> * Panels<A>::together(most_slots<Cell> > 0 ? most_slots<Cell> : G);
   static constexpr bool kOneRow = kProduct && kPanelVectors <= 8;  // do its sums stay in registers?
   enum { kNothing, kPartial, kAll };
   // Carried states live in the final states' memory, and h in the output: where those are rounded,
@@ -60,14 +63,14 @@ class Forward {
   static constexpr int kFirstCarried = kRounded && !projects<Cell> ? 0 : 1;
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
-
   using Scratch = ForwardScratch<Cell, T>;
 
   Forward(const ScanParams& s, void* memory)
       : s_(s),
         rows_{s},
         saved_{s},
-        panels_(unit_panels<Cell, A>(s, G)),
+        panels_(unit_panels<Cell, A>(s, G, -1, most_slots<Cell>)),
+        hidden_panels_(unit_panels<Cell, A>(s, hidden_slots<Cell>, -1, most_slots<Cell>)),
         most_(s.B < kMaxRows ? s.B : kMaxRows),
         arena_(memory),
         projection_(arena_, s, most_),
@@ -76,22 +79,12 @@ class Forward {
     block_rows_ = kBlockBytes / row_bytes < 48 ? 48 : kBlockBytes / row_bytes;
     if (block_rows_ > s.T * s.B) block_rows_ = s.T * s.B;
     if (block_rows_ < most_) block_rows_ = most_;
-    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena_, panels_, s, d};
+    for (int d = 0; d < s.directions; ++d) weights_[d] = {arena_, panels_, hidden_panels_, s, d};
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
-      const int64_t tile = kGroupRows * panels_.most_vectors() * W;
-      Scratch w{arena_.take<A>(block_rows_ * panels_.width()),
-                arena_.take<A>(kProduct * (tile > panels_.width() ? tile : panels_.width())),
-                arena_.take<A>(s.H),
-                arena_.take<A>(apart() ? S * most_ * s.H : 0),
-                arena_.take<Lane<T>>(Weights::scratch(panels_, s)),
-                arena_.take<const T*>(block_rows_),
-                arena_.take<const T*>(most_),
-                arena_.take<const T*>(most_),
-                arena_.take<T*>(most_),
-                {0, 0},
-                projection_.scratch(arena_),
-                {arena_, s, panels_}};
+      Scratch w = Scratch::take(arena_, s, block_rows_, most_, apart(), panels_, hidden_panels_);
+      w.panel = arena_.take<Lane<T>>(Weights::scratch(panels_, hidden_panels_, s));
+      w.projection = projection_.scratch(arena_);
       if (memory) scratch_[i] = w;
     }
   }
@@ -122,6 +115,7 @@ class Forward {
     w.rows = rows;
     for (int64_t b = rows.begin; b < rows.end; ++b) {
       w.h[b - rows.begin] = rows_.initial(d, 0, b, zeros);
+      if (kFed > 0) w.fed[b - rows.begin] = rows_.initial(d, kFed, b, zeros);
       for (int k = kFirstCarried; k < S; ++k) {
         copy(rows_.initial(d, k, b, zeros), carried(d, k, b, w), {first, last});
       }
@@ -192,7 +186,9 @@ class Forward {
       w.out[b] = projection_.wanted() ? projection_.unprojected(d, n + b, b, w.projection)
                                       : rows_.output(d, t, rows.begin + b);
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
-      any |= kProduct && w.h_in[b] != zeros;
+      if (kFed > 0) w.fed_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.fed[b];
+      any |= kProduct && w.fed_in[b] != zeros;
+      if (E > 0) w.extra[b] = rows_.extra(d, t, rows.begin + b);
     }
     return any;
   }
@@ -205,27 +201,31 @@ class Forward {
     const int64_t origin = panels_.column(panels.begin);
     const bool by_row = kOneRow && any && active == 1 && weights_[d].packed();
     if (by_row) {
-      weights_[d].template hidden_row<kOneRow ? kPanelVectors : 1>(panels, w.h_in, w.recurrent,
+      weights_[d].template hidden_row<kOneRow ? kPanelVectors : 1>(panels, w.fed_in, w.recurrent,
                                                                    sweep.back);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
-        apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + column, 0, w);
+        const int64_t first = hidden_panels_.columns({panels.begin, p});
+        apply(d, n, rows.begin, 1, p, gates + column, ld, w.recurrent + first, 0, w);
       }
     }
     for (int64_t i = 0; !by_row && i < sweep.count(); ++i) {
       const int64_t p = sweep.at(i);
-      const int64_t column = panels_.column(p), width = any ? panels_.vectors(p) * W : 0;
+      const int64_t column = panels_.column(p), width = any ? hidden_panels_.vectors(p) * W : 0;
       const Lane<T>* panel = any ? weights_[d].hidden_panel(p, w.panel) : nullptr;
       const A* sums = nullptr;
       if (kProduct) sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros: all rows'
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        if (any) weights_[d].hidden(p, panel, w.h_in + r, count, w.recurrent, width);
+        if (any) weights_[d].hidden(p, panel, w.fed_in + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, sums, width,
               w);
       }
     }
-    for (int64_t b = 0; b < active; ++b) w.h[b] = w.out[b];
+    for (int64_t b = 0; b < active; ++b) {
+      w.h[b] = w.out[b];
+      if (kFed > 0) w.fed[b] = saved_.carried(d, n + b, kFed);
+    }
   }
 
   void apply(int d, int64_t n, int64_t b, int64_t count, int64_t p, const A* x, int64_t x_ld,
@@ -249,6 +249,7 @@ class Forward {
     const int64_t H = s_.H, end = panels_.end(p);
     const T* const* h = w.h_in + (b - w.rows.begin);
     T* const* out = w.out + (b - w.rows.begin);
+    const T* const* given = w.extra + (E > 0 ? b - w.rows.begin : 0);
     const bool* resets = s_.resets ? s_.resets + n : nullptr;
     const A* zeros = w.zeros;
     A* state[S];
@@ -261,16 +262,15 @@ class Forward {
       V learned[params<Cell> + 1];
       load_params<Cell, T>(s_.dir[d].params, H, j, learned);
       for (int64_t i = 0; i < count; ++i) {
-        V xs[G], rs[G], prev[S], next[S], keep[K + 1];
-        for (int g = 0; g < G; ++g) {
-          xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
-          if (kProduct) rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
-        }
+        V xs[G], rs[R + 1], prev[S], next[S], keep[K + 1], es[E + 1];
+        for (int g = 0; g < G; ++g) xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
+        for (int g = 0; g < R; ++g) rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
+        if constexpr (E > 0) load_extra<Cell, T>(given[i], H, j, es);
         if (!kRounded && !projects<Cell>) prev[0] = read(h[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) {
           prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);
         }
-        cell_forward<Cell>(xs, rs, prev, learned, next, keep);
+        cell_forward<Cell>(xs, rs, prev, learned, es, next, keep);
         write(next[0], out[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) next[k].store(state[k] + i * H + j, left);
         if (kSave == kNothing) continue;
@@ -285,8 +285,8 @@ class Forward {
   const ScanParams& s_;
   const Rows<T> rows_;
   const Saved<Cell, T> saved_;
-  const Units panels_;
-  const int64_t most_;  // batch rows that a thread walks through time together
+  const Units panels_, hidden_panels_;  // of W_ih and of W_hh: the same units
+  const int64_t most_;                  // batch rows that a thread walks through time together
   Arena arena_;
   Projection<Cell, T> projection_;
   int64_t block_rows_ = 0;

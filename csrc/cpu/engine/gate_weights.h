@@ -1,7 +1,8 @@
 // The weights of one direction as the products x W_ih^T + b_ih and h W_hh^T + b_hh want them, in
-// panels that hold all gates of their units: packed once; packed one at a time right before its
-// use, for one step; or, where neither pays, read as torch keeps them. Either weight may be absent.
-// Of HeadPanels a panel of W_hh is one of its head's block, and is multiplied by that head's h.
+// panels that hold all gates of their units, those of W_hh of the same units: packed once; packed
+// one at a time right before its use, for one step; or, where neither pays, read as torch keeps
+// them. Either weight may be absent. Of HeadPanels a panel of W_hh is one of its head's block, and
+// is multiplied by that head's h.
 #pragma once
 #include "cpu/gemm/direct.h"
 #include "cpu/gemm/head_panels.h"
@@ -21,33 +22,35 @@ class GateWeights {
   using A = Sum<T>;
 
   GateWeights() = default;
-  GateWeights(Arena& arena, const P& panels, const ScanParams& s, int d)
-      : panels_(&panels), s_(&s), mode_(mode(s)) {
+  // panels: of W_ih; hidden_panels: of W_hh
+  GateWeights(Arena& arena, const P& panels, const P& hidden_panels, const ScanParams& s, int d)
+      : panels_(&panels), hidden_panels_(&hidden_panels), s_(&s), mode_(mode(s)) {
     set(d);
     const bool whole = mode_ == kPacked || mode_ == kResidues;
-    w_ih_ = arena.take<Lane<T>>(whole && dir_->w_ih ? offset(panels.width(), s.I) : 0);
-    w_hh_ = arena.take<Lane<T>>(whole && dir_->w_hh ? offset(panels.width(), depth(s)) : 0);
-    const int64_t width = panels.width();
+    const int64_t width = panels.width(), hidden_width = hidden_panels.width();
+    w_ih_ = arena.take<Lane<T>>(whole && dir_->w_ih ? offset(width, s.I) : 0);
+    w_hh_ = arena.take<Lane<T>>(whole && dir_->w_hh ? offset(hidden_width, depth(s)) : 0);
     b_ih_ = arena.take<A>(width);
-    b_hh_ = arena.take<A>(dir_->w_hh ? width : 0);
+    b_hh_ = arena.take<A>(dir_->w_hh ? hidden_width : 0);
   }
 
   // The same memory for another direction's weights.
   void set(int d) { dir_ = &s_->dir[d]; }
   bool packed() const { return mode_ == kPacked; }
   // Numbers of the memory that a thread gives to input_panel() or hidden_panel().
-  static int64_t scratch(const P& panels, const ScanParams& s) {
-    return mode(s) == kPanelwise ? panels.most_vectors() * residue_column<T>(deepest(s)) : 0;
+  static int64_t scratch(const P& panels, const P& hidden_panels, const ScanParams& s) {
+    const int a = panels.most_vectors(), b = hidden_panels.most_vectors();
+    return mode(s) == kPanelwise ? (a > b ? a : b) * residue_column<T>(deepest(s)) : 0;
   }
 
   void pack(int64_t p) {
-    const int64_t column = panels_->column(p);
+    const int64_t column = panels_->column(p), hidden_column = hidden_panels_->column(p);
     if (mode_ == kPacked || mode_ == kResidues) {
       if (dir_->w_ih) pack_weight(*panels_, p, dir_->w_ih, s_->I, w_ih_ + offset(column, s_->I));
-      if (dir_->w_hh) pack_hidden(p, w_hh_ + offset(column, depth()));
+      if (dir_->w_hh) pack_hidden(p, w_hh_ + offset(hidden_column, depth()));
     }
-    pack_bias(p, dir_->b_ih, b_ih_ + column);
-    if (dir_->w_hh) pack_bias(p, dir_->b_hh, b_hh_ + column);
+    pack_bias(*panels_, p, dir_->b_ih, b_ih_ + column);
+    if (dir_->w_hh) pack_bias(*hidden_panels_, p, dir_->b_hh, b_hh_ + hidden_column);
   }
 
   // Panel p of W_ih for input(), of W_hh for hidden(); null where neither is packed.
@@ -59,7 +62,7 @@ class GateWeights {
   }
   const Lane<T>* hidden_panel(int64_t p, Lane<T>* scratch) const {
     if (mode_ == kDirect) return nullptr;
-    if (mode_ != kPanelwise) return w_hh_ + offset(panels_->column(p), depth());
+    if (mode_ != kPanelwise) return w_hh_ + offset(hidden_panels_->column(p), depth());
     pack_hidden(p, scratch);
     return scratch;
   }
@@ -84,11 +87,11 @@ class GateWeights {
       multiply(panels_->head, panels_->place(p), block(p), panel, depth(), own, count, bias, out,
                ld);
     } else {
-      multiply(*panels_, p, dir_->w_hh, panel, depth(), h, count, bias, out, ld);
+      multiply(*hidden_panels_, p, dir_->w_hh, panel, depth(), h, count, bias, out, ld);
     }
   }
   // What hidden() gives for zeros: b_hh in the order of panel p's columns.
-  const A* hidden_bias(int64_t p) const { return b_hh_ + panels_->column(p); }
+  const A* hidden_bias(int64_t p) const { return b_hh_ + hidden_panels_->column(p); }
   // hidden() of one row for all of some packed panels of NV registers, the last of which may be
   // narrower. back: from the last panel on.
   template <int NV>
@@ -115,10 +118,11 @@ class GateWeights {
   FASTRNN_INLINE void hidden_row_of(Range panels, const T* row, const T* const* h, A* out,
                                     bool back) const {
     if (panels.end == panels.begin) return;
-    const int64_t origin = panels_->column(panels.begin), K = lanes<T>(depth());
-    const int64_t end = panels_->vectors(panels.end - 1) == NV ? panels.end : panels.end - 1;
+    const P& all = *hidden_panels_;
+    const int64_t origin = all.column(panels.begin), K = lanes<T>(depth());
+    const int64_t end = all.vectors(panels.end - 1) == NV ? panels.end : panels.end - 1;
     const auto narrow = [&] {
-      hidden(end, hidden_panel(end, nullptr), h, 1, out + panels_->column(end) - origin, 0);
+      hidden(end, hidden_panel(end, nullptr), h, 1, out + all.column(end) - origin, 0);
     };
     if (back && end < panels.end) narrow();
     row_gemm<T, NV>(row, depth(), w_hh_ + origin * K, int64_t(NV) * Vec<A>::W * K,
@@ -165,7 +169,7 @@ class GateWeights {
     if constexpr (kHeads) {
       pack_weight(panels_->head, panels_->place(p), block(p), depth(), to);
     } else {
-      pack_weight(*panels_, p, dir_->w_hh, depth(), to);
+      pack_weight(*hidden_panels_, p, dir_->w_hh, depth(), to);
     }
   }
   template <class Q>
@@ -189,15 +193,15 @@ class GateWeights {
       residue_gemm<T>(nv, rows, count, panel, K, bias, out, ld);
     }
   }
-  void pack_bias(int64_t p, const void* bias, A* out) {
+  void pack_bias(const Panels<A>& panels, int64_t p, const void* bias, A* out) {
     if (bias) {
-      pack_row(*panels_, p, p + 1, static_cast<const T*>(bias), out);
+      pack_row(panels, p, p + 1, static_cast<const T*>(bias), out);
     } else {
-      memset(out, 0, panels_->vectors(p) * Vec<A>::W * sizeof(A));
+      memset(out, 0, panels.vectors(p) * Vec<A>::W * sizeof(A));
     }
   }
 
-  const P* panels_ = nullptr;
+  const P *panels_ = nullptr, *hidden_panels_ = nullptr;
   const ScanParams* s_ = nullptr;
   const Direction* dir_ = nullptr;
   Mode mode_ = kDirect;

@@ -16,13 +16,13 @@ namespace FASTRNN_ISA {
 template <class Cell, class A>
 using UnitPanels = std::conditional_t<heads<Cell>, HeadPanels<A>, Panels<A>>;
 
-// The units of a scan, for so many gates of the cell.
+// The units of a scan, for so many gates of the cell; arguments as of Panels.
 template <class Cell, class A>
-UnitPanels<Cell, A> unit_panels(const ScanParams& s, int gates, int left_out = -1) {
+UnitPanels<Cell, A> unit_panels(const ScanParams& s, int gates, int left_out = -1, int most = 0) {
   if constexpr (heads<Cell>) {
     return {s.H, s.heads, gates, left_out};
   } else {
-    return {s.H, gates, left_out};
+    return {s.H, gates, left_out, most};
   }
 }
 

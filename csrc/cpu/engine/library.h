@@ -42,8 +42,7 @@ bool compiled_forward(const ScanParams& s) { return CompiledForward::run(s); }
 int64_t compiled_forward_workspace(const ScanParams& s) { return CompiledForward::workspace(s); }
 
 static_assert(FASTRNN_CELL::kStates <= kMaxStates, "the cell has more states than kMaxStates");
-static_assert(recurrent<FASTRNN_CELL> == 0 || recurrent<FASTRNN_CELL> == FASTRNN_CELL::kGates,
-              "the cell has other slots of the recurrent product than gates");
+static_assert(slots_fit<FASTRNN_CELL>, "the cell has slots of r that do not fit its gates");
 
 constexpr const char* dtype_name(float) { return "float32"; }
 constexpr const char* dtype_name(double) { return "float64"; }
@@ -60,6 +59,8 @@ constexpr CellLibrary kCompiledCell{
     kept<FASTRNN_CELL>,
     params<FASTRNN_CELL>,
     recurrent<FASTRNN_CELL>,
+    extra<FASTRNN_CELL>,
+    feeds<FASTRNN_CELL>,
     heads<FASTRNN_CELL>,
     dtype_name(FASTRNN_DTYPE()),
     FASTRNN_TEXT(FASTRNN_ISA),

@@ -68,6 +68,14 @@ struct Rows {
   FASTRNN_INLINE const T* input(int64_t t, int64_t b) const {
     return static_cast<const T*>(s.input) + place(t, b, s.input_t, s.input_b);
   }
+  // [E*H]: the extra slots of (t, b), and where their gradient goes.
+  FASTRNN_INLINE const T* extra(int d, int64_t t, int64_t b) const {
+    const Direction& dir = s.dir[d];
+    return static_cast<const T*>(dir.extra) + place(t, b, dir.extra_t, dir.extra_b);
+  }
+  FASTRNN_INLINE T* d_extra(int d, int64_t t, int64_t b, int64_t width) const {
+    return static_cast<T*>(s.dir[d].d_extra) + place(t, b, s.B * width, width);
+  }
   // [P]: dL/dh of the output; zeros [P] where there is none.
   FASTRNN_INLINE const T* d_output(int d, int64_t t, int64_t b, const T* zeros) const {
     if (!s.d_output) return zeros;

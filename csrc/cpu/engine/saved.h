@@ -14,15 +14,17 @@ struct Saved {
   const ScanParams& s;
 
   FASTRNN_INLINE int values() const { return s.partial ? kept<Cell> : Cell::kSaved; }
+  FASTRNN_INLINE int width() const {  // in vectors [H]
+    return values() + Cell::kStates - 1 + (projects<Cell> && s.projected());
+  }
   // [values(), H] of row n.
   FASTRNN_INLINE T* row(int d, int64_t n) const {
-    const int carried = Cell::kStates - 1, more = projects<Cell> && s.projected();
-    return static_cast<T*>(s.dir[d].saved) + n * (values() + carried + more) * s.H;
+    return static_cast<T*>(s.dir[d].saved) + n * width() * s.H;
   }
+  // Where carried state k >= 1 lies in what is saved of a row, in vectors [H].
+  FASTRNN_INLINE int place(int k) const { return values() + k - 1; }
   // [H]: carried state k >= 1 after the step of row n.
-  FASTRNN_INLINE T* carried(int d, int64_t n, int k) const {
-    return row(d, n) + (values() + k - 1) * s.H;
-  }
+  FASTRNN_INLINE T* carried(int d, int64_t n, int k) const { return row(d, n) + place(k) * s.H; }
   // [H]: what the cell gave in row n, before the projection.
   FASTRNN_INLINE T* unprojected(int d, int64_t n) const {
     return row(d, n) + (values() + Cell::kStates - 1) * s.H;

@@ -8,18 +8,22 @@ namespace FASTRNN_ISA {
 
 // Splits H units of G gates into panels of NU registers of units: columns of a panel are
 // [G][nu * W], so that a tile holds all gates of its units. The last panel may be narrower. One
-// gate of the weights may be left out.
+// gate of the weights may be left out. Panels of other gates have the same units where both are
+// made for the `most` gates of the two.
 template <class T>
 struct Panels {
   static constexpr int W = Vec<T>::W;
   int64_t H;
   int G, NU, left_out;
 
-  FASTRNN_INLINE Panels(int64_t units, int gates, int left_out = -1)
+  FASTRNN_INLINE Panels(int64_t units, int gates, int left_out = -1, int most = 0)
       : H(units),
         G(gates - (left_out >= 0)),
-        NU(G > 0 && G < kMaxVectors ? kMaxVectors / G : 1),  // none is left of a single gate
+        NU(together(most > G ? most : G)),
         left_out(left_out) {}
+  static constexpr int together(int gates) {  // of a single gate that is left out there is none
+    return gates > 0 && gates < kMaxVectors ? kMaxVectors / gates : 1;
+  }
   // Which of the weights' gates gate g of the panels is, and the row of its unit 0.
   FASTRNN_INLINE int64_t gate(int g) const { return g + (left_out >= 0 && g >= left_out); }
   FASTRNN_INLINE int64_t gate_row(int g) const { return gate(g) * H; }
