@@ -154,7 +154,7 @@ def test_a_ready_projection_by_triton():
     except RuntimeError as refusal:
         pytest.skip(str(refusal))
     gx, h0, params = randn(3, 2, 18, grad=True), randn(2, 6, grad=True), randn(1, 6, grad=True)
-    w, b = randn(3, 6, 2, grad=True), randn(18, grad=True)
+    w, b = randn(2, 9, 3, grad=True), randn(18, grad=True)
     results = []
     for backend in ("triton", "reference"):
         result = functional.scan(block_gru, gx, w, b, h0, params=params, backend=backend)
