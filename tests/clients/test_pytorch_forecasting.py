@@ -33,3 +33,29 @@ def test_in_place(kind):
     assert worst(compiled(x), ours(x)) == 0
     assert type(fastrnn.restore(ours)) is kind
     assert worst(ours(x), theirs(x)) == 0
+
+
+def test_what_is_loaded_from_a_checkpoint_is_built_anew(tmp_path):
+    """By Lightning, from its arguments: torch.nn's, to be accelerated again. A copy stays fast."""
+    import lightning
+    import numpy as np
+    import pandas as pd
+    from pytorch_forecasting import DeepAR, TimeSeriesDataSet
+
+    steps = np.arange(40)
+    values = pd.DataFrame({"value": np.sin(steps), "group": "a", "time_idx": steps})
+    series = TimeSeriesDataSet(
+        values, time_idx="time_idx", target="value", group_ids=["group"], max_encoder_length=8,
+        max_prediction_length=2, time_varying_unknown_reals=["value"],
+    )  # fmt: skip
+    ours = fastrnn.accelerate(DeepAR.from_dataset(series, hidden_size=8))
+    assert type(copy.deepcopy(ours).rnn) is type(ours.rnn) is not LSTM
+    trainer = lightning.Trainer(
+        logger=False, enable_checkpointing=False, accelerator="cpu", default_root_dir=tmp_path
+    )
+    trainer.strategy.connect(ours)
+    trainer.save_checkpoint(tmp_path / "saved.ckpt", weights_only=False)
+    again = DeepAR.load_from_checkpoint(tmp_path / "saved.ckpt", weights_only=False)
+    assert type(again.rnn) is LSTM
+    assert worst(list(again.parameters()), list(ours.parameters())) == 0
+    assert isinstance(fastrnn.accelerate(again).rnn, fastrnn.FastLSTM)
