@@ -178,7 +178,7 @@ class Forward {
   }
 
   // Where h comes from and goes to. Is there a row whose h is not zeros, for a product?
-  bool enter(int d, int64_t t, Range rows, Scratch& w) {
+  FASTRNN_INLINE bool enter(int d, int64_t t, Range rows, Scratch& w) {
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin;
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     bool any = false;
