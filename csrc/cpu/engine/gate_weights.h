@@ -193,7 +193,7 @@ class GateWeights {
       residue_gemm<T>(nv, rows, count, panel, K, bias, out, ld);
     }
   }
-  void pack_bias(const Panels<A>& panels, int64_t p, const void* bias, A* out) {
+  void pack_bias(const P& panels, int64_t p, const void* bias, A* out) {
     if (bias) {
       pack_row(panels, p, p + 1, static_cast<const T*>(bias), out);
     } else {
