@@ -60,7 +60,7 @@ def frames(samples: Tensor, warp: float = 1.0) -> Tensor:
     spectrum = torch.stft(
         samples, TRANSFORM, HOP, WINDOW, torch.hann_window(WINDOW), return_complex=True
     )
-    return ((spectrum.abs().square().T @ FILTERS[warp] + 1e-2).log() - 1) / 3
+    return ((spectrum.abs().square().T @ FILTERS[warp] + 1e-3).log() - 1) / 3
 
 
 def join(parts: list[Tensor], draw: torch.Generator | None, noise: float) -> Tensor:
@@ -82,15 +82,15 @@ def varied(parts: list[Tensor], strength: float) -> Tensor:
     """Frames of joined recordings, as another speaker in another room might have spoken them.
 
     strength: from 0, as they are, to 1: up to 25% faster and 25% slower, 18% higher and lower,
-    and in a noise a third as loud as the voice.
+    and in a noise a tenth as loud as the voice.
     """
     tempo, warp, loud = torch.rand(3).tolist()
     tempo = strength * (tempo - 0.5) * 0.4
     each = strength * (torch.rand(len(parts)) - 0.5) * 0.1
     parts = [resample(p, 1 + tempo + own) for p, own in zip(parts, each.tolist(), strict=True)]
-    samples = join(parts, None, 10 ** (-2.5 + 2 * strength * loud))
+    samples = join(parts, None, 10 ** (-3 + 2 * strength * loud))
     found = frames(samples, WARPS[int((0.5 + strength * (warp - 0.5)) * len(WARPS))])
-    room = 0.3 * strength * torch.randn(1, 1, 5)  # what it does to low and high tones
+    room = 0.5 * strength * torch.randn(1, 1, 5)  # what it does to low and high tones
     found = found + F.interpolate(room, BINS, mode="linear", align_corners=True)[0]
     for axis, most in ((1, 8), (1, 8), (0, 10)):  # what is masked, nobody has heard
         size = found.size(axis)
