@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import extras, ops
+from . import extras, ops, torch_private
 
 
 class Packing:
@@ -104,7 +104,7 @@ def tell_graph_rows(hx: Tensor | Sequence[Tensor], b: int) -> None:
     """
     first = hx if isinstance(hx, Tensor) else next(iter(hx), None)
     if torch.compiler.is_compiling() and isinstance(first, Tensor) and first.dim() == 3:
-        torch._check(b == first.shape[1])
+        torch_private.check(b == first.shape[1])
 
 
 def pack_resets(resets: Tensor, batch_sizes: Tensor, order: Tensor | None) -> Tensor:

@@ -51,6 +51,8 @@ any_autocast = _private("torch._C", "_is_any_autocast_enabled", _any_autocast)
 tracing_state = _private("torch._C", "_get_tracing_state", lambda: torch.jit.is_tracing() or None)
 # Keeps the current stream busy for that many cycles.
 gpu_sleep = _private("torch.cuda", "_sleep", lambda cycles: None)
+# Tells a graph what holds of its sizes, which is checked when it runs.
+check = _private("torch", "_check", lambda holds: None)
 any_requires_grad = _private("torch._C", "_any_requires_grad", _any_requires_grad)
 
 

@@ -14,7 +14,8 @@ from fastrnn import cells, ops
 ROOT = Path(__file__).resolve().parents[1]
 HOMES = {"cells/builtin.py", "modules.py", "cell_modules.py", "triton/cells.py"}
 HOMES |= {"adapters/torchrl.py"}  # its attributes' names
-TRANSLATORS = {"forms.py", "cuda_layers.py"}  # of benchmarks/peers: what other libraries have
+# What other libraries have.
+TRANSLATORS = {"peers/forms.py", "peers/cuda_layers.py"}
 NO_KERNEL = "no kernel for the cell 'toy'" if ops.NATIVE_BUILT else "not built"
 
 TOY = """
@@ -60,7 +61,9 @@ def test_benchmarks_and_helpers_name_no_cell():
     names = {n for s in specs for n in (s.name, s.layer, s.torch_layer, s.torch_layer.lower()) if n}
     names.discard("rnn")  # nn.utils.rnn is a module; "rnn" as a string is caught below
     word = re.compile(rf"\b({'|'.join(sorted(names))})\b|\brnn_|[\"']rnn[\"']")
-    files = [p for p in (ROOT / "benchmarks").rglob("*.py") if p.name not in TRANSLATORS]
+    home = ROOT / "benchmarks"
+    others = {home / name for name in TRANSLATORS} | {*(home / "clients").glob("*.py")}
+    files = [p for p in home.rglob("*.py") if p not in others]
     assert len(files) > 20
     for path in (*files, ROOT / "tests/helpers.py"):
         for number, line in enumerate(path.read_text().splitlines(), 1):

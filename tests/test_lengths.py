@@ -240,7 +240,7 @@ def test_a_list_op_takes_lengths_by_packing():
     resets = torch.rand(4, 3) < 0.5
     rest = resets.to(DEVICE), 1, True
     output, final, saved = ragged.forward_by_packing(forward)(
-        "", x, [], state, lengths, *rest, ops.SAVE_ALL
+        "rnn_tanh", x, [], state, lengths, *rest, ops.SAVE_ALL
     )
     packed, sorted_state, sizes, packed_resets = seen[0]
     assert sizes.tolist() == [2, 1, 1] and saved.shape == (2, 12, 3, 4)
@@ -252,6 +252,6 @@ def test_a_list_op_takes_lengths_by_packing():
     assert torch.equal(output, x * 2 * valid[..., None].to(DEVICE))
     for needs, size in ((1, (4, 3, 2)), (0, (0,))):
         grads = ragged.backward_by_packing(backward)(
-            "", x, final, x, [], state, output, saved, lengths, *rest, needs
+            "rnn_tanh", x, final, x, [], state, output, saved, lengths, *rest, needs
         )
         assert grads[0].shape == size and torch.equal(grads[2][0], state[0] + 1)

@@ -134,7 +134,8 @@ def test_lines_beyond_2_31():
     layer = SimpleNamespace(
         spec=cells.get("rnn_identity"), H=h, D=1, B=1, T=2, N=far + 1, back=1,
         multiply="float16", offsets=torch.tensor([0, far]), lengths=torch.tensor([2]), resets=None,
-        params=None, w_hh=torch.eye(h, dtype=torch.float16)[None], device=torch.device("cpu"),
+        params=None, extra=None, w_hh=torch.eye(h, dtype=torch.float16)[None],
+        device=torch.device("cpu"),
     )  # fmt: skip
     for way in ("alone", "streamed"):
         carry.zero_()
