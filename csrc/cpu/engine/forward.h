@@ -1,7 +1,7 @@
 // The forward engine: T steps of any cell. A thread owns some batch rows, all units, and walks all
 // steps with no barrier; or, where rows are few, all rows and some units, with a barrier a step if
-// the cell has a recurrent product, in which units meet. Two directions share the threads. Time goes
-// in blocks: the block's input projection first, then its steps, so that it never leaves the cache.
+// the cell has a recurrent product, in which units meet. Two directions share the threads. Time
+// goes in blocks: the input projection first, then the steps, so that it never leaves the cache.
 #pragma once
 #include "cell_params.h"
 #include "cpu/threads/interruption.h"
