@@ -98,8 +98,14 @@ def changing_places(x, r, state):
     return state[1] + x[0] * r[0], state[0]
 
 
+def signs(x, r, state):
+    """What is taken off, or negative, is a sum itself."""
+    return (-(x[0] + r[0]) * state[0] - (r[0] - torch.exp(-(x[0] - state[0]))),)
+
+
 def test_written_cells(tmp_path):
-    written = [*STEPS.values(), *ORACLES.values(), (one_sided, 1, 1, 0), (changing_places, 1, 2, 0)]
+    edges = (one_sided, 1, 1, 0), (changing_places, 1, 2, 0), (signs, 1, 1, 0)
+    written = [*STEPS.values(), *ORACLES.values(), *edges]
     assert_compiled(written, tmp_path)
 
 
