@@ -17,6 +17,7 @@ from helpers import CELLS
 from benchmarks.cases import presets, problem
 from benchmarks.cases.case import Case
 from benchmarks.measure import cost, memory, one_case, records, timing, worker
+from benchmarks.measure.others import Others
 from benchmarks.peers import contestants
 from benchmarks.peers.contestants import AGAIN, BASELINE
 from benchmarks.report import document
@@ -33,9 +34,19 @@ class FixedRate:
         return 100.0
 
 
+class Unseen(Others):
+    """The machine's other programs, of which these tests are not to know."""
+
+    def start(self):
+        pass
+
+    def share(self):
+        return None
+
+
 @pytest.fixture
 def setting():
-    return one_case.Setting(1, MACHINE, FixedRate(), allowance=0.0, least=3)
+    return one_case.Setting(1, MACHINE, FixedRate(), allowance=0.0, least=3, others=Unseen())
 
 
 def contestant(monkeypatch, name, build, *needs):
@@ -240,7 +251,7 @@ def test_report_shows_losses_wrongs_and_the_same_twice(tmp_path):
     assert "| fastrnn, training, 1 thread(s) | 2 | 2.00x |" in shown
     lost = shown.split("### Cases that fastrnn loses")[1].split("###")[0]
     assert SMALL.id in lost and "0.50x" in lost and won.id not in lost
-    wrong = shown.split("### Wrong or failed")[1].split("##")[0]
+    wrong = shown.split("### Wrong, failed or unsteady")[1].split("##")[0]
     assert f"jax: {won.id}" in wrong and "WRONG" in wrong
     assert "torch.nn against itself in 1 cases: median ratio 1.010" in shown
     assert (tmp_path / "report.md").exists() and (tmp_path / "cases-1t.png").stat().st_size > 1000

@@ -38,7 +38,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Record(Machine):
-    """status: ok, WRONG, failed, missing (contestant), unsupported (case); p20, p50, p80 in `unit`.
+    """status: ok, WRONG, failed, missing (contestant), unsupported (case), unsteady (timed, but no
+    ratio can be read from it); p20, p50, p80 in `unit`.
 
     ratio: the baseline's time over this one's within a round, so above 1 is faster; for memory this
     growth over the baseline's, so below 1 is smaller.

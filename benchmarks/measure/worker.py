@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..cases.case import Case
 from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS, baseline_of
 from .cost import Budget
+from .others import Others
 from .records import Machine, Sink
 
 
@@ -41,6 +42,11 @@ class Plan:
             names = [n for n in names if not CONTESTANTS[n].slow]
         return list(dict.fromkeys(names))
 
+    @property
+    def apart(self) -> bool:
+        """Has each contestant a process of its own? Where thread pools would meet."""
+        return self.threads > 1 and self.machine.device == "cpu"
+
     def budget(self, gflops: float) -> Budget:
         """The plan's time, on a machine of that sgemm rate."""
         names = [self.contestants(k) for k in range(len(self.cases))]
@@ -62,10 +68,14 @@ def run(plan: Plan, current) -> None:
 
     end_on_sigterm()
     torch.set_num_threads(plan.threads)
-    from . import one_case, timing
+    from . import apart, one_case, timing
 
     sgemm, sink = timing.Sgemm(plan.machine.device), Sink(plan.results)
-    slot = timing.cpu_slot if plan.machine.device == "cpu" else timing.cuda_slot()
+    stage = apart.Stage(plan.threads) if plan.apart else None
+    if stage:
+        way = {"slot": stage.slot, "build": stage.build, "others": Others(lambda: stage.pids)}
+    else:
+        way = {"slot": timing.cpu_slot if plan.machine.device == "cpu" else timing.cuda_slot()}
     budget = plan.budget(sgemm.rate())
     total, calm = len(plan.cases) + len(plan.memory), 0.5 if sys.stderr.isatty() else 20.0
     bar = tqdm(total=total, unit="case", dynamic_ncols=True, mininterval=calm)
@@ -76,7 +86,7 @@ def run(plan: Plan, current) -> None:
             _show(bar, current, f"{case.id} x{plan.threads}")
             allowance, start = budget.allowance(), time.perf_counter()
             setting = one_case.Setting(
-                plan.threads, plan.machine, sgemm, allowance, plan.least, slot
+                plan.threads, plan.machine, sgemm, allowance, plan.least, **way
             )
             sink.write(one_case.run_case(case, plan.contestants(number), setting))
             budget.done(time.perf_counter() - start, allowance)
@@ -91,6 +101,8 @@ def run(plan: Plan, current) -> None:
         bar.write("interrupted: what was measured is kept")
     finally:
         bar.close()
+        if stage:
+            stage.close()
 
 
 def _show(bar, current, text: str) -> None:

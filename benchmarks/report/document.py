@@ -76,7 +76,7 @@ def text(found: pd.DataFrame, pictures: list[Path] = ()) -> str:
     parts += custom_cells.parts(found, rows)
     if has_ours:
         parts += ["### Cases that fastrnn loses", summary.losing(rows)]
-    parts += ["### Wrong or failed", summary.mistakes(rows)]
+    parts += ["### Wrong, failed or unsteady", summary.mistakes(rows)]
     parts += [f"![{p.stem}]({p.name})" for p in pictures]
     if (found["metric"] == records.MEMORY).any():
         parts += ["## Peak memory of a training step", tables.memory_table(found)]

@@ -10,6 +10,7 @@ from ..peers.contestants import AGAIN, BASELINE, CONTESTANTS
 from .tables import markdown, number, ordered
 
 OURS = "fastrnn"
+NOT_COMPARED = ("WRONG", "failed", "unsteady")
 NOT_PEERS = (OURS, "fastrnn-lengths", "fastrnn-triton", "reference", AGAIN)
 
 
@@ -140,10 +141,8 @@ def contestants(found: pd.DataFrame) -> str:
         version = next((v for v in rows["version"] if isinstance(v, str) and v), "")
         absent = rows[rows["status"] == "missing"]["note"]
         note = absent.iloc[0] if len(absent) else _refusals(rows)
-        lines.append(
-            [name, version, *(str(count.get(s, 0)) for s in ("ok", "WRONG", "failed")), note]
-        )
-    return markdown(["contestant", "version", "timed", "WRONG", "failed", "not served"], lines)
+        lines.append([name, version, *(str(count.get(s, 0)) for s in ("ok", *NOT_COMPARED)), note])
+    return markdown(["contestant", "version", "timed", *NOT_COMPARED, "not served"], lines)
 
 
 def _refusals(rows: pd.DataFrame) -> str:
@@ -152,13 +151,15 @@ def _refusals(rows: pd.DataFrame) -> str:
 
 
 def mistakes(rows: pd.DataFrame, limit: int = 40) -> str:
-    """WRONG and failed entries, which were not timed."""
-    bad = rows[rows["status"].isin(("WRONG", "failed"))]
+    """WRONG and failed entries, which were not timed, and those too unsteady for a ratio."""
+    bad = rows[rows["status"].isin(NOT_COMPARED)]
     if bad.empty:
         return "none"
-    lines = [
-        [f"{r.contestant}: {r.case.id}, {r.threads} thread(s)", r.status, r.note.replace("|", "/")]
-        for r in bad.head(limit).itertuples()
-    ]
-    more = f"\n\nand {len(bad) - limit} more, in the result file" if len(bad) > limit else ""
-    return markdown(["case", "status", "why"], lines) + more
+    lines = []
+    for (case, threads, status, note), group in bad.groupby(
+        ["case", "threads", "status", "note"], sort=False
+    ):
+        who = f"{', '.join(group['contestant'])}: {case.id}, {threads} thread(s)"
+        lines.append([who, status, note.replace("|", "/")])
+    more = f"\n\nand {len(lines) - limit} more, in the result file" if len(lines) > limit else ""
+    return markdown(["case", "status", "why"], lines[:limit]) + more
