@@ -9,6 +9,9 @@ windows of --window characters; the state is carried from window to window, the 
   python examples/char_lm.py --text book.txt --cell gru        any UTF-8 text
   python examples/char_lm.py --generate --prompt "The with "   write with the saved model
   python examples/char_lm.py --resume --steps 4000             go on where the checkpoint stopped
+  torchrun --nproc-per-node 2 examples/char_lm.py --distributed    a process a core, the same curve
+
+Several processes share the rows of a batch; with --dropout they draw other numbers than one.
 """
 
 from __future__ import annotations
@@ -19,9 +22,12 @@ import time
 
 import common
 import torch
+from team import Team, team
+from text_rows import check_prompt, load_data
 from torch import nn
 from torch.nn import functional as F
 
+ALONE = Team()
 MODEL_OPTIONS = ("cell", "hidden", "layers", "embedding", "dropout")
 
 
@@ -43,66 +49,29 @@ class CharModel(nn.Module):
         return self.head(self.dropout(output)), state
 
 
-def read_text(path: str | None) -> str:
-    """The text of a UTF-8 file, or of Python's own documentation."""
-    if path is None:
-        try:
-            from pydoc_data.topics import topics
-        except ImportError:
-            common.fail("this Python comes without pydoc_data.topics: give a text with --text FILE")
-        return "\n".join(topics[name] for name in sorted(topics))
-    return common.read_text(path)
-
-
-def as_rows(ids: torch.Tensor, rows: int) -> torch.Tensor:
-    """One long text [N] as `rows` texts that run in parallel, time first: [N // rows, rows]."""
-    return ids[: ids.numel() // rows * rows].view(rows, -1).t().contiguous()
-
-
-def load_data(args, vocabulary: str | None = None):
-    """Vocabulary, training rows and validation rows; the last part of the text validates."""
-    text = read_text(args.text)
-    name = args.text or "pydoc_data.topics"
-    cut = int(len(text) * (1 - args.validation))
-    train_need = args.batch * (args.window + 1)
-    if cut < train_need or len(text) - cut < 2:
-        common.fail(
-            f"{name} is too short: {len(text):,} characters, and --batch {args.batch} --window "
-            f"{args.window} need {math.ceil(train_need / (1 - args.validation)) + 2:,}"
-        )
-    if vocabulary is None:
-        vocabulary = "".join(sorted(set(text)))
-    elif not set(text) <= set(vocabulary):
-        common.fail(f"{name} has characters that the checkpoint's model does not know")
-    index = {character: i for i, character in enumerate(vocabulary)}
-    ids = torch.tensor([index[character] for character in text])
-    valid_rows = min(args.batch, (len(text) - cut) // 2)
-    print(
-        f"{name}: {len(text):,} characters, {len(vocabulary)} different, {len(text) - cut:,} kept"
-    )
-    return vocabulary, as_rows(ids[:cut], args.batch), as_rows(ids[cut:], valid_rows)
-
-
 @torch.no_grad()
-def bits_per_character(model, rows, window: int) -> float:
+def bits_per_character(model, rows, window: int, team=ALONE) -> float:
     """Mean code length of the rows [N, B] when read from their start with the state carried."""
     model.eval()
     total, state = 0.0, None
+    mine = rows[:, team.rows(rows.size(1))]
     for start in range(0, rows.size(0) - 1, window):
-        chunk = rows[start : start + window + 1]
+        chunk = mine[start : start + window + 1]
         scores, state = model(chunk[:-1], state)
         total += F.cross_entropy(scores.flatten(0, 1), chunk[1:].flatten(), reduction="sum").item()
     model.train()
-    return total / ((rows.size(0) - 1) * rows.size(1) * math.log(2))
+    return team.total(total) / ((rows.size(0) - 1) * rows.size(1) * math.log(2))
 
 
 class Trainer:
     """Everything a run needs to go on: the model, the optimiser, the state, the curves."""
 
-    def __init__(self, args, vocabulary, train, valid):
-        self.args, self.vocabulary = args, vocabulary
+    def __init__(self, args, vocabulary, train, valid, team=ALONE):
+        self.args, self.vocabulary, self.team = args, vocabulary, team
         self.train_rows, self.valid_rows = train.to(args.device), valid.to(args.device)
         self.model = build(args, vocabulary).to(args.device)
+        self.averaged = team.average(self.model)
+        self.mine = self.train_rows[:, team.rows(args.batch)]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=args.lr)
         self.step, self.state = 0, None
         self.curve, self.recent = [], []
@@ -110,14 +79,17 @@ class Trainer:
 
     def train_step(self) -> float:
         """One window of every row; returns the loss in bits per character."""
-        window = self.args.window
-        position = self.step % ((self.train_rows.size(0) - 1) // window)
+        window, team = self.args.window, self.team
+        position = self.step % ((self.mine.size(0) - 1) // window)
         if position == 0:
             self.state = None
-        chunk = self.train_rows[position * window : (position + 1) * window + 1]
-        scores, state = self.model(chunk[:-1], self.state)
+        chunk = self.mine[position * window : (position + 1) * window + 1]
+        scores, state = self.averaged(chunk[:-1], self.state)
+        # This process's share of the mean over all rows; backward averages over the processes.
         loss = F.cross_entropy(scores.flatten(0, 1), chunk[1:].flatten())
-        if not torch.isfinite(loss):
+        loss = loss * (chunk.size(1) * team.size / self.args.batch)
+        mean = team.total(loss.item()) / team.size
+        if not math.isfinite(mean):
             common.fail("the loss is no longer finite: try a lower --lr or --clip")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -125,12 +97,13 @@ class Trainer:
         self.optimizer.step()
         self.state = common.detach(state)
         self.step += 1
-        self.recent.append(loss.item() / math.log(2))
+        self.recent.append(mean / math.log(2))
         return self.recent[-1]
 
     def evaluate(self) -> str:
         """Extends the curves, remembers the best model, saves; returns a line for the reader."""
-        valid = bits_per_character(self.model, self.valid_rows, 4 * self.args.window)
+        window = 4 * self.args.window
+        valid = bits_per_character(self.model, self.valid_rows, window, self.team)
         train = sum(self.recent) / len(self.recent)
         self.recent = []
         self.curve.append((self.step, train, valid))
@@ -145,6 +118,9 @@ class Trainer:
     def save(self) -> None:
         """The best model for writing, and the rest for --resume."""
         content = {name: getattr(self, name) for name in RESUMED}
+        content["state"] = self.team.whole(self.state)
+        if self.team.rank:
+            return
         content["program"] = "char_lm"
         content["options"] = {name: getattr(self.args, name) for name in MODEL_OPTIONS}
         content["vocabulary"] = self.vocabulary
@@ -162,6 +138,7 @@ class Trainer:
         self.optimizer.load_state_dict(saved["optimizer"])
         for name in RESUMED:
             setattr(self, name, saved[name])
+        self.state = self.team.share(self.state)
         torch.set_rng_state(saved["random"])
 
 
@@ -173,14 +150,7 @@ def build(args, vocabulary) -> CharModel:
     return CharModel(len(vocabulary), args.layer, *(getattr(args, n) for n in MODEL_OPTIONS))
 
 
-def check_prompt(prompt: str, vocabulary: str) -> None:
-    """Says before a training, not after it, that the model cannot read the prompt."""
-    unknown = sorted(set(prompt) - set(vocabulary))
-    if unknown:
-        common.fail(f"--prompt has characters that the model does not know: {unknown}")
-
-
-def train(args) -> Trainer:
+def train(args, team=ALONE) -> Trainer:
     """The training loop; Ctrl-C ends it early and keeps what was reached."""
     saved = common.load_checkpoint(args.checkpoint, "char_lm") if args.resume else None
     if saved:
@@ -188,17 +158,20 @@ def train(args) -> Trainer:
     torch.manual_seed(args.seed)
     data = load_data(args, saved and saved["vocabulary"])
     check_prompt(args.prompt, data[0])
-    trainer = Trainer(args, *data)
+    trainer = Trainer(args, *data, team)
     if saved:
         trainer.resume(saved)
+    if team.rank:  # its rows have masks of their own
+        torch.manual_seed(args.seed + team.rank)
     size = sum(p.numel() for p in trainer.model.parameters())
-    print(f"{args.layers}-layer {args.cell.upper()} of {args.layer}, {size:,} parameters")
+    print(f"{args.layers}-layer {common.title(args.cell)} of {args.layer}, {size:,} parameters")
     if trainer.step >= args.steps:
         common.fail(f"the checkpoint is at step {trainer.step}: give more with --steps")
     characters = args.batch * args.window
     began, first = time.perf_counter(), trainer.step
     try:
-        with common.progress(args.steps * characters, "char", trainer.step * characters) as bar:
+        done = trainer.step * characters
+        with common.progress(args.steps * characters, "char", done, team.rank > 0) as bar:
             while trainer.step < args.steps:
                 bits = trainer.train_step()
                 bar.set_postfix_str(f"{bits:.3f} bits/char", refresh=False)
@@ -254,7 +227,7 @@ def parse(argv=None) -> argparse.Namespace:
     add("--text", metavar="FILE", help="any UTF-8 text instead of Python's documentation")
     add("--validation", type=common.SHARE, default=0.1, help="share kept for validation")
     add = common.options(parser, "model")
-    add("--cell", choices=common.CELLS, default="lstm", help="kind of recurrent layer")
+    add("--cell", choices=common.cells(), default="lstm", help="kind of recurrent layer")
     add("--hidden", type=common.WHOLE, default=256, help="hidden units")
     add("--layers", type=common.WHOLE, default=1, help="recurrent layers")
     add("--embedding", type=common.WHOLE, default=64, help="numbers that stand for a character")
@@ -268,6 +241,7 @@ def parse(argv=None) -> argparse.Namespace:
     add("--evaluate-every", type=common.WHOLE, default=150, metavar="N", help="steps")
     add("--patience", type=common.COUNT, default=5, help="evaluations without gain before stopping")
     add("--resume", action="store_true", help="go on from the checkpoint")
+    add("--distributed", action="store_true", help="over the processes that torchrun starts")
     add = common.options(parser, "writing")
     add("--generate", action="store_true", help="only write, with the model of the checkpoint")
     add("--prompt", default="", help="how the written text begins")
@@ -289,7 +263,13 @@ def main(argv=None) -> None:
         torch.manual_seed(args.seed)
         write(model, saved["vocabulary"], args)
         return
-    trainer = train(args)
+    members = team(args)
+    try:
+        trainer = train(args, members)
+    finally:
+        members.end()
+    if members.rank:
+        return
     if args.plot:
         plot(args.plot, trainer.curve)
     torch.manual_seed(args.seed)

@@ -64,10 +64,37 @@ def _names() -> list[str]:
     return [cell.upper() + suffix for cell in CELLS for suffix in ("", "Cell")]
 
 
+def zoo():
+    """`fastrnn.zoo`, or nothing where fastrnn is not installed."""
+    try:
+        return importlib.import_module("fastrnn.zoo")
+    except ModuleNotFoundError as error:
+        if error.name != "fastrnn":
+            raise
+    return argparse.Namespace(__all__=[])
+
+
+def cells() -> list[str]:
+    """All kinds of recurrent layers: torch.nn's, and those of fastrnn's zoo."""
+    return [*CELLS, *zoo().__all__]
+
+
+def title(cell: str) -> str:
+    """LSTM for lstm; the zoo's cells are classes' names already."""
+    return cell.upper() if cell in CELLS else cell
+
+
 def recurrent(layer: str, cell: str, *sizes: int, **options) -> nn.Module:
     """A recurrent layer. Either kind draws its parameters in the same order, so one seed makes
     one and the same model."""
-    return getattr(namespace(layer), cell.upper())(*sizes, **options)
+    if cell in CELLS:
+        return getattr(namespace(layer), cell.upper())(*sizes, **options)
+    if layer == "torch":
+        fail(f"torch.nn has no {cell}: --layer torch goes with --cell {', '.join(CELLS)}")
+    try:
+        return getattr(zoo(), cell)(*sizes, **options)
+    except ValueError as error:  # such as sizes that its heads do not divide
+        fail(f"{cell}: {error}")
 
 
 def detach(state):
@@ -177,8 +204,11 @@ class _Quiet:
 
 
 @contextlib.contextmanager
-def progress(total: int, unit: str, initial: int = 0):
+def progress(total: int, unit: str, initial: int = 0, quiet: bool = False):
     """A tqdm bar that counts `unit`s, or plain lines with one remark when tqdm is missing."""
+    if quiet:
+        yield _Quiet()
+        return
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:

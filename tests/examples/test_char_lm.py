@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import run_python
+
+from fastrnn import zoo
 
 SENTENCE = "the quick brown fox jumps over the lazy dog; "
 SMALL = "--hidden 24 --embedding 8 --batch 4 --window 16 --lr 0.02 --evaluate-every 20 --length 30"
@@ -34,6 +37,42 @@ def test_learns_the_same_curve_with_either_layer(program, capsys, cell):
     curves = [torch.tensor(saved(f"{layer}.pt")["curve"]) for layer in ("fastrnn", "torch")]
     assert curves[0][-1, 2] < 1.0  # bits per character; about 4.7 before training
     torch.testing.assert_close(*curves, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("cell", zoo.__all__)
+def test_a_cell_of_the_zoo_trains_and_writes(program, capsys, monkeypatch, cell):
+    monkeypatch.setenv("FASTRNN_BACKEND", "reference")  # which compiles nothing
+    small = f"--cell {cell} --window 8 --steps 6 --evaluate-every 3 --length 2"
+    assert f"1-layer {cell} of fastrnn" in run(program, capsys, small)
+    (_, _, before), (_, _, after) = saved()["curve"]
+    assert after < before
+    assert saved()["options"]["cell"] == cell
+    assert run(program, capsys, "--generate --length 3 --prompt quick").startswith("quick")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", zoo.__all__)
+def test_a_cell_of_the_zoo_learns(program, capsys, cell):
+    run(program, capsys, f"--cell {cell} --layers 2 --steps 200 --patience 0")
+    first, *_, last = saved()["curve"]
+    assert last[2] < 0.75 * first[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_two_processes_have_the_curve_of_one(program, capsys, cell):
+    """Five rows among two, stopped and taken up again; a checkpoint goes on in one process too."""
+    run(program, capsys, f"--cell {cell} --batch 5 --steps 60 --checkpoint one.pt")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = f"--cell {cell} --text text.txt {SMALL} --batch 5 --distributed --checkpoint two.pt"
+    for more in ("--steps 20", "--steps 40 --resume"):
+        command = [*launch, program.__file__, *options.split(), *more.split()]
+        ran = run_python(*command, cwd=Path.cwd(), OMP_NUM_THREADS="1")
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        assert ran.stdout.count("best validation") == 1
+    run(program, capsys, f"--cell {cell} --batch 5 --steps 60 --checkpoint two.pt --resume")
+    curves = [torch.tensor(saved(name)["curve"]) for name in ("one.pt", "two.pt")]
+    torch.testing.assert_close(curves[1], curves[0], rtol=1e-4, atol=0)
 
 
 def test_a_checkpoint_of_one_layer_writes_with_the_other(program, capsys):
@@ -98,7 +137,7 @@ def test_draws_the_curve(program, capsys):
 
 
 def test_default_text_is_pythons_documentation(program):
-    text = program.read_text(None)
+    text = importlib.import_module("text_rows").read_text(None)
     assert len(text) > 300_000
     assert 'The "assert" statement' in text
 
@@ -129,6 +168,9 @@ def test_says_what_is_wrong_with_a_file(program, capsys, content, message):
         ("--generate --checkpoint none.pt", "there is no checkpoint none.pt"),
         ("--generate --checkpoint text.txt", "text.txt was not written by char_lm.py"),
         ("--plot no/such/folder.png", "there is no folder no/such"),
+        ("--distributed", "--distributed is for processes that torchrun starts"),
+        ("--cell JANET --layer torch", "torch.nn has no JANET: --layer torch goes with --cell"),
+        ("--cell SLSTM --hidden 9", "SLSTM: heads must be a whole number that divides"),
         ("--lr 1e36 --clip 1e38 --steps 9 --layer torch", "the loss is no longer finite"),
     ],
 )
