@@ -96,27 +96,46 @@ def seconds(call, error):
     return time.monotonic() - began, raised.value
 
 
+def ended_early(case, attempt):
+    """The exception of an interrupted call, of which attempt() gives the seconds and that.
+
+    One of three is to end early: where other programs run, a call may lose any time to them.
+    """
+    at_most, tries = limit(case), []
+    while len(tries) < 3:
+        took, error = attempt()
+        tries.append(took)
+        assert took >= AFTER
+        if took < at_most:
+            return error
+    raise AssertionError(f"interrupted calls took {tries} s, and may take {at_most}")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_forward_is_interrupted(case, alarm, threads):
-    at_most = limit(case)
     layer, x = long_call(case)
+
+    def attempt():
+        alarm(raise_enough)
+        return seconds(lambda: layer(x), Enough)
+
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
-            alarm(raise_enough)
-            took, error = seconds(lambda: layer(x), Enough)
-        assert AFTER <= took < at_most and error.args == ("of this",)
+            assert ended_early(case, attempt).args == ("of this",)
     few = randn(5, 2, 1)
     assert_same(layer(few)[0], fastrnn.restore(layer)(few)[0], 1e-5)  # nothing is left behind
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_backward_is_interrupted(case, alarm, threads):
-    at_most = limit(case)
     layer, x = long_call(case)
-    loss = layer(x)[0].sum()
-    alarm(signal.default_int_handler)
-    took, _ = seconds(loss.backward, KeyboardInterrupt)
-    assert AFTER <= took < at_most
+
+    def attempt():
+        loss = layer(x)[0].sum()
+        alarm(signal.default_int_handler)
+        return seconds(loss.backward, KeyboardInterrupt)
+
+    ended_early(case, attempt)
     assert layer.weight_hh_l0.grad is None
 
 

@@ -58,6 +58,7 @@ struct ScanParams {
   void* workspace;
   int threads;
   ParallelFor parallel;
+  int64_t* waited;  // ns that threads waited for late ones, all together; written at the end
   // Asked by the calling thread between blocks of steps: is the call to end, its work undone? Null:
   // never.
   bool (*interrupted)();

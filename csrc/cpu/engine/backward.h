@@ -26,7 +26,7 @@ class Backward {
 
   static bool run(const ScanParams& s) {
     Backward self(s, s.workspace);
-    Team<Backward>::run(s.parallel, s.threads, self);
+    *s.waited = Team<Backward>::run(s.parallel, s.threads, self);
     return !self.interruption_.stopped();
   }
 

@@ -22,7 +22,8 @@ class Forward {
 
   static bool run(const ScanParams& s) {
     Forward self(s, s.workspace);
-    Team<Forward>::run(s.parallel, s.threads, self);
+    *s.waited = Team<Forward>::run(s.parallel, s.threads, self);
+    for (const Barrier& half : self.halves_) *s.waited += half.waited();
     return !self.interruption_.stopped();
   }
 
@@ -120,8 +121,7 @@ class Forward {
       }
     }
     for (int64_t step = 0; step < s_.T;) {
-      const int64_t begin = step;
-      int64_t count = 0;
+      int64_t begin = step, count = 0;
       for (; step < s_.T; ++step) {
         const int64_t t = rows_.time(d, step), active = rows_.active(t, rows);
         if (count > 0 && count + active > block_rows_) break;
