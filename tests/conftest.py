@@ -17,6 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if os.environ.get("FASTRNN_TEST_DEVICE", "cpu") == "cpu":
     # Without a GPU the Triton kernels run in Triton's interpreter, which is chosen on its import.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# Tests of threads run on as many as they ask for, beside other workers too.
+os.environ.setdefault("FASTRNN_STEADY_THREADS", "1")
 # Cells that tests compile are kept with the other objects of this tree's builds.
 os.environ.setdefault("FASTRNN_CACHE", str(Path(__file__).resolve().parents[1] / "build" / "cells"))
 

@@ -58,6 +58,13 @@ def test_an_unknown_instruction_set_is_refused():
     assert "FASTRNN_ISA must be one of base" in run.stderr and "avx1024" in run.stderr
 
 
+def test_unknown_value_for_threads_is_an_error():
+    call = "import fastrnn, torch; fastrnn.FastRNN(2, 2)(torch.zeros(3, 2))"
+    run = run_python("-c", call, cwd=ROOT, FASTRNN_STEADY_THREADS="always")
+    assert run.returncode != 0
+    assert "FASTRNN_STEADY_THREADS must be 0 or 1, got 'always'" in run.stderr
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> Path:
     """float32.cpp as it is compiled for AVX2."""

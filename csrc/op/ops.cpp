@@ -1,6 +1,8 @@
 // The private ops: one layer (one or two directions) forward and backward. Python guards autograd.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <string_view>
 #include <tuple>
 
 #include "calls.h"
@@ -25,6 +27,15 @@ int64_t usable_threads() {
 int64_t nanoseconds() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+// Does a call take all of its threads on a busy machine too?
+bool steady_threads() {
+  const char* const said = std::getenv("FASTRNN_STEADY_THREADS");
+  const std::string_view value = said ? said : "";
+  FASTRNN_CHECK(value.empty() || value == "0" || value == "1",
+                "FASTRNN_STEADY_THREADS must be 0 or 1, got '" + std::string(value) + "'");
+  return value == "1";
 }
 
 // Runs an engine; the pace learns how its threads got on. False: interrupted.
@@ -69,7 +80,8 @@ void run(Layer& layer, const Tensor& like, bool backward) {
   const CellKernels& kernels = *layer.cell.kernels;
   static Pace pace;
   s.threads = team_size(s, layer.info(), like.element_size(), backward);
-  if (s.threads > 1) s.threads = pace.threads(s.threads, nanoseconds());
+  static const bool steady = steady_threads();
+  if (s.threads > 1 && !steady) s.threads = pace.threads(s.threads, nanoseconds());
   int64_t waited = 0;
   s.waited = &waited;
   s.parallel = parallel_for;
