@@ -67,6 +67,25 @@ def test_a_subclass_of_a_layer_can_be_registered(known):
     assert fastrnn.accelerate(Own(3, 4), report=True)[1] == {"": "as I say"}
 
 
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_one_that_was_scripted_is_left_and_named(known):
+    """torch.jit numbers the second class of a name."""
+    register(Doubled, at_once, step_by_step)
+    shifted = Doubled()
+    shifted.offset = 1
+    model = torch.jit.script(nn.Sequential(Doubled(), shifted, nn.ReLU()))
+    _, left = fastrnn.accelerate(model, report=True)
+    name = f"{__name__}.Doubled"
+    assert left == dict.fromkeys(
+        "01", f"it is a TorchScript module: accelerate the {name} that was scripted"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -12,6 +12,7 @@ import sys
 # Adapter -> the library's module that it is for.
 LIBRARIES = {
     "sb3_contrib": "sb3_contrib.common.recurrent.policies",
+    "torchaudio": "torchaudio.models.rnnt",
     "torchrl": "torchrl.modules.tensordict_module.rnn",
 }
 

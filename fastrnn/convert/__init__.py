@@ -64,6 +64,9 @@ def _make_fast(module: nn.Module) -> str | None:
             "it is a TorchScript module: accelerate the model that was scripted, or put "
             "fastrnn.convert.unscript(layer) in its place in a model that is not"
         )
+    scripted = registry.find_scripted(module)
+    if scripted:
+        return f"it is a TorchScript module: accelerate the {scripted} that was scripted"
     if not layers.is_torchs(module):
         return None
     reason = layers.why_not_fast(module)

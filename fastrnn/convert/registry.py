@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import nn
+from torch.jit import ScriptModule
+
+from ..torch_private import scripted_class
 
 
 class Change(NamedTuple):
@@ -52,3 +56,13 @@ def register(
 def find(module: nn.Module) -> Change | None:
     """What was registered for the module's class, or the nearest of its bases."""
     return next((CHANGES[base] for base in type(module).__mro__ if base in CHANGES), None)
+
+
+def find_scripted(module: nn.Module) -> str | None:
+    """The full name of the registered class that a scripted module was made of, if of one."""
+    if not isinstance(module, ScriptModule):
+        return None
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in CHANGES}
+    # torch.jit numbers the classes of a name: __torch__.library.___torch_mangle_7.Class
+    name = re.sub(r"^__torch__\.|___torch_mangle_\d+\.", "", scripted_class(module))
+    return name if name in names else None
