@@ -11,6 +11,7 @@ from source_tree import ROOT
 # Room -> the rooms it includes: above itself all of them, so that arrows point one way.
 ARROWS = {
     "cells": set(),
+    "file": {"cells"},
     "cpu": {"cells"},
     "cpu/simd": set(),
     "cpu/threads": {"cpu"},
