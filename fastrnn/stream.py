@@ -96,7 +96,7 @@ class Stream(StreamBase):
                     f"rows must be a mask [{self.batch_size}] (batch), got {[*chosen.shape]}"
                 )
             chosen = chosen.nonzero()
-        elif chosen.is_floating_point():
+        elif chosen.numel() and chosen.is_floating_point():
             raise ValueError(f"rows must be integers or a bool mask, got {chosen.dtype}")
         chosen = chosen.flatten().tolist()
         for row in chosen:
