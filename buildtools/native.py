@@ -4,6 +4,7 @@ csrc/op/*.cpp           once, with torch's stable ABI headers
 csrc/cpu/*.cpp          once, without torch
 csrc/cpu/isa/*.cpp      once for each instruction set of isas_of(), without torch; each object lives
                         in its own namespace fastrnn::FASTRNN_ISA; one is chosen at run time
+csrc/stream/            likewise
 csrc/cuda/kernel/*.cu   by nvcc where CUDA kernels are built
 csrc/cuda/host/*.cpp    there too, with torch's headers
 """
@@ -139,9 +140,9 @@ def compile_steps(
         add(source, [*base, *have, *stable])
     for source in sources(root, "csrc/cuda/host/*.cpp") if cuda_sources else []:
         add(source, [*base, *stable])
-    for source in sources(root, "csrc/cpu/*.cpp"):
+    for source in [*sources(root, "csrc/cpu/*.cpp"), *sources(root, "csrc/stream/*.cpp")]:
         add(source, [*base, *have])
-    for source in sources(root, "csrc/cpu/isa/*.cpp"):
+    for source in [*sources(root, "csrc/cpu/isa/*.cpp"), *sources(root, "csrc/stream/isa/*.cpp")]:
         for name, flags in isas_of(source).items():
             add(source, [*base, *flags, f"-DFASTRNN_ISA={name}"], f".{name}")
     for source in cuda_sources:

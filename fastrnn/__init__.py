@@ -19,6 +19,7 @@ __all__ = [
     "FastRNN",
     "FastRNNCell",
     "Recurrent",
+    "Stream",
     "__version__",
     "accelerate",
     "cell",
@@ -31,6 +32,7 @@ __all__ = [
 
 # Loaded on first use: a program that only builds layers does not need them.
 _LAZY = {
+    "Stream": "stream",
     "accelerate": "convert",
     "restore": "convert",
     "explain": "explanation",

@@ -1,7 +1,6 @@
-#include <cstdlib>
-#include <stdexcept>
 #include <string>
 
+#include "isas.h"
 #include "kernels.h"
 
 namespace fastrnn {
@@ -26,63 +25,30 @@ FASTRNN_DECLARE(avx512bf16)
 
 namespace {
 
-struct Built {
-  CpuKernels kernels;
-  bool runs_here;
-};
-
-#ifdef FASTRNN_HAVE_AVX512
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512cd");
-}
-#endif
-
-const Built built[] = {
+constexpr CpuKernels built[] = {
     // narrowest first
-    {{"base", base::float32_kernels, base::float64_kernels, base::bfloat16_kernels}, true},
+    {"base", base::float32_kernels, base::float64_kernels, base::bfloat16_kernels},
 #ifdef FASTRNN_HAVE_AVX2
-    {{"avx2", avx2::float32_kernels, avx2::float64_kernels, avx2::bfloat16_kernels},
-     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi2")},
+    {"avx2", avx2::float32_kernels, avx2::float64_kernels, avx2::bfloat16_kernels},
 #endif
 #ifdef FASTRNN_HAVE_AVX512
-    {{"avx512", avx512::float32_kernels, avx512::float64_kernels, avx512::bfloat16_kernels},
-     has_avx512()},
+    {"avx512", avx512::float32_kernels, avx512::float64_kernels, avx512::bfloat16_kernels},
 #endif
 #ifdef FASTRNN_HAVE_AVX512BF16  // its instructions are of use to bfloat16 alone
-    {{"avx512bf16", avx512::float32_kernels, avx512::float64_kernels, avx512bf16::bfloat16_kernels},
-     has_avx512() && __builtin_cpu_supports("avx512bf16")},
+    {"avx512bf16", avx512::float32_kernels, avx512::float64_kernels, avx512bf16::bfloat16_kernels},
 #endif
 };
-
-const CpuKernels& pick() {
-  const char* wanted = std::getenv("FASTRNN_ISA");
-  const Built* best = nullptr;
-  for (const Built& b : built) {
-    if (b.runs_here && (!wanted || !*wanted || std::string(wanted) == b.kernels.isa)) best = &b;
-  }
-  if (!best) {
-    std::string here;
-    for (const Built& b : built) {
-      if (b.runs_here) here += (here.empty() ? "" : ",") + std::string(b.kernels.isa);
-    }
-    throw std::runtime_error("FASTRNN_ISA must be one of " + here + " on this CPU, got " + wanted);
-  }
-  return best->kernels;
-}
 
 }  // namespace
 
 const CpuKernels& cpu_kernels() {
-  static const CpuKernels& kernels = pick();
+  static const CpuKernels& kernels = pick_isa(built);
   return kernels;
 }
 
 bool cpu_runs(std::string_view isa) {
-  for (const Built& b : built) {
-    if (isa == b.kernels.isa) return b.runs_here;
+  for (const CpuKernels& kernels : built) {
+    if (isa == kernels.isa) return isa_runs_here(isa);
   }
   return false;
 }
@@ -90,7 +56,9 @@ bool cpu_runs(std::string_view isa) {
 const char* cpu_isas_built() {
   static const std::string names = [] {
     std::string list;
-    for (const Built& b : built) list += (list.empty() ? "" : ",") + std::string(b.kernels.isa);
+    for (const CpuKernels& kernels : built) {
+      list += (list.empty() ? "" : ",") + std::string(kernels.isa);
+    }
     return list;
   }();
   return names.c_str();

@@ -1,5 +1,5 @@
-// All that the library knows of Python: an empty limited-API module, whose import registers the
-// ops, Ctrl-C, and whom to ask for a cell.
+// All that the ops know of Python: a limited-API module, whose import registers them and brings the
+// type of streams, Ctrl-C, and whom to ask for a cell.
 #include <Python.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -8,25 +8,17 @@
 #include <string>
 
 #include "python.h"
+#include "references.h"
+#include "stream.h"
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", 0, 0, 0, 0, 0, 0, 0};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, reinterpret_cast<void*>(fastrnn::add_stream_type)},
+                                   {0, nullptr}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", 0, 0, 0, slots, 0, 0, 0};
 
 PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&module); }
 
 namespace fastrnn {
 namespace {
-
-// The GIL for as long as it lives.
-struct Gil {
-  const PyGILState_STATE state = PyGILState_Ensure();
-  ~Gil() { PyGILState_Release(state); }
-};
-
-// A reference of ours, or none.
-struct Reference {
-  PyObject* object;
-  ~Reference() { Py_XDECREF(object); }
-};
 
 std::string text(PyObject* object) {
   const Reference words{object ? PyObject_Str(object) : nullptr};
