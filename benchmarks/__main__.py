@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", choices=presets.PRESETS, default="full")
     run.add_argument("--quick", dest="preset", action="store_const", const="quick")
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    run.add_argument("--threads", help="counts or 'all', by commas (custom-cells 1, others 1,all)")
+    run.add_argument(
+        "--threads", help="counts or 'all', by commas (custom-cells, stream 1; others 1,all)"
+    )
     run.add_argument("--cells", type=_names, help=f"of {', '.join(presets.CELLS)}, by commas")
     run.add_argument("--modes", type=_names, help=f"of {', '.join(presets.MODES)}, by commas")
     run.add_argument("--only", metavar="TEXT", help="cases whose name contains this")

@@ -128,6 +128,14 @@ def custom_anchors() -> list[Case]:
     return [case for case in custom_cells() if (case.B, case.H) in ((1, 64), (16, 128))]
 
 
+def streams() -> list[Case]:
+    """Single steps: a small layer and two of them, then weights of every level of cache."""
+    small = _streams(MAIN)
+    large = _streams(MAIN, (128, 256, 512, 1024))
+    low = [replace(case, dtype="bfloat16") for case in large]
+    return [*small, *(replace(case, layers=2) for case in small), *large, *low]
+
+
 def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
     """Training cases of (B, T, H) whose peak memory is measured too."""
     return tuple(Case(c, "training", b, t, h, h) for b, t, h in sizes for c in MAIN)
@@ -156,6 +164,7 @@ QUICK_PEERS = (*CPU_PEERS, "torch.compile", "fastrnn-triton", "flashrnn", "haste
 FULL_PEERS = (*QUICK_PEERS, "fastrnn-lengths", "reference")
 LOOPS = ("eager loop", "scripted loop", "compiled loop", "torch scan", "compiled scan")
 CUSTOM_PEERS = (*LOOPS, "fastrnn", "jax")
+STREAM_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-stream", "onnxruntime")
 GPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
     "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS, 1.5),
@@ -173,6 +182,7 @@ PRESETS = {
     "custom-cells": Preset(
         custom_cells, 1.5, 7, 1, (), CUSTOM_PEERS, threads="1", slow_cases=custom_anchors
     ),
+    "stream": Preset(streams, 0.6, 7, 3, (), STREAM_PEERS, threads="1"),
     "gpu": Preset(gpu, 0.2, 5, 3, memory_cases((16, 500, 256), (64, 100, 512)), GPU_PEERS),
     "gpu-grid": Preset(gpu_grid, 0.2, 5, 5, (), GPU_PEERS),
 }

@@ -85,6 +85,31 @@ def fastrnn_lengths(problem: Problem, threads: int) -> Runner:
     return torch_runner(layer, padded, forward=partial(layer, lengths=problem.lengths))
 
 
+def _stream_serves(case: Case, device: str) -> str | None:
+    if device != "cpu" or case.mode != "stream":
+        return "for single steps on a CPU"
+    if case.dtype not in ("float32", "bfloat16"):
+        return "float32 and bfloat16 weights only"
+    return _fastrnn_serves("native")(case, device)
+
+
+@contestant("fastrnn-stream", "fastrnn", cannot=_stream_serves)
+def fastrnn_stream(problem: Problem, threads: int) -> Runner:
+    """fastrnn.Stream on one thread, with out=: each call goes on where the last one ended. Of a
+    bfloat16 case the matrices are bfloat16, input and output float32."""
+    import fastrnn
+
+    stream = fastrnn.Stream(fastrnn_layer(problem, "native"), problem.case.B)
+    stream.state = problem.hx
+    x = problem.x[0].float()
+    out = torch.empty(problem.case.B, problem.case.H)
+
+    def read(output):
+        return named(output.unsqueeze(0), stream.state, problem)
+
+    return Runner(lambda: stream(x, out=out), read)
+
+
 @contestant("fastrnn-triton", "fastrnn", "triton", cannot=_fastrnn_serves("triton"), setup=2.0)
 def fastrnn_triton(problem: Problem, threads: int) -> Runner:
     return torch_runner(fastrnn_layer(problem, "triton"), problem)
@@ -105,6 +130,8 @@ def _onnx_serves(case: Case, device: str) -> str | None:
         return "inference only"
     if device != "cpu" or case.dtype != "float32":
         return "its recurrent kernels are for float32 on a CPU"
+    if case.mode == "stream" and case.layers > 1:
+        return "its graph here takes the state of one layer"
     return _knows("ONNX", forms.ONNX, case)
 
 
