@@ -8,6 +8,7 @@ from . import functional
 from .cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
 from .cells.declare import cell
 from .modules import FastGRU, FastLSTM, FastRNN
+from .quantization import op as _op  # noqa: F401  saved programs hold it
 from .recurrent import Recurrent
 from .version import __version__
 
@@ -26,6 +27,7 @@ __all__ = [
     "explain",
     "functional",
     "load_kernels",
+    "quantize",
     "restore",
     "zoo",
 ]
@@ -37,6 +39,7 @@ _LAZY = {
     "restore": "convert",
     "explain": "explanation",
     "load_kernels": "compiled",
+    "quantize": "quantization.swap",
 }
 
 

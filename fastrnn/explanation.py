@@ -43,6 +43,8 @@ def _rows(layer: nn.Module, input: Tensor | PackedSequence) -> int:
 
 
 def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
+    if hasattr(layer, "explain"):  # quantised
+        return "\n".join([f"{prefix}{layer}", *layer.explain()])
     device, dtype = data.device.type, data.dtype
     if ops.autocasts(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)

@@ -21,7 +21,7 @@ def forward(
     cell, input, weights, state, batch_sizes, resets, directions, project, save, *, out_val=None
 ) -> int:
     """For each line of input the products with W_ih and W_hh."""
-    lines = _lines(input, batch_sizes)
+    lines = valid_rows(input, batch_sizes)
     bits = ops.weight_bits(cell, len(weights), directions, project)
     products = [w for w, bit in zip(weights, bits) if bit in _matrices()]
     return sum(2 * lines * w.numel() for w in products)
@@ -32,7 +32,7 @@ def backward(
     directions, project, needs, *, out_val=None,
 ) -> int:  # fmt: skip
     """A product for each gradient that is wanted, and one from each step to the one before it."""
-    lines = _lines(input, batch_sizes)
+    lines = valid_rows(input, batch_sizes)
     hops = lines if needs & ops.NEED_STATE else lines - _rows(input, batch_sizes)
     _, w_hh, *_ = ops.WEIGHT_BITS
     inside = ops.NEED_PROJECTION  # whose product lies on every way back
@@ -65,7 +65,7 @@ def _rows(input: Tensor, batch_sizes: Tensor | None) -> int:
     return int(batch_sizes[0]) if len(batch_sizes) else 0
 
 
-def _lines(input: Tensor, batch_sizes: Tensor | None) -> int:
+def valid_rows(input: Tensor, batch_sizes: Tensor | None) -> int:
     """The valid rows of all steps."""
     ragged = batch_sizes is not None and input.dim() == 3
     return int(batch_sizes.sum()) if ragged else input.shape[:-1].numel()

@@ -155,7 +155,7 @@ def _apply(function: type[torch.autograd.Function], *arguments):
         return torch_private.plain_apply(function)(*arguments)
 
 
-def _differentiable(name: str, rule: Callable) -> None:
+def differentiable(name: str, rule: Callable) -> None:
     """Gives an op its autograd kernel: rule(the op without one, *arguments)."""
     if torch_private.BELOW_AUTOGRAD is None:
         return  # scan() refuses what would need it
@@ -218,8 +218,8 @@ def _register(prefix: str) -> None:
             *differentiable,
         )
 
-    _differentiable(forward, scan_rule)
-    _differentiable(backward, gradient_rule)
+    differentiable(forward, scan_rule)
+    differentiable(backward, gradient_rule)
 
 
 _LIBRARY = torch.library.Library("fastrnn", "FRAGMENT")

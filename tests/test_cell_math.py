@@ -18,7 +18,7 @@ from buildtools import native, toolchain
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "tests" / "cpu" / "cell_math.cpp"
 SCALAR = "scalar"  # without an instruction set's registers: the functions of csrc/cells/math.h
-ISAS = {**{k: v for k, v in native.isas().items() if k != "avx512bf16"}, SCALAR: None}
+ISAS = {**{k: v for k, v in native.isas().items() if k not in native.ISA_SOURCES}, SCALAR: None}
 DTYPES = {"float": np.float32, "double": np.float64}
 PAD = 16  # numbers of the widest register
 

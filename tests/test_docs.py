@@ -65,7 +65,7 @@ PUBLIC = [
     ),
     *(getattr(fastrnn.functional, name) for name in fastrnn.functional.__all__),
 ]
-NO_TENSORS = (fastrnn.accelerate, fastrnn.restore, fastrnn.load_kernels)
+NO_TENSORS = (fastrnn.accelerate, fastrnn.restore, fastrnn.load_kernels, fastrnn.quantize)
 
 
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)

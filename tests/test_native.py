@@ -37,7 +37,8 @@ X86 = "avx2" in native.isas()
 @pytest.mark.parametrize("isa", slow_but(ISAS[1:], ISAS))
 def test_every_instruction_set_is_right(isa):
     flags = Path("/proc/cpuinfo").read_text()
-    needs = {"avx2": "avx2", "avx512": "avx512vl", "avx512bf16": "avx512_bf16"}
+    needs = {"avx2": "avx2", "avx512": "avx512vl"}
+    needs |= {"avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16"}
     if needs.get(isa, "") not in flags:
         pytest.skip(f"this CPU has no {isa}")
     run = run_python("native_worker.py", cwd=ROOT / "tests", FASTRNN_ISA=isa)
@@ -98,7 +99,7 @@ def test_cell_loops_are_vectorised(cell, compiled):
         ["objdump", "-d", "-C", "--no-show-raw-insn", compiled],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    name = re.escape(f"fastrnn::avx2::Forward<fastrnn::{cell}, float>::cells<2>")
+    name = re.escape(f"fastrnn::avx2::Forward<fastrnn::{cell}, float, ") + r".*?>::cells<2>"
     bodies = re.findall(rf"^[0-9a-f]+ <void {name}.*?>:\n(.*?)(?:\n\n|\Z)", listing, re.M | re.S)
     assert len(bodies) == 1
     kinds = ("mulps", "addps", "subps", "divps", r"fn?m(?:add|sub)\d+ps")

@@ -15,7 +15,7 @@ ARROWS = {
     "cpu": {"cells"},
     "cpu/simd": set(),
     "cpu/threads": {"cpu"},
-    "cpu/gemm": {"cpu/simd", "cpu/threads"},
+    "cpu/gemm": {"cpu", "cpu/simd", "cpu/threads"},
     "cpu/engine": {"cells", "cpu", "cpu/simd", "cpu/threads", "cpu/gemm"},
     "cpu/isa": {"cpu/engine"},
     "stream": {"cells", "cpu"},

@@ -18,7 +18,9 @@ inline bool isa_runs_here(std::string_view isa) {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512cd");
   if (isa == "avx512") return avx512;
-  if (isa == "avx512bf16") return avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (isa == "avx512vnni") return vnni;
+  if (isa == "avx512bf16") return vnni && __builtin_cpu_supports("avx512bf16");
 #endif
   return false;
 }

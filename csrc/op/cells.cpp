@@ -11,7 +11,8 @@
 namespace fastrnn {
 namespace {
 
-constexpr const char* kDtypes[] = {"float32", "float64", "bfloat16"};
+constexpr const char* kDtypes[] = {"float32", "float64", "bfloat16", "int8"};
+constexpr int kInt8 = 3;  // of weights alone: no tensor's dtype chooses it
 constexpr int kDtypeCount = sizeof(kDtypes) / sizeof(kDtypes[0]);
 
 // Its place in kDtypes, or -1.
@@ -61,7 +62,7 @@ KnownCell look_up(std::string_view name, int dtype) {
   const int i = find_listed(name);
   if (i < kCellCount) {
     const CpuKernels& k = cpu_kernels();
-    const CellKernels* tables[] = {k.float32, k.float64, k.bfloat16};
+    const CellKernels* tables[] = {k.float32, k.float64, k.bfloat16, k.int8};
     return {&kCells[i], dtype < 0 ? nullptr : tables[dtype] + i};
   }
   Loaded* cell = find_loaded(name);
@@ -104,10 +105,8 @@ void remember(const CellLibrary& library, const std::string& where) {
   newest.store(cell, std::memory_order_release);
 }
 
-}  // namespace
-
-KnownCell known_cell(std::string_view name, ScalarType dtype) {
-  const int i = place(dtype);
+// i: its place in kDtypes, or -1; dtype: for what it says where there are no kernels.
+KnownCell known(std::string_view name, int i, const char* dtype) {
   KnownCell cell = look_up(name, i);
   if (cell.kernels || (cell.info && i < 0)) return cell;
   if (i >= 0) {
@@ -115,10 +114,16 @@ KnownCell known_cell(std::string_view name, ScalarType dtype) {
     cell = look_up(name, i);
   }
   if (!cell.info) find_cell(name);  // says which there are
-  FASTRNN_CHECK(cell.kernels, "cell " + std::string(name) + " has no CPU kernels for " +
-                                  torch::headeronly::toString(dtype));
+  FASTRNN_CHECK(cell.kernels, "cell " + std::string(name) + " has no CPU kernels for " + dtype);
   return cell;
 }
+
+}  // namespace
+
+KnownCell known_cell(std::string_view name, ScalarType dtype) {
+  return known(name, place(dtype), torch::headeronly::toString(dtype));
+}
+KnownCell known_int8_cell(std::string_view name) { return known(name, kInt8, "int8 weights"); }
 
 void load_cell(const std::string& path) {
   const std::string where = "the cell library " + path;

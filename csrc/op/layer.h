@@ -13,6 +13,14 @@ constexpr int64_t kForward = 1, kReverse = 2;
 enum Weight { kWih, kWhh, kBih, kBhh, kParams, kWhr, kExtra };
 constexpr int kWeightKinds = 7;
 
+// Weights that a layer reads in the form in which its kernels multiply by them.
+struct Quantized {
+  const Tensors& weights;  // of all layers, for each direction: scales (of each column of W_ih,
+                           // then its bias; of W_hh, likewise), W_ih and W_hh in int8 panels
+  const Tensors& state;    // S tensors [L*D, B, H], or none: zeros
+  int64_t layer, hidden;   // which of the layers this is; H
+};
+
 class Layer {
  public:
   // stacked: all states have H columns, the last of which mean nothing where h has P.
@@ -20,6 +28,10 @@ class Layer {
   Layer(std::string_view cell, const Tensor& input, const Tensors& weights, const Tensors& state,
         const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions, bool project,
         bool stacked = false);
+
+  // Likewise, as fastrnn::quantized takes them (quantized.cpp).
+  Layer(std::string_view cell, const Tensor& input, const Quantized& quantized,
+        const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions);
 
   ScanParams params{};
   KnownCell cell;
@@ -66,6 +78,7 @@ class Layer {
   void read_resets(const MaybeTensor& resets);
   void read_extra(Direction& dir, const Tensor& extra);
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state);
+  void read_quantized(int d, bool reverse, const Quantized& quantized);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
 
   Tensor input_;

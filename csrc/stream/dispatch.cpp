@@ -29,6 +29,9 @@ constexpr StreamKernels built[] = {
 #ifdef FASTRNN_HAVE_AVX512
     {"avx512", avx512::float32_steps, avx512::bfloat16_steps},
 #endif
+#ifdef FASTRNN_HAVE_AVX512VNNI  // of no use to these
+    {"avx512vnni", avx512::float32_steps, avx512::bfloat16_steps},
+#endif
 #ifdef FASTRNN_HAVE_AVX512BF16  // products of its pairs would round the inputs
     {"avx512bf16", avx512::float32_steps, avx512::bfloat16_steps},
 #endif

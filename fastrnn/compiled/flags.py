@@ -11,12 +11,13 @@ ISAS_X86_64 = {
     "base": [],
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4"],
+    "avx512vnni": ["-march=x86-64-v4", "-mavx512vnni"],
     "avx512bf16": ["-march=x86-64-v4", "-mavx512bf16"],
 }
 ISAS_OTHER = {"base": []}
 # Instruction sets that add something for these dtypes alone, and what serves the others.
-ISA_DTYPES = {"avx512bf16": ("bfloat16",)}
-ISA_OF_OTHERS = {"avx512bf16": "avx512"}
+ISA_DTYPES = {"avx512vnni": ("int8",), "avx512bf16": ("bfloat16",)}
+ISA_OF_OTHERS = {"avx512vnni": "avx512", "avx512bf16": "avx512vnni"}
 
 # -fno-trapping-math and -fno-math-errno let gcc vectorise the cells' loops. Never -ffast-math: it
 # would let the compiler drop NaNs and reorder sums.
@@ -36,6 +37,6 @@ def isas() -> dict[str, list[str]]:
 
 def isa_for(isa: str, dtype: str) -> str:
     """The instruction set whose kernels serve that dtype where `isa` runs."""
-    if dtype in ISA_DTYPES.get(isa, (dtype,)):
-        return isa
-    return ISA_OF_OTHERS[isa]
+    while dtype not in ISA_DTYPES.get(isa, (dtype,)):
+        isa = ISA_OF_OTHERS[isa]
+    return isa

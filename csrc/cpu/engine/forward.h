@@ -15,7 +15,7 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class Cell, class T>
+template <class Cell, class T, class Weights = GateWeights<T, UnitPanels<Cell, Sum<T>>>>
 class Forward {
  public:
   static int64_t workspace(const ScanParams& s) { return Forward(s, nullptr).arena_.used(); }
@@ -44,18 +44,18 @@ class Forward {
   }
 
  private:
-  friend class ForwardAcross<Cell, T>;
+  friend class ForwardAcross<Cell, T, Weights>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int R = recurrent<Cell>, E = extra<Cell>;
   static constexpr bool kProduct = R > 0;
   static constexpr int kFed = feeds<Cell>;  // the state that the product multiplies
   using A = Sum<T>;
-  using Units = UnitPanels<Cell, A>;
-  using Weights = GateWeights<T, Units>;
+  using Units = typename Weights::Units;
   static constexpr int W = Vec<A>::W;
   static constexpr int kPanelVectors =
       hidden_slots<Cell> * Panels<A>::together(most_slots<Cell> > 0 ? most_slots<Cell> : G);
-  static constexpr bool kOneRow = kProduct && kPanelVectors <= 8;  // do its sums stay in registers?
+  static constexpr bool kOneRow =  // do its sums stay in registers?
+      kProduct && (Weights::kRowOfAnyWidth || kPanelVectors <= 8);
   enum { kNothing, kPartial, kAll };
   // Carried states live in the final states' memory, and h in the output: where those are rounded,
   // in memory of their own. So do carried states whose rows lie there in the caller's order.
@@ -63,14 +63,14 @@ class Forward {
   static constexpr int kFirstCarried = kRounded && !projects<Cell> ? 0 : 1;
   static constexpr int64_t kMaxRows = 192;           // rows a thread walks through time together
   static constexpr int64_t kBlockBytes = 512 << 10;  // of projected input
-  using Scratch = ForwardScratch<Cell, T>;
+  using Scratch = ForwardScratch<Cell, T, Weights>;
 
   Forward(const ScanParams& s, void* memory)
       : s_(s),
         rows_{s},
         saved_{s},
-        panels_(unit_panels<Cell, A>(s, G, -1, most_slots<Cell>)),
-        hidden_panels_(unit_panels<Cell, A>(s, hidden_slots<Cell>, -1, most_slots<Cell>)),
+        panels_(panels_of<Units>(s, G, -1, most_slots<Cell>)),
+        hidden_panels_(panels_of<Units>(s, hidden_slots<Cell>, -1, most_slots<Cell>)),
         most_(s.B < kMaxRows ? s.B : kMaxRows),
         arena_(memory),
         projection_(arena_, s, most_),
@@ -83,7 +83,7 @@ class Forward {
     scratch_ = arena_.take<Scratch>(s.threads);
     for (int i = 0; i < s.threads; ++i) {
       Scratch w = Scratch::take(arena_, s, block_rows_, most_, apart(), panels_, hidden_panels_);
-      w.panel = arena_.take<Lane<T>>(Weights::scratch(panels_, hidden_panels_, s));
+      w.weights = Weights::take_scratch(arena_, panels_, hidden_panels_, s, block_rows_, most_);
       w.projection = projection_.scratch(arena_);
       if (memory) scratch_[i] = w;
     }
@@ -132,8 +132,8 @@ class Forward {
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
         if constexpr (across<Cell>) {
-          ForwardAcross<Cell, T>::step(*this, {d, t, rows, {panels, i}, gates, barrier, rank, size},
-                                       w);
+          using Across = ForwardAcross<Cell, T, Weights>;
+          Across::step(*this, {d, t, rows, {panels, i}, gates, barrier, rank, size}, w);
         } else {
           time_step(d, t, rows, {panels, i}, gates, w);
         }
@@ -170,9 +170,10 @@ class Forward {
   // gates[row] = W_ih x + b_ih for the block's rows, in the order of the panels' columns.
   void project(int d, int64_t count, Range panels, Scratch& w) {
     const int64_t ld = panels_.columns(panels);
+    const auto rows = weights_[d].input_rows(w.input, count, w.weights);
     for (int64_t p = panels.begin; p < panels.end; ++p) {
       A* out = w.gates + panels_.column(p) - panels_.column(panels.begin);
-      weights_[d].input(p, weights_[d].input_panel(p, w.panel), w.input, count, out, ld);
+      weights_[d].input(p, weights_[d].input_panel(p, w.weights), rows, count, out, ld);
     }
   }
 
@@ -195,12 +196,12 @@ class Forward {
   void time_step(int d, int64_t t, Range rows, Sweep sweep, const A* gates, Scratch& w) {
     const Range panels = sweep.panels;
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin,
-                  ld = panels_.columns(panels);
+                  ld = panels_.columns(panels), origin = panels_.column(panels.begin);
     const bool any = enter(d, t, rows, w);
-    const int64_t origin = panels_.column(panels.begin);
+    const auto fed = weights_[d].hidden_rows(w.fed_in, any ? active : 0, w.weights);
     const bool by_row = kOneRow && any && active == 1 && weights_[d].packed();
     if (by_row) {
-      weights_[d].template hidden_row<kOneRow ? kPanelVectors : 1>(panels, w.fed_in, w.recurrent,
+      weights_[d].template hidden_row<kOneRow ? kPanelVectors : 1>(panels, fed, w.recurrent,
                                                                    sweep.back);
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         const int64_t column = panels_.column(p) - origin;
@@ -211,12 +212,12 @@ class Forward {
     for (int64_t i = 0; !by_row && i < sweep.count(); ++i) {
       const int64_t p = sweep.at(i);
       const int64_t column = panels_.column(p), width = any ? hidden_panels_.vectors(p) * W : 0;
-      const Lane<T>* panel = any ? weights_[d].hidden_panel(p, w.panel) : nullptr;
+      const typename Weights::Panel panel = any ? weights_[d].hidden_panel(p, w.weights) : nullptr;
       const A* sums = nullptr;
       if (kProduct) sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros: all rows'
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
-        if (any) weights_[d].hidden(p, panel, w.fed_in + r, count, w.recurrent, width);
+        if (any) weights_[d].hidden(p, panel, fed + r, count, w.recurrent, width);
         apply(d, n + r, rows.begin + r, count, p, gates + r * ld + column - origin, ld, sums, width,
               w);
       }

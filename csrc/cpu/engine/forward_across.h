@@ -11,11 +11,11 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class Cell, class T>
+template <class Cell, class T, class Weights>
 class Forward;
 
 // What a thread of the forward engine has for it; other cells have nothing.
-template <class Cell, class T, bool = across<Cell>>
+template <class Cell, class T, class Weights, bool = across<Cell>>
 class ForwardAcross {
  public:
   ForwardAcross() = default;
@@ -23,14 +23,14 @@ class ForwardAcross {
   ForwardAcross(Arena&, const ScanParams&, const P&) {}
 };
 
-template <class Cell, class T>
-class ForwardAcross<Cell, T, true> {
+template <class Cell, class T, class Weights>
+class ForwardAcross<Cell, T, Weights, true> {
  public:
-  using Engine = Forward<Cell, T>;
+  using Engine = Forward<Cell, T, Weights>;
   using A = Sum<T>;
 
   ForwardAcross() = default;
-  ForwardAcross(Arena& arena, const ScanParams& s, const Panels<A>& panels) {
+  ForwardAcross(Arena& arena, const ScanParams& s, const typename Weights::Units& panels) {
     const int64_t most = s.B < kGroupRows ? s.B : kGroupRows;
     products_ = arena.take<A>(kProduct ? most * panels.width() : 0);
     between_ = {arena, s.H, s.threads > 1 ? most : 1};
@@ -95,18 +95,19 @@ class ForwardAcross<Cell, T, true> {
     void product(int64_t b, int64_t group, bool any) {
       const Range panels = turn.sweep.panels;
       const auto& weights = e.weights_[turn.d];
+      const auto h = weights.hidden_rows(w.h_in + b, any ? group : 0, w.weights);
       A* out = w.across.products_;
       r = out, r_ld = ld;
       if (!any) {  // b_hh, for all rows
         r = weights.hidden_bias(panels.begin), r_ld = 0;
       } else if (Engine::kOneRow && group == 1 && weights.packed()) {
-        weights.template hidden_row<Engine::kOneRow ? Engine::kPanelVectors : 1>(
-            panels, w.h_in + b, out, turn.sweep.back);
+        weights.template hidden_row<Engine::kOneRow ? Engine::kPanelVectors : 1>(panels, h, out,
+                                                                                 turn.sweep.back);
       } else {
         for (int64_t i = 0; i < turn.sweep.count(); ++i) {
           const int64_t p = turn.sweep.at(i);
           A* to = out + e.panels_.column(p) - e.panels_.column(panels.begin);
-          weights.hidden(p, weights.hidden_panel(p, w.panel), w.h_in + b, group, to, ld);
+          weights.hidden(p, weights.hidden_panel(p, w.weights), h, group, to, ld);
         }
       }
     }
@@ -133,7 +134,7 @@ class ForwardAcross<Cell, T, true> {
     [[gnu::noinline]] void pass(int64_t i) {
       // Locals: what is stored below could alias the members that these come from.
       const Rest rest = between;
-      const Panels<A> panels = e.panels_;
+      const typename Weights::Units panels = e.panels_;
       const Range mine = turn.sweep.panels;
       const int64_t H = panels.H, b = turn.rows.begin + first + i;
       const int64_t n = e.s_.row(turn.t) + b;

@@ -6,22 +6,22 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class Cell, class T>
+template <class Cell, class T, class Weights>
 struct ForwardScratch {
   using A = Sum<T>;
-  A* gates;        // projected input of a block [rows][columns of the thread's panels]
-  A* recurrent;    // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
-                   // panels
-  A* zeros;        // [H]; as T it is zeros too
-  A* carried;      // where states live apart: [S][rows, H]
-  Lane<T>* panel;  // of a weight, where GateWeights packs one at a time
+  A* gates;      // projected input of a block [rows][columns of the thread's panels]
+  A* recurrent;  // r = W_hh h + b_hh of one group of rows and one panel, or one row and all
+                 // panels
+  A* zeros;      // [H]; as T it is zeros too
+  A* carried;    // where states live apart: [S][rows, H]
+  typename Weights::Scratch weights;  // what the products need besides
   const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
   const T **fed, **fed_in;       // of what the product multiplies: h and h_in, or another state's
   const T** extra;               // of this step's extra slots
   T** out;                       // where this step's h goes, or what is to be projected
   Range rows;                    // of the batch
   typename Projection<Cell, T>::Scratch projection;
-  ForwardAcross<Cell, T> across;
+  ForwardAcross<Cell, T, Weights> across;
 
   // block: rows of projected input; most: batch rows that go through time together; apart: do
   // carried states live here? Of panel and projection the engine knows more.

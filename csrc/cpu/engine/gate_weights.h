@@ -20,6 +20,10 @@ template <class T, class P = Panels<Sum<T>>>
 class GateWeights {
  public:
   using A = Sum<T>;
+  using Units = P;
+  using Panel = const Lane<T>*;
+  using Scratch = Lane<T>*;  // a thread's, for a panel that is packed right before its use
+  static constexpr bool kRowOfAnyWidth = false;  // has hidden_row() registers for few columns only?
 
   GateWeights() = default;
   // panels: of W_ih; hidden_panels: of W_hh
@@ -42,6 +46,15 @@ class GateWeights {
     const int a = panels.most_vectors(), b = hidden_panels.most_vectors();
     return mode(s) == kPanelwise ? (a > b ? a : b) * residue_column<T>(deepest(s)) : 0;
   }
+
+  static Scratch take_scratch(Arena& arena, const P& panels, const P& hidden_panels,
+                              const ScanParams& s, int64_t, int64_t) {
+    return arena.take<Lane<T>>(scratch(panels, hidden_panels, s));
+  }
+
+  // Rows as input() and hidden() take them: as they are.
+  const T* const* input_rows(const T* const* x, int64_t, Scratch) const { return x; }
+  const T* const* hidden_rows(const T* const* h, int64_t, Scratch) const { return h; }
 
   void pack(int64_t p) {
     const int64_t column = panels_->column(p), hidden_column = hidden_panels_->column(p);

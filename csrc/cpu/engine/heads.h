@@ -17,13 +17,17 @@ template <class Cell, class A>
 using UnitPanels = std::conditional_t<heads<Cell>, HeadPanels<A>, Panels<A>>;
 
 // The units of a scan, for so many gates of the cell; arguments as of Panels.
-template <class Cell, class A>
-UnitPanels<Cell, A> unit_panels(const ScanParams& s, int gates, int left_out = -1, int most = 0) {
-  if constexpr (heads<Cell>) {
+template <class P>
+P panels_of(const ScanParams& s, int gates, int left_out = -1, int most = 0) {
+  if constexpr (in_heads<P>) {
     return {s.H, s.heads, gates, left_out};
   } else {
     return {s.H, gates, left_out, most};
   }
+}
+template <class Cell, class A>
+UnitPanels<Cell, A> unit_panels(const ScanParams& s, int gates, int left_out = -1, int most = 0) {
+  return panels_of<UnitPanels<Cell, A>>(s, gates, left_out, most);
 }
 
 // The panels of one of `size` threads that share units: whole heads, if each thread gets some.

@@ -9,17 +9,17 @@ namespace FASTRNN_ISA {
 // Splits H units of G gates into panels of NU registers of units: columns of a panel are
 // [G][nu * W], so that a tile holds all gates of its units. The last panel may be narrower. One
 // gate of the weights may be left out. Panels of other gates have the same units where both are
-// made for the `most` gates of the two.
-template <class T>
+// made for the `most` gates of the two. Registers come kPer at a time, for kUnits units.
+template <class T, int kUnits = Vec<T>::W>
 struct Panels {
-  static constexpr int W = Vec<T>::W;
+  static constexpr int W = Vec<T>::W, kPer = kUnits / W;
   int64_t H;
   int G, NU, left_out;
 
   FASTRNN_INLINE Panels(int64_t units, int gates, int left_out = -1, int most = 0)
       : H(units),
         G(gates - (left_out >= 0)),
-        NU(together(most > G ? most : G)),
+        NU(together(most > G ? most : G) * kPer),
         left_out(left_out) {}
   static constexpr int together(int gates) {  // of a single gate that is left out there is none
     return gates > 0 && gates < kMaxVectors ? kMaxVectors / gates : 1;
@@ -36,7 +36,7 @@ struct Panels {
     return {begin < H ? begin : H, end < H ? end : H};
   }
   FASTRNN_INLINE int registers(int64_t p) const {  // of units in panel p
-    const int64_t left = (H - unit(p) + W - 1) / W;
+    const int64_t left = (H - unit(p) + kUnits - 1) / kUnits * kPer;
     return int(left < NU ? left : NU);
   }
   FASTRNN_INLINE int vectors(int64_t p) const { return G * registers(p); }
@@ -45,7 +45,9 @@ struct Panels {
   FASTRNN_INLINE int64_t columns(Range panels) const {
     return (panels.end == count() ? width() : column(panels.end)) - column(panels.begin);
   }
-  FASTRNN_INLINE int64_t width() const { return G * ((H + W - 1) / W) * W; }  // of all panels
+  FASTRNN_INLINE int64_t width() const {
+    return G * ((H + kUnits - 1) / kUnits) * kUnits;
+  }  // of all panels
 };
 
 // Transposes W rows of `left` numbers, ld apart, or their first W lanes, into columns:

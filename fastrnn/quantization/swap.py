@@ -1,0 +1,142 @@
+"""quantize: recurrent layers of a model, in place, with weights in int8."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import cells, ops
+from ..cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
+from ..convert import layers as convert
+from ..convert.scripted import kind_of
+from ..face import change_class
+from . import panels
+from .layer import QuantizedLayer
+
+__all__ = ["quantize"]
+
+Model = TypeVar("Model", bound=nn.Module)
+_CELLS = (FastRNNCell, FastLSTMCell, FastGRUCell, nn.RNNCellBase)
+
+
+def quantize(
+    model: Model, weights: torch.dtype = torch.int8, *, report: bool = False
+) -> Model | tuple[Model, dict[str, str]]:
+    """Gives the recurrent layers of model weights in int8, in place, for inference on a CPU.
+
+    FastRNN, FastLSTM, FastGRU, torch.nn's RNN, LSTM and GRU and `Recurrent` layers of these cells,
+    anywhere in model or model itself, become `QuantizedLayer`s and stay the same objects; their
+    float32 weights are dropped, so give it a copy (`copy.deepcopy(model)`) to keep them. All else
+    is left. The layers are in eval mode then.
+
+    Args:
+        model: any module; its layers in float32, on a CPU
+        weights: torch.int8
+        report: return (model, left): the names of recurrent layers that were left, each with the
+            reason. Without it a layer that is left is warned of
+
+    Raises TypeError for a model that is no module, ValueError for other `weights`.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if weights != torch.int8:
+        raise ValueError(f"weights must be torch.int8, got {weights!r}")
+    left: dict[str, str] = {}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if issubclass(type(module), QuantizedLayer) or not _recurs(module):
+            continue
+        reason = why_not(module)
+        if reason:
+            left[name] = reason
+        else:
+            _swap(module)
+    if report:
+        return model, left
+    for name, reason in left.items():
+        warnings.warn(
+            f"fastrnn.quantize leaves {name or 'the layer'} in float: {reason}", stacklevel=2
+        )
+    return model
+
+
+def _recurs(module: nn.Module) -> bool:
+    return bool(kind_of(module)) or convert.is_torchs(module) or convert.is_fastrnns(module)
+
+
+def why_not(module: nn.Module) -> str | None:
+    """Why a recurrent module has to stay in float."""
+    cls = type(module)
+    if kind_of(module):
+        return "it is a TorchScript module: quantise the model that was scripted"
+    if issubclass(cls, _CELLS):
+        return "a module of a single step has no int8 form: a layer called with T = 1 has"
+    if convert.is_torchs(module):
+        if cls not in convert.PAIRS:
+            return f"{cls.__name__} is a subclass of torch.nn's"
+        if reason := convert.why_not_fast(module):
+            return reason
+    elif cell_refusal := _cell_refusal(module.cell):
+        return cell_refusal
+    return _weights_refusal(module)
+
+
+def _cell_refusal(cell: str) -> str | None:
+    if not ops.NATIVE_BUILT:
+        return "fastrnn was installed without its native library"
+    if cell not in ops.NATIVE_CELLS:
+        return f"the cell {cells.get(cell).title!r} has no int8 kernels: those of torch.nn have"
+    return None
+
+
+def _weights_refusal(module: nn.Module) -> str | None:
+    if hasattr(module, "parametrizations"):
+        return "it has parametrizations: remove them first"
+    given = [module._parameters.get(name) for names in module._all_weights for name in names]
+    if any(weight is None for weight in given):
+        return "its weights are computed at each call (weight_norm, pruning): make them plain first"
+    odd = [w for w in given if w.dtype != torch.float32 or w.device.type != "cpu"]
+    if odd:
+        return f"its weights must be torch.float32 on cpu, got {odd[0].dtype} on {odd[0].device}"
+    if getattr(module, "proj_size", 0):
+        return "there are no int8 kernels for proj_size"
+    if any(getattr(module, "zoneout", ())):
+        return "there are no int8 kernels for zoneout"
+    return None
+
+
+def _swap(module: nn.Module) -> None:
+    if convert.is_torchs(module):
+        convert.to_fast(module)
+    spec = cells.get(module.cell)
+    biased, names = module.bias, []
+    for own in module._all_weights:
+        w_ih, w_hh, *biases = [module._parameters.pop(name).detach() for name in own]
+        suffix = own[0].removeprefix("weight_ih")
+        buffers = _buffers(spec, w_ih, w_hh, biases if biased else [None, None])
+        for kind, buffer in buffers.items():
+            module.register_buffer(kind + suffix, buffer)
+        names.append([kind + suffix for kind in buffers])
+    module._all_weights = names
+    module._flat_weights_names = sum(names, [])
+    # what their class says of the others
+    module.cell, module.states = module.cell, spec.states
+    module.hx_names = getattr(module, "hx_names", None)
+    module.recurrent_dropout = 0.0  # which acts in training alone
+    change_class(module, QuantizedLayer)
+    module.eval()
+
+
+def _buffers(spec: cells.Cell, w_ih: Tensor, w_hh: Tensor, biases: list) -> dict[str, Tensor]:
+    """The buffers of one direction, in the op's order."""
+    slots = spec.gates, spec.recurrent
+    each = panels.together(max(slots))
+    scales, packed = [], []
+    for count, weight, bias in zip(slots, (w_ih, w_hh), biases):
+        q, scale = panels.quantize_rows(weight)
+        packed.append(panels.pack_matrix(q, count, each))
+        bias = torch.zeros_like(scale) if bias is None else bias
+        scales += [panels.pack_columns(values, count, each) for values in (scale, bias)]
+    return {"scales": torch.cat(scales), "weight_ih": packed[0], "weight_hh": packed[1]}

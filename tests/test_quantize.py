@@ -1,0 +1,321 @@
+"""fastrnn.quantize: exact sums, errors below those of torch's int8, and all that a layer takes."""
+
+import copy
+import io
+import pickle
+from pathlib import Path
+
+import exact_int8
+import pytest
+import torch
+from helpers import run_python, slow_but
+from torch import nn
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
+
+import fastrnn
+from fastrnn import ops
+from fastrnn.quantization import panels
+from fastrnn.quantization.layer import QuantizedLayer
+
+pytestmark = pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
+
+HERE = Path(__file__).parent
+ISAS = ops.BUILD_INFO.get("isas", [])
+KINDS = (nn.RNN, nn.LSTM, nn.GRU)
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__.lower())
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    """Quantised layers have no derivatives; memory that kernels are given is NaN."""
+    torch.use_deterministic_algorithms(True)
+    with torch.no_grad():
+        yield
+
+
+def states(result) -> list[torch.Tensor]:
+    return [result] if isinstance(result, torch.Tensor) else [*result]
+
+
+def same(ours, theirs) -> bool:
+    pairs = zip([ours[0], *states(ours[1])], [theirs[0], *states(theirs[1])])
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def made(kind, *args, **options):
+    return fastrnn.quantize(kind(*args, **options))
+
+
+def test_products_are_exact():
+    assert exact_int8.errors() == [0] * (2 * len(exact_int8.SIZES))
+
+
+@pytest.mark.parametrize("isa", slow_but(ISAS[1:2], ISAS))
+def test_every_instruction_set_is_exact(isa):
+    flags = Path("/proc/cpuinfo").read_text()
+    needs = {"avx2": "avx2", "avx512": "avx512vl", "avx512vnni": "avx512_vnni"}
+    if needs.get(isa, "avx512_bf16" if isa == "avx512bf16" else "") not in flags:
+        pytest.skip(f"this CPU has no {isa}")
+    run = run_python("exact_int8.py", cwd=HERE, FASTRNN_ISA=isa)
+    assert run.returncode == 0, run.stderr
+    ran, *errors = run.stdout.split()
+    assert ran == isa and len(errors) > 10 and {*errors} == {"0.0"}
+
+
+def emulated(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """x [B, K] times weight [N, K], both as int8 with a scale for each row, in float64."""
+    w_scale, x_scale = weight.abs().amax(1) / 127, x.abs().amax(1, keepdim=True) / 127
+    w, q = (weight / w_scale.unsqueeze(1)).round(), (x / x_scale).round()
+    return (q.double() @ w.double().T) * (x_scale.double() * w_scale.double())
+
+
+@each_kind
+def test_a_step_is_that_of_numbers_rounded_to_int8(kind):
+    layer = kind(40, 24)
+    x, hx = torch.randn(1, 5, 40), [torch.rand(1, 5, 24) * 2 - 1 for _ in range(2)]
+    given = tuple(hx) if kind is nn.LSTM else hx[0]
+    spec = fastrnn.cells.get({nn.RNN: "rnn_tanh", nn.LSTM: "lstm", nn.GRU: "gru"}[kind])
+    gx = emulated(layer.weight_ih_l0, x[0]) + layer.bias_ih_l0
+    gh = emulated(layer.weight_hh_l0, hx[0][0]) + layer.bias_hh_l0
+    state = tuple(h[0].double() for h in hx[: spec.states])
+    expected = spec.step(gx.chunk(spec.gates, 1), gh.chunk(spec.gates, 1), state)
+    output, _ = fastrnn.quantize(layer)(x, given)
+    torch.testing.assert_close(output[0], expected[0].float(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU], ids=["lstm", "gru"])
+@pytest.mark.parametrize(("i", "h", "layers"), [(40, 64, 1), (64, 96, 2)])
+def test_errors_are_below_those_of_torchs_int8(kind, i, h, layers):
+    model = nn.ModuleDict({"rnn": kind(i, h, layers)}).eval()
+    x = torch.randn(50, 8, i)
+    exact = copy.deepcopy(model.rnn).double()(x.double())[0]
+    theirs = torch.ao.quantization.quantize_dynamic(model, {kind}, torch.qint8).rnn(x)[0]
+    ours = fastrnn.quantize(model).rnn(x)[0]
+    error, theirs = ((out - exact).abs() for out in (ours, theirs))
+    assert 0 < error.max() < theirs.max() and error.mean() < theirs.mean() / 2
+    assert error.max() < 0.03
+
+
+@each_kind
+def test_lengths_packed_rows_and_single_rows_agree(kind):
+    """To the bit: sums are exact, and a row's scales are its own."""
+    layer = made(kind, 9, 21, 2, bidirectional=True, batch_first=True)
+    lengths = [4, 7, 1, 5]
+    rows = [torch.randn(n, 9) for n in lengths]
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    padded[2, 1:] = torch.nan  # past its length
+    ours = layer(padded, lengths=lengths)
+    packed, final = layer(pack_sequence(rows, enforce_sorted=False))
+    assert same(ours, (pad_packed_sequence(packed, batch_first=True)[0], final))
+    for b, row in enumerate(rows):
+        output, final = layer(row)
+        assert torch.equal(ours[0][b, : len(row)], output)
+        assert not ours[0][b, len(row) :].any()
+        assert all(torch.equal(a[:, b], s) for a, s in zip(states(ours[1]), states(final)))
+
+
+@each_kind
+def test_pieces_and_resets_agree_with_a_whole(kind):
+    layer = made(kind, 9, 40, 2)
+    x = torch.randn(12, 3, 9)
+    output, hx = layer(x)
+    first, state = layer(x[:5])
+    second, final = layer(x[5:], state)
+    assert same((output, hx), (torch.cat([first, second]), final))
+    resets = torch.zeros(12, 3, dtype=torch.bool)
+    resets[5, 1] = True
+    again, _ = layer(x, resets=resets)
+    assert torch.equal(again[:5], output[:5]) and torch.equal(again[5:, 0], output[5:, 0])
+    assert torch.equal(again[5:, 1], layer(x[5:, 1])[0])
+
+
+@each_kind
+def test_threads_change_no_bit(kind):
+    layer = made(kind, 24, 272, bidirectional=True)
+    for b in (1, 5):
+        x, runs = torch.randn(200, b, 24), []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            runs.append(layer(x))
+        assert same(runs[0], runs[1]) and same(runs[0], runs[2])
+
+
+@each_kind
+def test_a_row_with_nan_or_infinity_gives_nan_and_spoils_no_other(kind):
+    layer = made(kind, 9, 20)
+    x = torch.randn(3, 4, 9)
+    expected, _ = layer(x)
+    x[1, 0, 3], x[0, 2, 0] = torch.nan, torch.inf
+    output, _ = layer(x)
+    assert output[1:, 0].isnan().all() and output[:, 2].isnan().all()
+    assert torch.equal(output[:, [1, 3]], expected[:, [1, 3]])
+
+
+def test_rows_of_zeros_and_of_tiny_numbers():
+    layer = made(nn.GRU, 6, 5)
+    x = torch.randn(1, 3, 6)
+    x[0, 0], x[0, 1] = 0, 1e-38
+    output, _ = layer(x)
+    assert output.isfinite().all() and torch.equal(output[0, 0], output[0, 1])
+
+
+def test_weights_take_a_quarter_and_nothing_is_float_but_scales_and_biases():
+    layer = nn.LSTM(128, 256, 2)
+    numbers = sum(w.numel() for w in layer.parameters() if w.dim() == 2)
+    fastrnn.quantize(layer)
+    assert not [*layer.parameters()]
+    held = [*layer.state_dict().values()]
+    assert sum(t.numel() for t in held if t.dtype == torch.int8) == numbers
+    assert sum(t.numel() for t in held if t.dtype == torch.float32) == 2 * 2 * 2 * 4 * 256
+    assert {t.dtype for t in held} == {torch.int8, torch.float32}
+
+
+@pytest.mark.parametrize(("slots", "h", "k"), [(1, 70, 5), (3, 33, 8), (4, 16, 1), (5, 20, 6)])
+def test_the_layout_of_panels(slots, h, k):
+    """Each number where csrc/cpu/int8_layout.h says, padded by zeros."""
+    q = torch.randint(-127, 128, (slots * h, k), dtype=torch.int8)
+    each = panels.together(slots)
+    packed = panels.pack_matrix(q, slots, each)
+    groups, quads = -(-h // 16), -(-k // 4)
+    assert len(packed) == slots * groups * 16 * quads * 4
+    assert packed.long().abs().sum() == q.long().abs().sum()
+    for slot, unit, place in ((0, 0, 0), (slots - 1, h - 1, k - 1), (slots // 2, h // 2, k // 2)):
+        panel = unit // (16 * each)
+        own = min(each, groups - panel * each)  # groups of 16 units in this panel
+        at = panel * each * 16 * slots * quads * 4
+        at += place // 4 * slots * own * 64 + slot * own * 64
+        at += (unit - panel * each * 16) * 4 + place % 4
+        assert packed[at] == q[slot * h + unit, place]
+
+
+@each_kind
+def test_what_is_saved_copied_or_pickled_gives_the_same(kind, tmp_path):
+    model = fastrnn.quantize(nn.ModuleDict({"rnn": kind(5, 7, 2, bidirectional=True)}))
+    x = torch.randn(4, 3, 5)
+    expected = model.rnn(x)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other = fastrnn.quantize(nn.ModuleDict({"rnn": kind(5, 7, 2, bidirectional=True)}))
+    assert not same(other.rnn(x), expected)
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    whole = io.BytesIO()
+    torch.save(model, whole)
+    whole.seek(0)
+    loaded = torch.load(whole, weights_only=False)
+    for twin in (other, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), loaded):
+        assert type(twin.rnn) is QuantizedLayer and same(twin.rnn(x), expected)
+
+
+@pytest.mark.parametrize("kind", slow_but([nn.LSTM], KINDS))
+def test_compiled_and_exported_programs_agree(kind):
+    layer = made(kind, 5, 7, 2, batch_first=True)
+    x, lengths = torch.randn(3, 4, 5), torch.tensor([4, 2, 3])
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert same(compiled(x), layer(x))
+    assert same(compiled(x, lengths=lengths), layer(x, lengths=lengths))
+    b, t = torch.export.Dim("B"), torch.export.Dim("T")
+    program = torch.export.export(layer, (x,), dynamic_shapes=({0: b, 1: t},), strict=True)
+    saved = io.BytesIO()
+    torch.export.save(program, saved)
+    saved.seek(0)
+    more = torch.randn(6, 9, 5)
+    assert same(torch.export.load(saved).module()(more), layer(more))
+
+
+@pytest.mark.slow
+@each_kind
+def test_inductor_compiles_a_layer(kind):
+    layer = made(kind, 5, 7, 2)
+    x = torch.randn(4, 3, 5)
+    assert same(torch.compile(layer, fullgraph=True)(x), layer(x))
+
+
+def test_the_op_is_registered_as_torch_wants_it():
+    layer = made(nn.LSTM, 5, 7)
+    x, buffers = torch.randn(4, 3, 5), [*layer.buffers()]
+    state = [torch.randn(1, 3, 7), torch.randn(1, 3, 7)]
+    checks = ("test_schema", "test_faketensor")
+    rest = None, None, 1, 7
+    for op, given in (("quantized", state), ("quantized_flat", torch.stack(state))):
+        call = getattr(torch.ops.fastrnn, op).default, ("lstm", x, buffers, given, *rest)
+        torch.library.opcheck(*call, test_utils=checks)
+
+
+def test_flops_are_those_of_the_layer_in_float():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layer = nn.LSTM(5, 7, 2, bidirectional=True)
+    counts = []
+    for each in (fastrnn.accelerate(layer), fastrnn.quantize(layer)):
+        with FlopCounterMode(display=False) as counter:
+            each(torch.randn(4, 3, 5))
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+def test_explain_says_what_multiplies():
+    model = nn.Sequential(nn.LSTM(5, 7))
+    text = fastrnn.explain(fastrnn.quantize(model), torch.randn(4, 3, 5))
+    assert text.startswith("0: QuantizedLayer(lstm, 5, 7, weights=torch.int8)")
+    isa = ops.BUILD_INFO["isa"]
+    words = {"avx512bf16": "AVX512-VNNI", "avx512vnni": "AVX512-VNNI", "avx2": "AVX2,"}
+    assert words.get(isa, {"avx512": "AVX-512,", "base": "baseline"}.get(isa)) in text
+
+
+def test_training_and_derivatives_are_refused():
+    layer = made(nn.GRU, 5, 7)
+    x = torch.randn(4, 3, 5, requires_grad=True)
+    with torch.enable_grad():
+        with pytest.raises(RuntimeError, match="has no derivative"):
+            layer(x)
+        with pytest.raises(RuntimeError, match="has no derivative"):
+            layer(x.detach(), torch.zeros(1, 3, 7, requires_grad=True))
+        layer(x.detach())
+        flat = torch.ops.fastrnn.quantized_flat.default
+        with pytest.raises(RuntimeError, match="has no derivative"):
+            flat("gru", x, [*layer.buffers()], None, None, None, 1, 7)
+    with pytest.raises(RuntimeError, match=r"call eval\(\)"):
+        layer.train()(x)
+
+
+def test_wrong_arguments_are_named():
+    layer = made(nn.GRU, 5, 7)
+    with pytest.raises(RuntimeError, match="input must have 5 features"):
+        layer(torch.randn(4, 3, 6))
+    with pytest.raises(ValueError, match="dtype torch.float32, got torch.float64"):
+        layer(torch.randn(4, 3, 5, dtype=torch.float64))
+    with pytest.raises(RuntimeError, match=r"hx must have shape \[1, 3, 7\]"):
+        layer(torch.randn(4, 3, 5), torch.zeros(1, 2, 7))
+    with pytest.raises(RuntimeError, match="scales must be a contiguous CPU tensor"):
+        layer.half()(torch.randn(4, 3, 5, dtype=torch.half))
+    with pytest.raises(ValueError, match="weights must be torch.int8, got torch.int4"):
+        fastrnn.quantize(nn.GRU(5, 7), torch.int4)
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got int"):
+        fastrnn.quantize(3)
+
+
+def test_what_is_left_is_named_with_its_reason():
+    model = nn.ModuleDict(
+        {
+            "ours": fastrnn.FastRNN(3, 4, nonlinearity="relu", recurrent_dropout=0.5),
+            "listed": fastrnn.Recurrent("gru", 3, 4),
+            "proj": nn.LSTM(3, 4, proj_size=2),
+            "zoo": fastrnn.zoo.LightGRU(3, 4),
+            "cell": nn.GRUCell(3, 4),
+            "wide": nn.GRU(3, 4).double(),
+            "zoneout": fastrnn.FastGRU(3, 4, zoneout=0.1),
+            "scripted": torch.jit.script(nn.GRU(3, 4)),
+        }
+    )
+    same_model, left = fastrnn.quantize(model, report=True)
+    assert same_model is model
+    for name, words in {
+        "proj": "proj_size", "zoo": "light_gru", "cell": "single step", "wide": "torch.float64",
+        "zoneout": "zoneout", "scripted": "TorchScript",
+    }.items():  # fmt: skip
+        assert words in left.pop(name)
+        assert type(model[name]) is not QuantizedLayer
+    assert not left and {type(model[n]) for n in ("ours", "listed")} == {QuantizedLayer}
+    with pytest.warns(UserWarning, match="leaves proj in float: .*proj_size"):
+        fastrnn.quantize(model)
+    x = torch.randn(4, 2, 3)
+    assert model.ours(x)[0].shape == (4, 2, 4)
