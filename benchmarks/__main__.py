@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--quick", dest="preset", action="store_const", const="quick")
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     run.add_argument(
-        "--threads", help="counts or 'all', by commas (custom-cells, stream 1; others 1,all)"
+        "--threads", help="counts or 'all', by commas (custom-cells, zoo, stream 1; others 1,all)"
     )
     run.add_argument("--cells", type=_names, help=f"of {', '.join(presets.CELLS)}, by commas")
     run.add_argument("--modes", type=_names, help=f"of {', '.join(presets.MODES)}, by commas")

@@ -201,7 +201,8 @@ def test_presets_cover_every_cell_and_mode_once():
     for name, preset in presets.PRESETS.items():
         found = preset.cases()
         assert len({c.id for c in found}) == len(found), name
-        modes = {"custom-cells": {"inference", "training"}, "stream": {"stream"}}
+        pairs = {"inference", "training"}
+        modes = {"custom-cells": pairs, "zoo": pairs, "stream": {"stream"}}
         assert {c.mode for c in found} == modes.get(name, {*MODES}), name
     assert {c.cell for c in presets.quick()} == {c.cell for c in presets.full()} == set(CELLS)
     assert set(contestants.CONTESTANTS) >= set(presets.QUICK_PEERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from . import layers
 from .lookup import get
 
 MODES = ("inference", "training", "stream")
@@ -53,9 +54,9 @@ class Case:
         """Multiply-adds of the matrix products, counted twice: forward, or three times that."""
         wide = self.directions * self.H
         inputs = [self.I] + [wide] * (self.layers - 1)
-        per_row = sum(
-            2 * self.directions * get(self.cell).gates * self.H * (i + self.H) for i in inputs
-        )
+        cell = layers.form(get(self.cell))
+        of_state = cell.recurrent * self.H / cell.heads
+        per_row = sum(2 * self.directions * self.H * (cell.inputs * i + of_state) for i in inputs)
         return float(per_row * sum(self.lengths)) * (3 if self.mode == "training" else 1)
 
     @property

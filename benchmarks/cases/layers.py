@@ -14,6 +14,7 @@ from torch import nn
 import fastrnn
 
 from .lookup import get
+from .zoo_cells import HEADS
 
 
 class Layers(NamedTuple):
@@ -22,6 +23,30 @@ class Layers(NamedTuple):
     fast: str
     torch: str
     arguments: dict[str, str]
+
+
+class Form(NamedTuple):
+    """What decides the shapes of a cell's weights; heads: those of its product, 1 of a dense one.
+
+    Cells of older revisions know of dense products alone.
+    """
+
+    inputs: int
+    recurrent: int
+    product: str
+    params: int
+    extra: int
+
+    @property
+    def heads(self) -> int:
+        return HEADS if self.product == "heads" else 1
+
+
+def form(cell) -> Form:
+    product = getattr(cell, "product", "dense")
+    recurrent = 0 if product == "none" else getattr(cell, "recurrent", cell.gates)
+    params, extra = getattr(cell, "params", 0), getattr(cell, "extra", 0)
+    return Form(cell.gates, recurrent, product, params, extra)
 
 
 _lent: dict[str, Layers] = {}
@@ -43,7 +68,8 @@ def fast(cell: str) -> Callable[..., nn.Module]:
     name, _, arguments = of(cell)
     if name:
         return partial(getattr(fastrnn, name), **arguments)
-    return partial(fastrnn.Recurrent, get(cell).name)
+    heads = {"heads": HEADS} if form(get(cell)).product == "heads" else {}
+    return partial(fastrnn.Recurrent, get(cell).name, **heads)
 
 
 def plain(cell: str) -> Callable[..., nn.RNNBase]:

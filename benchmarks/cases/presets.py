@@ -16,6 +16,7 @@ from fastrnn.cells import get, measured_as
 from ..errors import UsageError
 from . import layers
 from .case import MODES, Case
+from .zoo_cells import ZOO
 
 # Those that fastrnn brings, and those of the program that calls the benchmarks.
 PROGRAM = ("__main__", "__mp_main__")
@@ -136,6 +137,16 @@ def streams() -> list[Case]:
     return [*small, *(replace(case, layers=2) for case in small), *large, *low]
 
 
+def zoo() -> list[Case]:
+    """Cells of fastrnn's zoo against the loops and the packages that people have for them."""
+    found = []
+    for batch, steps, hidden in ((1, 100, 64), (16, 100, 128), (32, 50, 256)):
+        found += _pairs(ZOO, B=batch, T=steps, I=hidden, H=hidden)
+    for steps, (batch, hidden) in product((1000, 10000), ((1, 64), (16, 128))):
+        found += _pairs(["min_gru"], B=batch, T=steps, I=hidden, H=hidden)
+    return found
+
+
 def memory_cases(*sizes: tuple[int, int, int]) -> tuple[Case, ...]:
     """Training cases of (B, T, H) whose peak memory is measured too."""
     return tuple(Case(c, "training", b, t, h, h) for b, t, h in sizes for c in MAIN)
@@ -165,6 +176,7 @@ FULL_PEERS = (*QUICK_PEERS, "fastrnn-lengths", "reference")
 LOOPS = ("eager loop", "scripted loop", "compiled loop", "torch scan", "compiled scan")
 CUSTOM_PEERS = (*LOOPS, "fastrnn", "jax")
 STREAM_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-stream", "onnxruntime")
+ZOO_PEERS = ("eager loop", "fastrnn", "jax", "xlstm", "minGRU-pytorch", "log-space scan")
 GPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
     "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS, 1.5),
@@ -183,6 +195,7 @@ PRESETS = {
         custom_cells, 1.5, 7, 1, (), CUSTOM_PEERS, threads="1", slow_cases=custom_anchors
     ),
     "stream": Preset(streams, 0.6, 7, 3, (), STREAM_PEERS, threads="1"),
+    "zoo": Preset(zoo, 1.5, 3, 1, (), ZOO_PEERS, 5.5, threads="1"),
     "gpu": Preset(gpu, 0.2, 5, 3, memory_cases((16, 500, 256), (64, 100, 512)), GPU_PEERS),
     "gpu-grid": Preset(gpu_grid, 0.2, 5, 5, (), GPU_PEERS),
 }

@@ -10,23 +10,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from . import layers
+from . import layers, zoo_cells
 from .case import Case
 from .lookup import get
 
 
 def weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of torch.nn's state_dict, in its order; [P, H] for a cell with params."""
-    cell, shapes = get(case.cell), {}
-    rows = cell.gates * case.H
+    """Names and shapes of torch.nn's state_dict, in its order, as `fastrnn.Recurrent` has them."""
+    cell, shapes = layers.form(get(case.cell)), {}
+    rows, units = cell.recurrent * case.H, case.H // cell.heads
+    product = (cell.heads, cell.recurrent * units, units) if cell.heads > 1 else (rows, case.H)
     for layer in range(case.layers):
         width = case.I if layer == 0 else case.directions * case.H
         for suffix in ("", "_reverse")[: case.directions]:
-            shapes[f"weight_ih_l{layer}{suffix}"] = (rows, width)
-            shapes[f"weight_hh_l{layer}{suffix}"] = (rows, case.H)
-            shapes[f"bias_ih_l{layer}{suffix}"] = (rows,)
-            shapes[f"bias_hh_l{layer}{suffix}"] = (rows,)
-            if getattr(cell, "params", 0):  # older revisions have cells without
+            shapes[f"weight_ih_l{layer}{suffix}"] = (cell.inputs * case.H, width)
+            if rows:
+                shapes[f"weight_hh_l{layer}{suffix}"] = product
+            shapes[f"bias_ih_l{layer}{suffix}"] = (cell.inputs * case.H,)
+            if rows:
+                shapes[f"bias_hh_l{layer}{suffix}"] = (rows,)
+            if cell.params:
                 shapes[f"params_l{layer}{suffix}"] = (cell.params, case.H)
     return shapes
 
@@ -36,7 +39,8 @@ class Problem:
     """Tensors of one case, in the case's dtype.
 
     x [T, B, I]; weights as in torch.nn's state_dict; state S tensors [L*D, B, H] for streaming,
-    else None (zeros); grad [T, B, D*H], the gradient of the output, zero past a row's length.
+    else None (zeros); grad [T, B, D*H], the gradient of the output, zero past a row's length;
+    extra [T, B, E*H] the cell's extra slots, None if it has none.
     """
 
     case: Case
@@ -44,6 +48,7 @@ class Problem:
     weights: dict[str, Tensor]
     state: tuple[Tensor, ...] | None
     grad: Tensor
+    extra: Tensor | None = None
 
     @property
     def training(self) -> bool:
@@ -91,6 +96,7 @@ class Problem:
             weights={name: w.to(dtype) for name, w in self.weights.items()},
             state=None if self.state is None else tuple(s.to(dtype) for s in self.state),
             grad=self.grad.to(dtype),
+            extra=None if self.extra is None else self.extra.to(dtype),
         )
 
 
@@ -114,7 +120,8 @@ def make(case: Case, device: str = "cpu") -> Problem:
     if case.mode == "stream":
         rows = (case.layers * case.directions, case.B, case.H)
         state = tuple(normal(*rows) for _ in range(get(case.cell).states))
-    raw = Problem(case, x, weights, state, grad)
+    extra = zoo_cells.masks(case, gen) if layers.form(get(case.cell)).extra else None
+    raw = Problem(case, x, weights, state, grad, extra)
     return _on(raw.to(dtype), device)
 
 
@@ -127,4 +134,5 @@ def _on(problem: Problem, device: str) -> Problem:
         weights={name: w.to(device) for name, w in problem.weights.items()},
         state=None if problem.state is None else tuple(s.to(device) for s in problem.state),
         grad=problem.grad.to(device),
+        extra=None if problem.extra is None else problem.extra.to(device),
     )

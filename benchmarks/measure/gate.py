@@ -40,14 +40,16 @@ class Verdict:
         return f"{self.tensor}: error {self.error:.1e}, the baseline's {self.baseline_error:.1e}"
 
 
-def judge(got: dict[str, Tensor], baseline: dict, exact: dict, dtype: str) -> Verdict:
-    """A contestant's named tensors against the baseline's errors."""
+def judge(
+    got: dict[str, Tensor], baseline: dict, exact: dict, dtype: str, inexact: float = 0.0
+) -> Verdict:
+    """A contestant's named tensors against the baseline's errors; inexact: allowed it besides."""
     missing = [name for name in exact if name not in got]
     if missing:
         return Verdict(False, missing[0], float("inf"), 0.0)
     found = []
     for name, want in exact.items():
         own, theirs = error(got[name], want), error(baseline[name], want)
-        found.append((own / (2 * theirs + FLOOR[dtype]), name, own, theirs))
+        found.append((own / (2 * theirs + FLOOR[dtype] + inexact), name, own, theirs))
     used, name, own, theirs = max(found)
     return Verdict(used <= 1.0, name, own, theirs)

@@ -100,7 +100,8 @@ class Entry:
         self.results = self.runner.read(self.runner.call())
 
     def judge(self, baseline: dict, exact: dict, dtype: str) -> None:
-        self.verdict = gate.judge(self.results, baseline, exact, dtype)
+        inexact = CONTESTANTS[self.name].inexact
+        self.verdict = gate.judge(self.results, baseline, exact, dtype, inexact)
         if not self.verdict.ok:
             self.status, self.note = "WRONG", self.verdict.text
 

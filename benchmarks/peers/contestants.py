@@ -49,6 +49,14 @@ def fastrnn_layer(problem: Problem, backend: str) -> nn.Module:
     return problem.load(layers.fast(problem.case.cell), backend=backend)
 
 
+def _fastrnn_runner(problem: Problem, backend: str) -> Runner:
+    layer = fastrnn_layer(problem, backend)
+    if problem.extra is None:
+        return torch_runner(layer, problem)
+    extra = problem.extra.chunk(lookup.get(problem.case.cell).extra, -1)
+    return torch_runner(layer, problem, forward=partial(layer, extra=extra))
+
+
 @contestant(BASELINE, "torch", cannot=_torch_serves)
 def torch_nn(problem: Problem, threads: int) -> Runner:
     """cuDNN on a GPU; on a CPU oneDNN where it has the cell, else ATen operations a step."""
@@ -70,7 +78,43 @@ def torch_compile(problem: Problem, threads: int) -> Runner:
 
 @contestant("fastrnn", "fastrnn", cannot=_fastrnn_serves("native"))
 def fastrnn_native(problem: Problem, threads: int) -> Runner:
-    return torch_runner(fastrnn_layer(problem, "native"), problem)
+    return _fastrnn_runner(problem, "native")
+
+
+def _zoo_layer_serves(library: str, table: dict):
+    def cannot(case: Case, device: str) -> str | None:
+        if device != "cpu" or case.dtype != "float32":
+            return "float32 on a CPU"
+        return _knows(library, table, case)
+
+    return cannot
+
+
+def _zoo_layer(name: str, problem: Problem) -> Runner:
+    from . import zoo_layers
+
+    return torch_runner(getattr(zoo_layers, name)(problem), problem)
+
+
+@contestant("xlstm", "xlstm", cannot=_zoo_layer_serves("xlstm", forms.XLSTM))
+def xlstm(problem: Problem, threads: int) -> Runner:
+    return _zoo_layer(forms.XLSTM[problem.case.cell], problem)
+
+
+# The difference of two sums of T logarithms: at T = 10,000 gradients are a tenth off.
+LOG_SPACE_ERROR = 0.25
+
+
+@contestant("minGRU-pytorch", "minGRU_pytorch", inexact=LOG_SPACE_ERROR,
+            cannot=_zoo_layer_serves("minGRU-pytorch", forms.MIN_GRU))  # fmt: skip
+def min_gru_pytorch(problem: Problem, threads: int) -> Runner:
+    return _zoo_layer(forms.MIN_GRU[problem.case.cell], problem)
+
+
+@contestant("log-space scan", "torch", inexact=LOG_SPACE_ERROR,
+            cannot=_zoo_layer_serves("the log-space scan", forms.LOG_SPACE))  # fmt: skip
+def log_space_scan(problem: Problem, threads: int) -> Runner:
+    return _zoo_layer(forms.LOG_SPACE[problem.case.cell], problem)
 
 
 def _lengths_serve(case: Case, device: str) -> str | None:
@@ -112,13 +156,13 @@ def fastrnn_stream(problem: Problem, threads: int) -> Runner:
 
 @contestant("fastrnn-triton", "fastrnn", "triton", cannot=_fastrnn_serves("triton"), setup=2.0)
 def fastrnn_triton(problem: Problem, threads: int) -> Runner:
-    return torch_runner(fastrnn_layer(problem, "triton"), problem)
+    return _fastrnn_runner(problem, "triton")
 
 
 @contestant("reference", "fastrnn")
 def fastrnn_reference(problem: Problem, threads: int) -> Runner:
     """The scan in plain torch operations: fastrnn's oracle."""
-    return torch_runner(fastrnn_layer(problem, "reference"), problem)
+    return _fastrnn_runner(problem, "reference")
 
 
 def _knows(library: str, table: dict, case: Case) -> str | None:

@@ -46,8 +46,16 @@ JAX = {  # functions of jax_steps.py
     "light_gru": "light_gru_step",
     "janet": "janet_step",
     "peephole_lstm": "peephole_lstm_step",
+    "layer_norm_lstm": "layer_norm_lstm_step",
+    "layer_norm_gru": "layer_norm_gru_step",
+    "slstm": "slstm_step",
+    "lstm_zoneout": "zoneout_lstm_step",
+    "min_gru": "min_gru_step",
 }
 FLASHRNN = {"lstm": "FlashLSTM"}  # classes of cuda_layers.py
+XLSTM = {"slstm": "XLSTM"}  # classes of zoo_layers.py
+MIN_GRU = {"min_gru": "LucidMinGRU"}
+LOG_SPACE = {"min_gru": "LogSpaceMinGRU"}
 HASTE = {"lstm": "HasteLSTM", "gru": "HasteGRU"}
 
 # Seconds of one dependent step of torch.nn's layers on a CPU: (forward, forward + backward).

@@ -36,29 +36,47 @@ def _tensor(a) -> torch.Tensor:
     return torch.from_numpy(np.array(wide))
 
 
-def _scan(step, weights, suffix, x, state, reverse):
+def _product(weights, suffix):
+    """h [B, H] -> r [B, R*H]; None where the cell has no product."""
+    weight, bias = weights.get(f"weight_hh_{suffix}"), weights.get(f"bias_hh_{suffix}")
+    if weight is None:
+        return lambda h: None
+    if weight.ndim == 2:
+        recurrent = weight.T
+        return lambda h: h @ recurrent + bias
+    heads, rows, units = weight.shape
+    blocks = weight.reshape(heads, rows // units, units, units)
+
+    def in_heads(h):
+        r = jnp.einsum("bnk,ngjk->bgnj", h.reshape(-1, heads, units), blocks)
+        return r.reshape(h.shape[0], -1) + bias
+
+    return in_heads
+
+
+def _scan(step, weights, suffix, x, state, reverse, extra):
     """One direction of one layer: x [T, B, I], state S arrays [B, H] -> (y [T, B, H], state)."""
     gx = x @ weights[f"weight_ih_{suffix}"].T + weights[f"bias_ih_{suffix}"]
-    recurrent, bias = weights[f"weight_hh_{suffix}"].T, weights[f"bias_hh_{suffix}"]
-
+    gx = gx if extra is None else jnp.concatenate([gx, extra], axis=-1)
+    product = _product(weights, suffix)
     params = [weights[f"params_{suffix}"]] if f"params_{suffix}" in weights else []
 
     def body(carry, row):
-        carry = step(row, carry[0] @ recurrent + bias, carry, *params)
+        carry = step(row, product(carry[0]), carry, *params)
         return carry, carry[0]
 
     final, y = lax.scan(body, state, gx, reverse=reverse)
     return y, final
 
 
-def _layers(case, weights, x, state):
+def _layers(case, weights, x, state, extra):
     """The whole stack: x [T, B, I], state S arrays [L*D, B, H] -> (y [T, B, D*H], finals)."""
     finals, step = [], getattr(jax_steps, JAX[case.cell])
     for layer in range(case.layers):
         outputs = []
         for d, mark in enumerate(("", "_reverse")[: case.directions]):
             start = tuple(s[layer * case.directions + d] for s in state)
-            y, end = _scan(step, weights, f"l{layer}{mark}", x, start, reverse=d == 1)
+            y, end = _scan(step, weights, f"l{layer}{mark}", x, start, d == 1, extra)
             outputs.append(y)
             finals.append(end)
         x = jnp.concatenate(outputs, axis=-1) if case.directions == 2 else outputs[0]
@@ -70,6 +88,7 @@ def runner(problem: Problem):
     case = problem.case
     weights = {name: _array(w) for name, w in problem.weights.items()}
     x, grad = _array(problem.x), _array(problem.grad)
+    extra = None if problem.extra is None else _array(problem.extra)
     rows = (case.layers * case.directions, case.B, case.H)
     count = get(case.cell).states
     zeros = tuple(jnp.zeros(rows, x.dtype) for _ in range(count))
@@ -78,13 +97,13 @@ def runner(problem: Problem):
     if problem.training:
 
         def loss(weights, x):
-            y, final = _layers(case, weights, x, state)
+            y, final = _layers(case, weights, x, state, extra)
             return (y * grad).sum(), (y, final)
 
         compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
         return lambda: jax.block_until_ready(compiled(weights, x)), _read_training
 
-    compiled = jax.jit(lambda weights, x, state: _layers(case, weights, x, state))
+    compiled = jax.jit(lambda weights, x, state: _layers(case, weights, x, state, extra))
     return lambda: jax.block_until_ready(compiled(weights, x, state)), _read
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..cases import lookup
+from ..cases import layers, lookup, zoo_cells
 from ..cases.case import Case
 from ..cases.problem import Problem
 from . import scripted, time_limit
@@ -27,18 +27,19 @@ State = tuple[Tensor, ...]
 
 
 class Loop(nn.Module):
-    """One dense layer with torch.nn's parameters and call; x [T, B, I] -> (y [T, B, H], finals)."""
+    """One layer with torch.nn's parameters and call; x [T, B, I] -> (y [T, B, H], finals)."""
 
     def __init__(self, problem: Problem):
         super().__init__()
-        self.cell = lookup.get(problem.case.cell)
+        self.cell, self.extra = lookup.get(problem.case.cell), problem.extra
+        self.form, self.hidden = layers.form(self.cell), problem.case.H
         for name, weight in problem.weights.items():
             self.register_parameter(name, nn.Parameter(weight.clone()))
 
     def forward(self, x: Tensor, hx=None) -> tuple[Tensor, State]:
         gx = F.linear(x, self.weight_ih_l0, self.bias_ih_l0)
         if hx is None:
-            zero = x.new_zeros(x.shape[1], self.weight_hh_l0.shape[1])
+            zero = x.new_zeros(x.shape[1], self.hidden)
             state = (zero,) * self.cell.states
         else:
             state = tuple(s[0] for s in ((hx,) if isinstance(hx, Tensor) else hx))
@@ -51,12 +52,27 @@ class Loop(nn.Module):
 
     def walk(self, gx: Tensor, state: State) -> tuple[Tensor, State]:
         """gx [T, B, G*H], S states [B, H] -> (y [T, B, H], the last states)."""
-        step, gates, params, output = self.cell.step, self.cell.gates, self.params(), []
-        for row in gx.unbind(0):
-            r = F.linear(state[0], self.weight_hh_l0, self.bias_hh_l0)
-            state = step(row.chunk(gates, -1), r.chunk(gates, -1), state, *params)
+        step, inputs, params, output = self.cell.step, self.form.inputs, self.params(), []
+        extras = [()] * len(gx)
+        if self.extra is not None:
+            extras = [row.chunk(self.form.extra, -1) for row in self.extra.unbind(0)]
+        for row, extra in zip(gx.unbind(0), extras):
+            x = (*row.chunk(inputs, -1), *extra)
+            state = step(x, self.product(state[0]), state, *params)
             output.append(state[0])
         return torch.stack(output), state
+
+    def product(self, h: Tensor) -> tuple[Tensor, ...]:
+        """h [B, H] -> r: a tensor [B, H] for each of its slots."""
+        slots = self.form.recurrent
+        if not slots:
+            return ()
+        if self.form.heads == 1:
+            return F.linear(h, self.weight_hh_l0, self.bias_hh_l0).chunk(slots, -1)
+        heads = self.form.heads
+        rows = torch.bmm(h.view(len(h), heads, -1).transpose(0, 1), self.weight_hh_l0.mT)
+        r = rows.view(heads, len(h), slots, -1).permute(1, 2, 0, 3).flatten(1)  # gate by gate
+        return (r + self.bias_hh_l0).chunk(slots, -1)
 
 
 class ScriptedLoop(Loop):
@@ -98,8 +114,14 @@ def _serves(case: Case, device: str) -> str | None:
     return None if plain else "one dense layer in one direction"
 
 
+def _plain_serves(case: Case, device: str) -> str | None:
+    if case.cell in zoo_cells.ZOO:
+        return "a loop of its kind is written for dense products of all gates alone"
+    return _serves(case, device)
+
+
 def _scripted_serves(case: Case, device: str) -> str | None:
-    return _serves(case, device) or scripted.refusal(lookup.get(case.cell))
+    return _plain_serves(case, device) or scripted.refusal(lookup.get(case.cell))
 
 
 def _scan_serves(case: Case, device: str) -> str | None:
@@ -107,7 +129,7 @@ def _scan_serves(case: Case, device: str) -> str | None:
         import torch._higher_order_ops.scan  # noqa: F401
     except ImportError:
         return f"torch {torch.__version__} has no scan"
-    return _serves(case, device)
+    return _plain_serves(case, device)
 
 
 _compiled_for: list[Problem] = []  # the problem that compiled code in memory belongs to

@@ -29,13 +29,15 @@ class Runner:
 @dataclass(frozen=True)
 class Contestant:
     """needs: modules that must be importable; cannot: why it does not serve a case, or None;
-    setup: rough seconds to build one case (compilation), for the estimate only."""
+    setup: rough seconds to build one case (compilation), for the estimate only; inexact: the error
+    that its method has by its nature, which the gate allows it and the report tells."""
 
     name: str
     build: Callable[[Problem, int], Runner]
     needs: tuple[str, ...]
     cannot: Callable[[Case, str], str | None]
     setup: float = 0.02
+    inexact: float = 0.0
 
     @property
     def slow(self) -> bool:
@@ -56,11 +58,13 @@ class Contestant:
 CONTESTANTS: dict[str, Contestant] = {}
 
 
-def contestant(name: str, *needs: str, cannot=lambda case, device: None, setup: float = 0.02):
+def contestant(
+    name: str, *needs: str, cannot=lambda case, device: None, setup=0.02, inexact: float = 0.0
+):
     """Registers a builder under a name."""
 
     def register(build):
-        CONTESTANTS[name] = Contestant(name, build, needs, cannot, setup)
+        CONTESTANTS[name] = Contestant(name, build, needs, cannot, setup, inexact)
         return build
 
     return register

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..cases.lookup import in_order
 from ..measure.records import COMPILE
-from ..peers.contestants import EAGER
+from ..peers.contestants import CONTESTANTS, EAGER
 from .summary import OURS, geomean, timed
 from .tables import markdown, number, ordered
 
@@ -73,6 +73,17 @@ def compile_times(found: pd.DataFrame) -> str:
     return markdown(["compiling, seconds", "cases", "least", "median", "most"], lines)
 
 
+def inexact(rows: pd.DataFrame) -> str:
+    """The errors of contestants that are timed though their method is inexact."""
+    lines = []
+    for name in (n for n in ordered(rows["contestant"]) if CONTESTANTS[n].inexact):
+        good = rows[(rows["contestant"] == name) & (rows["status"] == "ok")]
+        for (cell, steps, mode), part in good.groupby(["cell", "T", "mode"]):
+            errors = [f"{part[of].max():.1e}" for of in ("error", "baseline_error")]
+            lines.append([f"{name}, {cell}, T {steps}, {mode}", *errors])
+    return markdown(["timed though inexact", "largest error", "the baseline's"], lines)
+
+
 def parts(found: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """The section of a report; nothing where no case is of the suite's own cells."""
     if not (rows["baseline"] == EAGER).any():
@@ -80,6 +91,8 @@ def parts(found: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     made = ["### Cells of one's own"]
     if not ours(rows).empty:
         made += [goals(rows), "Geomean (least) · cases:", against_each(rows)]
+    if any(CONTESTANTS[n].inexact for n in timed(rows)["contestant"].unique()):
+        made.append(inexact(rows))
     if (found["metric"] == COMPILE).any():
         made.append(compile_times(found))
     return made

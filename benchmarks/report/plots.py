@@ -39,6 +39,9 @@ STYLES = {
     "compiled loop": ("#CC79A7", "D", "none"),
     "torch scan": ("#56B4E9", "P", "none"),
     "compiled scan": ("#E69F00", "X", "none"),
+    "xlstm": ("#56B4E9", "P", "none"),
+    "minGRU-pytorch": ("#E69F00", "X", "none"),
+    "log-space scan": ("#CC79A7", "D", "none"),
 }
 plt.rcParams.update(
     {
