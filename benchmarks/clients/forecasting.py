@@ -1,4 +1,4 @@
-"""Forecasting and imputation of series: pytorch-forecasting, GluonTS, PyPOTS."""
+"""Forecasting and imputation: pytorch-forecasting, GluonTS, NeuralForecast, Darts, PyPOTS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .model import Client, Model
+from .model import Client, Model, plain
 
 
 def _series(known: bool):
@@ -93,6 +93,36 @@ def brits() -> Model:
     return Model(net, lambda: net(directions)[0], train)
 
 
+def mrnn() -> Model:
+    from pypots.nn.modules.mrnn import BackboneMRNN
+
+    net = BackboneMRNN(n_steps=48, n_features=10, rnn_hidden_size=64)
+    names = "X", "missing_mask", "deltas"
+    directions = {d: {n: torch.rand(32, 48, 10) for n in names} for d in ("forward", "backward")}
+    return plain(net, directions, of=lambda made: made[0])
+
+
+def neuralforecast(kind: str) -> Model:
+    import neuralforecast.models
+
+    net = getattr(neuralforecast.models, kind)(h=24, input_size=72, encoder_hidden_size=128)
+    empty = dict.fromkeys(("futr_exog", "hist_exog", "stat_exog"))
+    return plain(net, {"insample_y": torch.randn(128, 72, 1), **empty})
+
+
+def darts(kind: str) -> Model:
+    """kind: of the layer. Its RNNModel's module: an output at every step."""
+    from darts.models.forecasting.rnn_model import _RNNModule
+    from darts.utils.data.torch_datasets.utils import PLModuleInput
+
+    net = _RNNModule(
+        kind, input_size=1, hidden_dim=64, num_layers=2, target_size=1, nr_params=1,
+        input_chunk_length=96, output_chunk_length=1,
+    )  # fmt: skip
+    given = PLModuleInput(past_target=torch.randn(32, 96, 1))
+    return plain(net, given, of=lambda made: made.prediction)
+
+
 CLIENTS = [
     Client("pytorch-forecasting", title, "B 64, 60 + 20 steps, " + sizes,
            lambda kind=kind, options=options: pytorch_forecasting(kind, **options))
@@ -106,5 +136,15 @@ CLIENTS = [
     )
 ] + [
     Client("gluonts", "DeepAR", "B 32, 72 + 24 steps, H 64, 2 layers; 20 samples each", gluonts),
+] + [
+    Client("neuralforecast", kind, "B 128, 72 + 24 steps, H 128, 2 layers",
+           lambda kind=kind: neuralforecast(kind))
+    for kind in ("LSTM", "GRU")
+] + [
+    Client("darts", f"RNNModel, {kind}", "B 32, 96 steps, H 64, 2 layers",
+           lambda kind=kind: darts(kind))
+    for kind in ("LSTM", "GRU")
+] + [
+    Client("pypots", "M-RNN", "B 32, 48 steps, GRU(3, 64), 10 series, two directions", mrnn),
     Client("pypots", "BRITS", "B 32, 48 steps of LSTMCell(128), 37 series, two directions", brits),
 ]  # fmt: skip

@@ -14,11 +14,13 @@ class Model(NamedTuple):
     net: what `fastrnn.accelerate` is called on. infer: one call, whose tensors are compared.
     train: the loss of one call, of which backward is then called; or None where it trained by
     itself, and the weights are compared. No train: the library's model is for inference alone.
+    recurrent: classes of the library's own, whose time is that of recurrent layers too.
     """
 
     net: nn.Module
     infer: Callable[[], Any]
     train: Callable[[], Tensor | None] | None = None
+    recurrent: tuple[type[nn.Module], ...] = ()
 
 
 class Client(NamedTuple):

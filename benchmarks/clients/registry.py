@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import forecasting, graphs, language, reinforcement, speech
+from . import forecasting, graphs, language, reinforcement, speech, vision
 from .model import Client
 
 CLIENTS: tuple[Client, ...] = tuple(
     client
-    for field in (forecasting, reinforcement, speech, language, graphs)
+    for field in (forecasting, reinforcement, speech, language, vision, graphs)
     for client in field.CLIENTS
 )
 

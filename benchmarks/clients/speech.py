@@ -1,4 +1,6 @@
-"""Speech and music: torchaudio, Demucs, Denoiser, Open-Unmix, Asteroid, SpeechBrain, Silero VAD."""
+"""Speech and music: torchaudio, Demucs, Denoiser, DeepFilterNet, Open-Unmix, Asteroid, SpeechBrain,
+Resemblyzer, Silero VAD.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,43 @@ def tacotron2() -> Model:
     tokens, lengths = torch.randint(0, 148, (4, 60)), torch.tensor([60, 55, 48, 40])
     mel, mel_lengths = torch.randn(4, 80, 100), torch.tensor([100, 90, 80, 70])
     return plain(net, tokens, lengths, mel, mel_lengths, of=lambda made: made[0])
+
+
+def rnnt(b: int, tokens: int) -> Model:
+    """The predictor of the RNN-T that torchaudio has weights of; no others of its parts recur."""
+    from torchaudio.models.rnnt import _CustomLSTM, emformer_rnnt_base
+
+    net = emformer_rnnt_base(num_symbols=4097).predictor
+    given = torch.randint(0, 4096, (b, tokens)), torch.full((b,), tokens)
+    state = [[torch.randn(b, 512) for _ in range(2)] for _ in net.lstm_layers]
+    model = plain(net, *given, state, of=lambda made: made[0])
+    return model._replace(recurrent=(_CustomLSTM,))
+
+
+def deep_filter_net() -> Model:
+    import sys
+    from types import ModuleType
+
+    # It asks torchaudio for a class that is gone, to annotate a result.
+    gone = ModuleType("torchaudio.backend.common")
+    gone.AudioMetaData = object
+    sys.modules.setdefault(gone.__name__, gone)
+
+    from df.config import config
+    from df.deepfilternet3 import DfNet
+
+    if config.parser is None:
+        config.use_defaults()
+    net = DfNet(torch.rand(481, 32), torch.rand(32, 481))
+    shapes = (1, 1, 100, 481, 2), (1, 1, 100, 32), (1, 1, 100, 96, 2)
+    return plain(net, *map(torch.randn, shapes), of=lambda made: made[0])
+
+
+def resemblyzer() -> Model:
+    from resemblyzer import VoiceEncoder
+
+    net = VoiceEncoder("cpu", verbose=False)
+    return plain(net, torch.rand(16, 160, 40), of=lambda made: made[:, :64])  # all have norm 1
 
 
 def demucs() -> Model:
@@ -99,13 +138,20 @@ CLIENTS = [
         ("torchaudio", "DeepSpeech", "B 8, T 200, RNN of relu, H 512, two directions", deep_speech),
         ("torchaudio", "WaveRNN", "B 2, T 1200, GRU, H 512, 2 layers", wave_rnn),
         ("torchaudio", "Tacotron2, teacher forced", "B 4, 60 tokens, 100 frames", tacotron2),
+        ("torchaudio", "RNN-T, predictor", "B 8, 40 tokens, _CustomLSTM, H 512, 3 layers",
+         lambda: rnnt(8, 40)),
+        ("torchaudio", "RNN-T, predictor", "B 10, 1 token, as a beam search asks for",
+         lambda: rnnt(10, 1)),
         ("demucs", "Demucs", "1 s of 44.1 kHz, H 256, 2 layers, two directions", demucs),
         ("demucs", "HDemucs", "1 s of 44.1 kHz", hdemucs),
         ("denoiser", "Demucs", "1 s of 16 kHz, H 768, 2 layers", denoiser),
+        ("deepfilternet", "DeepFilterNet3", "1 s of 48 kHz, GRU, H 256, in all 3 + 2 layers",
+         deep_filter_net),
         ("openunmix", "OpenUnmix", "B 1, T 100, H 256, 3 layers, two directions", open_unmix),
         ("asteroid", "DPRNN-TasNet", "1 s of 8 kHz, H 128, 2 repeats", dprnn_tasnet),
         ("asteroid", "LSTM-TasNet", "1 s of 8 kHz, H 256, 4 layers", lstm_tasnet),
         ("speechbrain", "CRDNN", "B 4, T 200, H 256, 4 layers, two directions", speechbrain),
+        ("Resemblyzer", "VoiceEncoder", "B 16, 160 frames, LSTM, H 256, 3 layers", resemblyzer),
         ("silero-vad", "the shipped file", "B 1, 512 samples", silero_vad),
     )
-]
+]  # fmt: skip
