@@ -18,12 +18,12 @@ fuzz: build  ## random lives of layers beside torch.nn's, an hour or FASTRNN_FUZ
 lint:
 	ruff check .
 	ruff format --check .
-	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run -Werror
+	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format --dry-run -Werror
 
 format:
 	ruff check --fix .
 	ruff format .
-	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
+	find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i
 
 docs docs-site:  ## the documentation as a site, in site/
 	$(PYTHON) -m mkdocs build --strict

@@ -43,7 +43,8 @@ class BuildLibrary(build_ext):
 class BuildPython(build_py):
     """build_py from scratch: setuptools would pack what an earlier build left in build/lib.
 
-    Adds the headers that cells from Python are compiled with; an editable install finds csrc/.
+    Adds what cells from Python and the C library are compiled from; an editable install finds
+    csrc/.
     """
 
     def run(self):
@@ -51,10 +52,10 @@ class BuildPython(build_py):
             return super().run()
         shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
-        for header in native.headers(ROOT) if NATIVE else []:
-            target = Path(self.build_lib, "fastrnn", header)
+        for source in native.shipped(ROOT) if NATIVE else []:
+            target = Path(self.build_lib, "fastrnn", source)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / header, target)
+            shutil.copyfile(ROOT / source, target)
 
 
 class EditableWheel(editable_wheel):

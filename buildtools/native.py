@@ -175,9 +175,12 @@ def sources(root: Path, pattern: str) -> list[Path]:
     return sorted(path.relative_to(root) for path in root.glob(pattern))
 
 
-def headers(root: Path) -> list[Path]:
-    """What a wheel holds of csrc/, relative to `root`: to compile cells from Python with."""
-    return [path for room in shared.HEADERS for path in sources(root, f"csrc/{room}/**/*.h")]
+def shipped(root: Path) -> list[Path]:
+    """What a wheel holds of csrc/, relative to `root`: to compile cells and the C library with."""
+    found = [path for room in shared.HEADERS for path in sources(root, f"csrc/{room}/**/*.h")]
+    for room in shared.LIBRARY:
+        found += sources(root, f"csrc/{room}/**/*.h") + sources(root, f"csrc/{room}/**/*.cpp")
+    return found
 
 
 def link_step(library: Path, compiler: list[str], torch: Torch, cuda: Cuda | None) -> Link:

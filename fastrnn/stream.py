@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from . import ops, stream_layers
+from . import ops, stream_file, stream_layers
+from .stream_file import layers as file_layers
 
 if ops.NATIVE_BUILT:
     from fastrnn._C import StreamBase
@@ -78,6 +80,23 @@ class Stream(StreamBase):
         state = self.state
         self._pack_layers()
         self.state = state
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the layers, with their weights as they are now, to a file for `load` and for C.
+
+        Neither states nor batch_size are in it. See docs/stream_file.md. Raises OSError.
+        """
+        stream_file.write(path, *file_layers.of_module(self.layer, self.weights))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, batch_size: int = 1) -> Stream:
+        """The stream of a file that `save` wrote, from states of zeros.
+
+        Its `layer` is a list of modules of one layer each. Raises ValueError for what is no whole
+        stream file (it may come from anybody: no code is in it), OSError where none can be read.
+        """
+        layers, weights = stream_file.read(path)
+        return cls(file_layers.modules(layers), batch_size, weights)
 
     def reset(self, rows: int | Sequence[int] | Tensor | None = None) -> None:
         """Begins anew, from states of zeros: all rows, or a row, some rows, those of a bool mask.

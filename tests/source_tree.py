@@ -49,6 +49,8 @@ SOURCES = {
     "csrc/cells/scale.h": "#define FACTOR 2\n",
     "csrc/cpu/engine/forward.h": "#pragma once\n",
     "csrc/op/private.h": "#pragma once\n",
+    "csrc/c/fastrnn.h": "int open(void);\n",
+    "csrc/c/fastrnn.cpp": '#include "fastrnn.h"\n',
 }
 
 

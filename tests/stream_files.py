@@ -50,11 +50,14 @@ def _add(layer, role, weight, dtype):
 def stacks():
     """Layers and what their matrices are kept in, by a word on them."""
     f32, bf16, int8 = torch.float32, torch.bfloat16, torch.int8
+    half_biased = recurrent("gru", 2, 3)
+    del half_biased.tensors["bias_ih"]
     return {
         "one": ([recurrent("rnn_relu", 1, 1, bias=False)], f32),
         "mixed": ([recurrent("lstm", 3, 5, 2, bf16), recurrent("gru", 2, 3), linear(3, 2)], bf16),
-        "int8": ([recurrent("gru", 2, 3, dtype=int8), linear(3, 4, int8, False)], int8),
+        "int8": ([recurrent("gru", 2, 3, dtype=int8), linear(3, 4, int8, False)], f32),
         "elman": ([recurrent("rnn_tanh", 2, 3), recurrent("rnn_identity", 3, 2)], f32),
+        "half biased": ([half_biased], f32),
     }
 
 

@@ -21,6 +21,7 @@ ARROWS = {
     "stream": {"cells", "cpu"},
     "stream/engine": {"cells", "cpu/threads", "cpu/gemm", "stream"},
     "stream/isa": {"cells", "stream/engine"},
+    "c": {"file", "stream"},
     "op": {"cells", "cpu", "stream"},
     "cuda": {"cells"},
     "cuda/kernel": {"cells", "cuda"},

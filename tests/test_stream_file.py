@@ -12,7 +12,7 @@ import torch
 from buildtools import toolchain
 from fastrnn import stream_file
 from fastrnn.stream_file import FileLayer
-from fastrnn.stream_file.form import HEADER
+from fastrnn.stream_file.form import DTYPES, HEADER
 
 ROOT = Path(__file__).parents[1]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
@@ -37,6 +37,8 @@ def test_what_is_written_is_read(tmp_path, name):
         assert same(vars(layer), vars(again))
     assert [p.name for p in tmp_path.iterdir()] == ["model.frnn"]
     assert stream_file.packed(found, kept) == path.read_bytes()
+    for dtype in DTYPES:
+        assert stream_file.unpacked(stream_file.packed(found, dtype))[1] == dtype
 
 
 def test_every_truncation_and_every_changed_byte_is_an_error():

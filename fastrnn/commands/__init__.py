@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import build, cached, report, source
+from . import build, cached, library, report, source
 
 COMMANDS = {
     "build": (build, "compile cells ahead of time into a folder that a package can ship"),
     "source": (source, "print the kernels that are derived from a cell"),
+    "library": (library, "compile the C library, for programs without Python"),
     "cache": (cached, "list the cells that were compiled here, or remove them"),
 }
 

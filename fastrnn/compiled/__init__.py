@@ -1,5 +1,7 @@
 """CPU kernels of cells from Python: compiled on the user's machine when first needed, and kept.
 
+The C library is compiled here, too.
+
 flags      what CPU kernels are compiled with, here and in the native library's build
 headers    the C++ headers that come with fastrnn
 toolchain  the C++ compiler of this machine
@@ -8,6 +10,7 @@ cache      what is kept there, by key
 compile    sources become a library
 program    a cell becomes sources
 prebuilt   folders of libraries that were compiled ahead of time
+c_library  what programs without Python link with
 """
 
 from __future__ import annotations

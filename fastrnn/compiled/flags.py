@@ -28,6 +28,8 @@ FLAGS = [
 ]
 # The rooms of csrc/ whose headers a cell is compiled with: a wheel has them in fastrnn/csrc/.
 HEADERS = ("cells", "cpu")
+# Those that the C library is compiled from, besides: their sources are in a wheel, too.
+LIBRARY = ("file", "stream", "c")
 
 
 def isas() -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from .flags import HEADERS
+from .flags import HEADERS, LIBRARY
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (PACKAGE / "csrc", PACKAGE.parent / "csrc")  # of an installed package, of a source tree
@@ -15,12 +15,17 @@ class NoHeaders(RuntimeError):
     """This installation has no headers to compile with."""
 
 
-def folder() -> Path:
+def folder(rooms: tuple[str, ...] = HEADERS) -> Path:
     """Where the headers are; NoHeaders if this installation has none."""
     for place in PLACES:
-        if all((place / room).is_dir() for room in HEADERS):
+        if all((place / room).is_dir() for room in rooms):
             return place
     raise NoHeaders("the C++ headers of fastrnn are not installed (FASTRNN_NATIVE=0?)")
+
+
+def library_folder() -> Path:
+    """The same where the sources of the C library are, too."""
+    return folder(HEADERS + LIBRARY)
 
 
 def digest(root: Path) -> str:
