@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 import fastrnn
 from fastrnn import ops
 from fastrnn.quantization import panels
-from fastrnn.quantization.layer import QuantizedLayer
+from fastrnn.quantization.layer import QuantizedLayer, QuantizedRecurrent
 
 pytestmark = pytest.mark.skipif(not ops.NATIVE_BUILT, reason="the native library is not built")
 
@@ -149,6 +149,28 @@ def test_a_row_with_nan_or_infinity_gives_nan_and_spoils_no_other(kind):
     output, _ = layer(x)
     assert output[1:, 0].isnan().all() and output[:, 2].isnan().all()
     assert torch.equal(output[:, [1, 3]], expected[:, [1, 3]])
+
+
+ZOO = ("PeepholeLSTM", "LightGRU", "MinGRU", "LayerNormLSTM")
+
+
+@pytest.mark.parametrize("name", slow_but(ZOO[:1], ZOO))
+def test_a_cell_of_ones_own(name):
+    """With parameters, one gate less, no recurrent product, means over a row's units."""
+    with torch.enable_grad():  # which deriving a cell needs
+        layer = getattr(fastrnn.zoo, name)(9, 21, 2, bidirectional=True)
+    lengths, x = [6, 2, 5], torch.randn(6, 3, 9)
+    exact, _ = copy.deepcopy(layer)(x, lengths=lengths)
+    fastrnn.quantize(layer)
+    assert str(layer).startswith(f"QuantizedRecurrent({layer.definition.title}, 9, 21")
+    output, final = layer(x, lengths=lengths)
+    assert 0 < (output - exact).abs().max() < 0.06 * exact.abs().max().clamp(min=1)
+    for b, n in enumerate(lengths):
+        alone, states_n = layer(x[:n, b])
+        assert torch.equal(output[:n, b], alone)
+        assert all(torch.equal(a[:, b], s) for a, s in zip(states(final), states(states_n)))
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert same(twin(x, lengths=lengths), (output, final))
 
 
 def test_rows_of_zeros_and_of_tiny_numbers():
@@ -293,13 +315,18 @@ def test_wrong_arguments_are_named():
         fastrnn.quantize(3)
 
 
+class Derived(fastrnn.FastGRU):
+    pass
+
+
 def test_what_is_left_is_named_with_its_reason():
     model = nn.ModuleDict(
         {
             "ours": fastrnn.FastRNN(3, 4, nonlinearity="relu", recurrent_dropout=0.5),
             "listed": fastrnn.Recurrent("gru", 3, 4),
             "proj": nn.LSTM(3, 4, proj_size=2),
-            "zoo": fastrnn.zoo.LightGRU(3, 4),
+            "heads": fastrnn.zoo.SLSTM(3, 4, heads=2),
+            "derived": Derived(3, 4),
             "cell": nn.GRUCell(3, 4),
             "wide": nn.GRU(3, 4).double(),
             "zoneout": fastrnn.FastGRU(3, 4, zoneout=0.1),
@@ -309,12 +336,14 @@ def test_what_is_left_is_named_with_its_reason():
     same_model, left = fastrnn.quantize(model, report=True)
     assert same_model is model
     for name, words in {
-        "proj": "proj_size", "zoo": "light_gru", "cell": "single step", "wide": "torch.float64",
+        "proj": "proj_size", "heads": "in heads", "derived": "Derived is a subclass",
+        "cell": "single step", "wide": "torch.float64",
         "zoneout": "zoneout", "scripted": "TorchScript",
     }.items():  # fmt: skip
         assert words in left.pop(name)
         assert type(model[name]) is not QuantizedLayer
-    assert not left and {type(model[n]) for n in ("ours", "listed")} == {QuantizedLayer}
+    assert not left
+    assert [type(model[n]) for n in ("ours", "listed")] == [QuantizedLayer, QuantizedRecurrent]
     with pytest.warns(UserWarning, match="leaves proj in float: .*proj_size"):
         fastrnn.quantize(model)
     x = torch.randn(4, 2, 3)

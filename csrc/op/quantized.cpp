@@ -9,7 +9,8 @@
 namespace fastrnn {
 namespace {
 
-constexpr int kPerDirection = 3;  // scales, W_ih, W_hh
+// Scales, W_ih and W_hh, then the parameters of a cell that has some.
+int per_direction_of(const CellInfo& cell) { return 3 + (cell.params > 0); }
 
 const Tensor& checked(const char* name, const Tensor& t, ScalarType dtype, int64_t numbers) {
   FASTRNN_CHECK(t.is_cpu() && t.scalar_type() == dtype && t.is_contiguous() && t.dim() == 1 &&
@@ -30,13 +31,15 @@ Layer::Layer(std::string_view name, const Tensor& input, const Quantized& q,
       project(true),
       bias(true),
       projected(false),
-      per_direction(kPerDirection),
+      per_direction(per_direction_of(*cell.info)),
       input_(input) {
   const int64_t dims = packed ? 2 : 3;
   FASTRNN_CHECK(input.dim() == dims && input.is_cpu() && input.scalar_type() == ScalarType::Float,
                 "input must be a float32 CPU tensor of " + std::to_string(dims) +
                     " dimensions, got " + shape(input) + " of " +
                     torch::headeronly::toString(input.scalar_type()));
+  FASTRNN_CHECK(!info().heads && info().extra == 0 && info().feeds == 0,
+                "cell " + std::string(name) + " cannot have int8 weights");
   FASTRNN_CHECK(!packed || !q.state.empty(), "state must be given with packed rows");
   if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {
     input_ = torch::stable::contiguous(input);
@@ -58,7 +61,7 @@ Layer::Layer(std::string_view name, const Tensor& input, const Quantized& q,
 
 void Layer::read_quantized(int d, bool reverse, const Quantized& q) {
   const int64_t place = q.layer * params.directions + d, H = params.H;
-  const Tensor* w = q.weights.data() + place * kPerDirection;
+  const Tensor* w = q.weights.data() + place * per_direction;
   const int64_t columns = int8_columns(info().gates, H), back = int8_columns(info().recurrent, H);
   Direction& dir = params.dir[d];
   dir.reverse = reverse;
@@ -70,6 +73,12 @@ void Layer::read_quantized(int d, bool reverse, const Quantized& q) {
       checked("scales", w[0], ScalarType::Float, 2 * (columns + back)).data_ptr());
   dir.b_ih = scales;
   dir.b_hh = scales + 2 * columns;
+  if (info().params > 0) {
+    check_shape("params", w[3], {info().params, H});
+    FASTRNN_CHECK(w[3].is_cpu() && w[3].scalar_type() == ScalarType::Float,
+                  "params must be float32 on the CPU");
+    dir.params = keep(w[3]);
+  }
   for (size_t k = 0; k < q.state.size(); ++k) {
     dir.state0[k] = static_cast<const float*>(keep(q.state[k])) + place * params.B * H;
   }
@@ -97,9 +106,10 @@ Tensor run_layers(std::string_view cell, const Tensor& input, const Tensors& wei
       directions >= kForward && directions <= (kForward | kReverse),
       "directions must be 1 (forward), 2 (reverse) or 3 (both), got " + std::to_string(directions));
   const int64_t D = directions == (kForward | kReverse) ? 2 : 1;
-  const int64_t layers = int64_t(weights.size()) / (D * kPerDirection);
-  FASTRNN_CHECK(layers > 0 && layers * D * kPerDirection == int64_t(weights.size()),
-                "weights must be 3 tensors for each direction of each layer, got " +
+  const int64_t each = D * per_direction_of(*known_int8_cell(cell).info);
+  const int64_t layers = int64_t(weights.size()) / each;
+  FASTRNN_CHECK(layers > 0 && layers * each == int64_t(weights.size()),
+                "weights must be " + std::to_string(each) + " tensors for each layer, got " +
                     std::to_string(weights.size()));
   Tensor rows = input;
   for (int64_t i = 0; i < layers; ++i) {
@@ -123,7 +133,9 @@ int64_t batch(const Tensor& input, const Tensors& state) {
   return state.empty() ? input.size(input.dim() == 3 ? 1 : 0) : state[0].size(1);
 }
 
-int64_t state_rows(const Tensors& weights) { return int64_t(weights.size()) / kPerDirection; }
+int64_t state_rows(const CellInfo& cell, const Tensors& weights) {
+  return int64_t(weights.size()) / per_direction_of(cell);
+}
 
 std::tuple<Tensor, Tensors> quantized_cpu(StringHandle cell, const Tensor& input,
                                           const Tensors& weights, const Tensors& state,
@@ -132,8 +144,9 @@ std::tuple<Tensor, Tensors> quantized_cpu(StringHandle cell, const Tensor& input
   const Text name(cell);
   Tensors final;
   std::vector<float*> places;
-  for (int k = 0; k < known_int8_cell(name.view()).info->states; ++k) {
-    final.push_back(allocate(input, {state_rows(weights), batch(input, state), hidden}));
+  const CellInfo& info = *known_int8_cell(name.view()).info;
+  for (int k = 0; k < info.states; ++k) {
+    final.push_back(allocate(input, {state_rows(info, weights), batch(input, state), hidden}));
     places.push_back(static_cast<float*>(final.back().data_ptr()));
   }
   Tensor output = run_layers(name.view(), input, weights, state, batch_sizes, resets, directions,
@@ -149,8 +162,8 @@ std::tuple<Tensor, Tensor> quantized_flat_cpu(StringHandle cell, const Tensor& i
                                               int64_t hidden) {
   const Text name(cell);
   const Tensors states = unstacked(state);
-  const int64_t count = known_int8_cell(name.view()).info->states, rows = state_rows(weights),
-                B = batch(input, states);
+  const CellInfo& info = *known_int8_cell(name.view()).info;
+  const int64_t count = info.states, rows = state_rows(info, weights), B = batch(input, states);
   Tensor final = allocate(input, {count, rows, B, hidden});
   std::vector<float*> places;
   for (int64_t k = 0; k < count; ++k) {

@@ -17,10 +17,10 @@ class _Native(Backend):
             return (
                 "fastrnn was installed without its native library (FASTRNN_NATIVE=0, or not built)"
             )
-        if cell not in ops.NATIVE_CELLS and (why := self.compiled_refusal(cell, device, dtype)):
-            return why
         if not dtype.is_floating_point:
             return f"{self.title} compute in floating point, not in {dtype}"
+        if cell not in ops.NATIVE_CELLS and (why := self.compiled_refusal(cell, device, dtype)):
+            return why
         return super().refusal(cell, device, dtype, proj)
 
     def compiled_refusal(self, cell: str, device: str, dtype: torch.dtype) -> str | None:

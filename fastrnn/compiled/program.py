@@ -11,7 +11,7 @@ from ..cells import Cell
 from . import flags, headers
 from .compile import Program
 
-DTYPES = {"float32": "float", "float64": "double", "bfloat16": "Bf16"}
+DTYPES = {"float32": "float", "float64": "double", "bfloat16": "Bf16", "int8": "Int8"}
 LIBRARY_H = Path("cpu", "library.h")
 VERSION = re.compile(r"kCellLibraryVersion\s*=\s*(\d+)")
 
@@ -39,7 +39,7 @@ def of_cell(cell: Cell, dtype: str, isa: str) -> Program:
     isa = flags.isa_for(isa, dtype)
     title = re.sub(r"[^ -~]|\\", "?", cell.title)  # a line of a comment
     sources = {"cell.h": cpp.policy(cell)}
-    for way in ("forward", "backward"):
+    for way in ("forward", "backward")[: 1 if dtype == "int8" else 2]:  # weights of inference
         sources[f"{way}.cpp"] = UNIT.format(
             way=way, WAY=way.upper(), title=title, name=_literal(cell.name),
             struct=cpp.struct_name(cell), isa=isa, dtype=dtype, type=DTYPES[dtype],

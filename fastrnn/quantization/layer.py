@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .. import ops, signals, transforms
 from ..compiled import flags
 from ..layer import Layer
+from ..recurrent import Recurrent
 from ..reference import BOTH, FORWARD
 from . import op
 
@@ -80,4 +81,11 @@ class QuantizedLayer(Layer):
         )
 
     def extra_repr(self) -> str:
-        return f"{self.cell}, {super().extra_repr()}, weights=torch.int8"
+        return f"{self.cell.partition('@')[0]}, {nn.RNNBase.extra_repr(self)}, weights=torch.int8"
+
+
+class QuantizedRecurrent(QuantizedLayer, Recurrent):
+    """The same of a layer that has its cell as `definition`, and is saved with it.
+
+    Raises as `QuantizedLayer`, and as `fastrnn.Recurrent` where the cell has changed.
+    """

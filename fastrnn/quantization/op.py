@@ -5,10 +5,10 @@
         -> (Tensor output, Tensor[] final)
 
 All L layers at once. input, batch_sizes, resets and directions as `fastrnn.ops` has them, input in
-float32; weights for each direction of each layer: scales, W_ih and W_hh as `panels.py` makes them;
-state S tensors [L*D, B, H], where input is not packed perhaps none: zeros; output [T, B, D*H] or
-[N, D*H], final S tensors [L*D, B, H]. `quantized_flat`, for compiled and exported graphs, has state
-(None: zeros) and final as one [S, L*D, B, H].
+float32; weights for each direction of each layer: scales, W_ih and W_hh as `panels.py` makes them,
+then params [P, H] where the cell has any; state S tensors [L*D, B, H], where input is not packed
+perhaps none: zeros; output [T, B, D*H] or [N, D*H], final S tensors [L*D, B, H]. `quantized_flat`,
+for compiled and exported graphs, has state (None: zeros) and final as one [S, L*D, B, H].
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from torch import Tensor
 
 from .. import cells, flops, graph, ops
 
-PER_DIRECTION = 3  # scales, W_ih, W_hh
 NO_GRADIENT = (
     "a quantised layer is for inference and has no derivative: call it under torch.no_grad() or "
     "with tensors that require none, and train the model that was given to fastrnn.quantize"
 )
 
 
+def _directions(spec: cells.Cell, weights) -> int:
+    """L*D"""
+    return len(weights) // (3 + bool(spec.params))
+
+
 def _sizes(cell: str, input: Tensor, weights, state: Tensor | None, hidden: int) -> tuple:
     """[S, L*D, B, H]"""
-    b = input.shape[1] if state is None else state.shape[-2]
-    return cells.get(cell).states, len(weights) // PER_DIRECTION, b, hidden
+    b, spec = input.shape[1] if state is None else state.shape[-2], cells.get(cell)
+    return spec.states, _directions(spec, weights), b, hidden
 
 
 def _output(input: Tensor, directions: int, hidden: int) -> Tensor:
@@ -53,7 +57,7 @@ def _flops(
 ) -> int:
     """For each line of input the products with all W_ih and W_hh."""
     spec, d = cells.get(cell), directions.bit_count()
-    features = [input.shape[-1]] * d + [d * hidden] * (len(weights) // PER_DIRECTION - d)
+    features = [input.shape[-1]] * d + [d * hidden] * (_directions(spec, weights) - d)
     slots = spec.gates, spec.recurrent
     numbers = sum(hidden * (slots[0] * k + slots[1] * hidden) for k in features)
     return 2 * flops.valid_rows(input, batch_sizes) * numbers

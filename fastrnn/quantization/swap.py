@@ -8,13 +8,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .. import cells, ops
+from .. import cells, compiled, ops
 from ..cell_modules import FastGRUCell, FastLSTMCell, FastRNNCell
 from ..convert import layers as convert
 from ..convert.scripted import kind_of
 from ..face import change_class
+from ..layer import Layer
+from ..recurrent import Recurrent
+from ..zoo.layer import ZooLayer
 from . import panels
-from .layer import QuantizedLayer
+from .layer import QuantizedLayer, QuantizedRecurrent
 
 __all__ = ["quantize"]
 
@@ -27,10 +30,10 @@ def quantize(
 ) -> Model | tuple[Model, dict[str, str]]:
     """Gives the recurrent layers of model weights in int8, in place, for inference on a CPU.
 
-    FastRNN, FastLSTM, FastGRU, torch.nn's RNN, LSTM and GRU and `Recurrent` layers of these cells,
+    FastRNN, FastLSTM, FastGRU, torch.nn's RNN, LSTM and GRU, `Recurrent` and the zoo's layers,
     anywhere in model or model itself, become `QuantizedLayer`s and stay the same objects; their
     float32 weights are dropped, so give it a copy (`copy.deepcopy(model)`) to keep them. All else
-    is left. The layers are in eval mode then.
+    is left. The layers are in eval mode then. Kernels of a cell of one's own are compiled here.
 
     Args:
         model: any module; its layers in float32, on a CPU
@@ -76,19 +79,24 @@ def why_not(module: nn.Module) -> str | None:
     if convert.is_torchs(module):
         if cls not in convert.PAIRS:
             return f"{cls.__name__} is a subclass of torch.nn's"
-        if reason := convert.why_not_fast(module):
-            return reason
-    elif cell_refusal := _cell_refusal(module.cell):
-        return cell_refusal
-    return _weights_refusal(module)
+        return convert.why_not_fast(module) or _weights_refusal(module)
+    own = cls in (*convert.TORCH_OF, Recurrent) or issubclass(cls, ZooLayer)
+    if not own or cls.forward is not Layer.forward:
+        return f"{cls.__name__} is a subclass of a fastrnn layer"
+    return _weights_refusal(module) or _cell_refusal(cells.get(module.cell))
 
 
-def _cell_refusal(cell: str) -> str | None:
-    if not ops.NATIVE_BUILT:
-        return "fastrnn was installed without its native library"
-    if cell not in ops.NATIVE_CELLS:
-        return f"the cell {cells.get(cell).title!r} has no int8 kernels: those of torch.nn have"
-    return None
+def _cell_refusal(spec: cells.Cell) -> str | None:
+    odd = {
+        "a product in heads": spec.in_heads,
+        "extra slots": spec.extra,
+        "a product with another state than h": spec.feeds,
+        "a second product in its step": getattr(spec, "late", 0),
+    }
+    for what, has in odd.items():
+        if has:
+            return f"there are no int8 kernels for {what}, as the cell {spec.title!r} has"
+    return compiled.refusal(spec.name, torch.int8)
 
 
 def _weights_refusal(module: nn.Module) -> str | None:
@@ -100,6 +108,8 @@ def _weights_refusal(module: nn.Module) -> str | None:
     odd = [w for w in given if w.dtype != torch.float32 or w.device.type != "cpu"]
     if odd:
         return f"its weights must be torch.float32 on cpu, got {odd[0].dtype} on {odd[0].device}"
+    if not ops.NATIVE_BUILT:
+        return "fastrnn was installed without its native library"
     if getattr(module, "proj_size", 0):
         return "there are no int8 kernels for proj_size"
     if any(getattr(module, "zoneout", ())):
@@ -110,12 +120,11 @@ def _weights_refusal(module: nn.Module) -> str | None:
 def _swap(module: nn.Module) -> None:
     if convert.is_torchs(module):
         convert.to_fast(module)
-    spec = cells.get(module.cell)
-    biased, names = module.bias, []
+    spec, names = cells.get(module.cell), []
     for own in module._all_weights:
-        w_ih, w_hh, *biases = [module._parameters.pop(name).detach() for name in own]
         suffix = own[0].removeprefix("weight_ih")
-        buffers = _buffers(spec, w_ih, w_hh, biases if biased else [None, None])
+        weights = {name.removesuffix(suffix): module._parameters.pop(name).detach() for name in own}
+        buffers = _buffers(spec, weights, module.hidden_size)
         for kind, buffer in buffers.items():
             module.register_buffer(kind + suffix, buffer)
         names.append([kind + suffix for kind in buffers])
@@ -125,18 +134,21 @@ def _swap(module: nn.Module) -> None:
     module.cell, module.states = module.cell, spec.states
     module.hx_names = getattr(module, "hx_names", None)
     module.recurrent_dropout = 0.0  # which acts in training alone
-    change_class(module, QuantizedLayer)
+    change_class(module, QuantizedRecurrent if isinstance(module, Recurrent) else QuantizedLayer)
     module.eval()
 
 
-def _buffers(spec: cells.Cell, w_ih: Tensor, w_hh: Tensor, biases: list) -> dict[str, Tensor]:
-    """The buffers of one direction, in the op's order."""
-    slots = spec.gates, spec.recurrent
-    each = panels.together(max(slots))
-    scales, packed = [], []
-    for count, weight, bias in zip(slots, (w_ih, w_hh), biases):
-        q, scale = panels.quantize_rows(weight)
-        packed.append(panels.pack_matrix(q, count, each))
-        bias = torch.zeros_like(scale) if bias is None else bias
-        scales += [panels.pack_columns(values, count, each) for values in (scale, bias)]
-    return {"scales": torch.cat(scales), "weight_ih": packed[0], "weight_hh": packed[1]}
+def _buffers(spec: cells.Cell, weights: dict[str, Tensor], h: int) -> dict[str, Tensor]:
+    """The buffers of one direction, of its weights by their kinds, in the op's order."""
+    each = panels.together(max(spec.gates, spec.recurrent))
+    scales, packed = [], {}
+    for side, slots in (("ih", spec.gates), ("hh", spec.recurrent)):
+        if slots == 0:
+            packed["weight_hh"] = torch.empty(0, dtype=torch.int8)
+            continue
+        q, scale = panels.quantize_rows(weights[f"weight_{side}"])
+        packed[f"weight_{side}"] = panels.pack_matrix(q, slots, each)
+        bias = weights.get(f"bias_{side}", torch.zeros(slots * h))
+        scales += [panels.pack_columns(values, slots, each) for values in (scale, bias)]
+    params = {"params": weights["params"].clone()} if spec.params else {}
+    return {"scales": torch.cat(scales), **packed, **params}

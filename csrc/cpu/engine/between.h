@@ -14,8 +14,8 @@ class Between {
   static constexpr int W = Vec<A>::W;
 
   Between() = default;
-  // most: rows, at most.
-  Between(Arena& arena, int64_t H, int64_t most) : H_(H), most_(most), ld_((H + W - 1) / W * W) {
+  // most: rows, at most. Panels of 16 units have registers that may lie past H.
+  Between(Arena& arena, int64_t H, int64_t most) : H_(H), most_(most), ld_((H + 15) / 16 * 16) {
     summed_ = arena.take<A>(kTotals * most * H);
     temps_ = arena.take<A>(kTemps * most * ld_);
     totals_ = arena.take<A>(kTotals * most);

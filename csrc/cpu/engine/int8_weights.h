@@ -12,6 +12,8 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
+struct Int8 {};  // stands for their dtype
+
 class Int8Weights {
  public:
   using Units = Panels<float, kInt8Units>;

@@ -5,9 +5,10 @@
 //   #define FASTRNN_CELL_NAME "light_gru"
 //   #include "cpu/engine/library.h"
 //
-// compiled with -DFASTRNN_ISA=avx2, that instruction set's flags and -DFASTRNN_DTYPE=float, double
-// or Bf16. Two sources, linked together, compile at the same time: one defines FASTRNN_CELL_FORWARD
-// before it includes this, the other FASTRNN_CELL_BACKWARD.
+// compiled with -DFASTRNN_ISA=avx2, that instruction set's flags and -DFASTRNN_DTYPE=float, double,
+// Bf16, or, for a cell with int8 weights, which has no backward, Int8. Two sources, linked
+// together, compile at the same time: one defines FASTRNN_CELL_FORWARD before it includes this, the
+// other FASTRNN_CELL_BACKWARD.
 #pragma once
 #if !defined(FASTRNN_CELL_FORWARD) && !defined(FASTRNN_CELL_BACKWARD)
 #define FASTRNN_CELL_FORWARD
@@ -17,6 +18,7 @@
 #include "cpu/library.h"
 #ifdef FASTRNN_CELL_FORWARD
 #include "forward.h"
+#include "int8_weights.h"
 #endif
 #ifdef FASTRNN_CELL_BACKWARD
 #include "backward.h"
@@ -37,7 +39,15 @@ int64_t compiled_backward_workspace(const ScanParams& s) { return CompiledBackwa
 #endif
 
 #ifdef FASTRNN_CELL_FORWARD
-using CompiledForward = Forward<FASTRNN_CELL, FASTRNN_DTYPE>;
+template <class T>
+struct ForwardOf {
+  using Type = Forward<FASTRNN_CELL, T>;
+};
+template <>
+struct ForwardOf<Int8> {
+  using Type = Forward<FASTRNN_CELL, float, Int8Weights>;
+};
+using CompiledForward = typename ForwardOf<FASTRNN_DTYPE>::Type;
 bool compiled_forward(const ScanParams& s) { return CompiledForward::run(s); }
 int64_t compiled_forward_workspace(const ScanParams& s) { return CompiledForward::workspace(s); }
 
@@ -47,6 +57,8 @@ static_assert(slots_fit<FASTRNN_CELL>, "the cell has slots of r that do not fit 
 constexpr const char* dtype_name(float) { return "float32"; }
 constexpr const char* dtype_name(double) { return "float64"; }
 constexpr const char* dtype_name(Bf16) { return "bfloat16"; }
+constexpr const char* dtype_name(Int8) { return "int8"; }
+constexpr bool kForwardAlone = std::is_same_v<FASTRNN_DTYPE, Int8>;
 
 #define FASTRNN_TEXT_OF(word) #word
 #define FASTRNN_TEXT(macro) FASTRNN_TEXT_OF(macro)
@@ -64,7 +76,8 @@ constexpr CellLibrary kCompiledCell{
     heads<FASTRNN_CELL>,
     dtype_name(FASTRNN_DTYPE()),
     FASTRNN_TEXT(FASTRNN_ISA),
-    {compiled_forward, compiled_backward, compiled_forward_workspace, compiled_backward_workspace},
+    {compiled_forward, kForwardAlone ? nullptr : compiled_backward, compiled_forward_workspace,
+     kForwardAlone ? nullptr : compiled_backward_workspace},
 };
 #undef FASTRNN_TEXT
 #undef FASTRNN_TEXT_OF
