@@ -129,6 +129,7 @@ def test_missing_contestants_are_named(monkeypatch):
 
 
 PEERS = [AGAIN, "fastrnn", "fastrnn-lengths", "reference", "onnxruntime", "jax"]
+PEERS += ["fastrnn int8", "torch int8", "onnxruntime int8"]
 SHAPES = [
     Case("lstm", "inference", 3, 6, 5, 4, layers=2, directions=2),
     Case("gru", "training", 3, 6, 5, 4, layers=2, directions=2),
@@ -136,6 +137,8 @@ SHAPES = [
     Case("lstm", "training", 4, 8, 5, 4, ragged=True),
     Case("lstm", "stream", 1, 1, 5, 4),
     Case("rnn_identity", "training", 3, 6, 5, 4),
+    Case("lstm", "inference", 3, 6, 5, 4, layers=2, directions=2, dtype="int8"),
+    Case("gru", "stream", 1, 1, 5, 4, dtype="int8"),
 ]
 
 
@@ -202,7 +205,8 @@ def test_presets_cover_every_cell_and_mode_once():
         found = preset.cases()
         assert len({c.id for c in found}) == len(found), name
         pairs = {"inference", "training"}
-        modes = {"custom-cells": pairs, "zoo": pairs, "stream": {"stream"}}
+        served = {"inference", "stream"}
+        modes = {"custom-cells": pairs, "zoo": pairs, "stream": {"stream"}, "int8": served}
         assert {c.mode for c in found} == modes.get(name, {*MODES}), name
     assert {c.cell for c in presets.quick()} == {c.cell for c in presets.full()} == set(CELLS)
     assert set(contestants.CONTESTANTS) >= set(presets.QUICK_PEERS)

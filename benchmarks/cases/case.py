@@ -15,7 +15,7 @@ class Case:
     """mode: inference (forward, no grad), training (forward + backward), stream (T = B = 1).
 
     dtype: that of the tensors; "tf32" is float32 with TensorFloat-32 products allowed, which in
-    "float32" they are not, in cuDNN neither.
+    "float32" they are not, in cuDNN neither; "int8" is float32 with layers whose weights are int8.
     """
 
     cell: str
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def tensor_dtype(self) -> str:
-        return "float32" if self.dtype == "tf32" else self.dtype
+        return "float32" if self.dtype in ("tf32", "int8") else self.dtype
 
     @property
     def lengths(self) -> list[int]:

@@ -124,6 +124,15 @@ def custom_cells() -> list[Case]:
     return found
 
 
+def int8() -> list[Case]:
+    """Inference in int8, for torch.nn's cells with gates, which all contestants have."""
+    found = _streams([LEAST, MIDDLE, MOST])
+    cells = [c for c in MAIN if get(c).gates > 1]
+    for hidden, batch, steps in product((64, 128, 256, 512, 1024), (1, 4, 16), (1, 100)):
+        found += [Case(c, "inference", batch, steps, hidden, hidden) for c in cells]
+    return [replace(case, dtype="int8") for case in found]
+
+
 def custom_anchors() -> list[Case]:
     """Where of them contestants that compile for minutes run too: a small and a middle size."""
     return [case for case in custom_cells() if (case.B, case.H) in ((1, 64), (16, 128))]
@@ -177,6 +186,7 @@ LOOPS = ("eager loop", "scripted loop", "compiled loop", "torch scan", "compiled
 CUSTOM_PEERS = (*LOOPS, "fastrnn", "jax")
 STREAM_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-stream", "onnxruntime")
 ZOO_PEERS = ("eager loop", "fastrnn", "jax", "xlstm", "minGRU-pytorch", "log-space scan")
+INT8_PEERS = ("torch.nn", "fastrnn", "fastrnn int8", "torch int8", "onnxruntime int8")
 GPU_PEERS = ("torch.nn", "torch.nn again", "fastrnn", "fastrnn-triton", "flashrnn", "haste")
 PRESETS = {
     "quick": Preset(quick, 0.3, 5, 1, memory_cases((16, 500, 256)), QUICK_PEERS, 1.5),
@@ -196,6 +206,7 @@ PRESETS = {
     ),
     "stream": Preset(streams, 0.6, 7, 3, (), STREAM_PEERS, threads="1"),
     "zoo": Preset(zoo, 1.5, 3, 1, (), ZOO_PEERS, 5.5, threads="1"),
+    "int8": Preset(int8, 0.5, 5, 1, (), INT8_PEERS, threads="1"),
     "gpu": Preset(gpu, 0.2, 5, 3, memory_cases((16, 500, 256), (64, 100, 512)), GPU_PEERS),
     "gpu-grid": Preset(gpu_grid, 0.2, 5, 5, (), GPU_PEERS),
 }

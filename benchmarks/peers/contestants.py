@@ -15,11 +15,11 @@ from torch import nn
 from ..cases import layers, lookup
 from ..cases.case import Case
 from ..cases.problem import Problem
-from . import forms
+from . import forms, int8
 from .loops import EAGER, Loop
 from .registry import CONTESTANTS, Contestant, Runner, contestant, named, rows, torch_runner
 
-__all__ = ["AGAIN", "BASELINE", "CONTESTANTS", "EAGER", "Contestant", "Runner"]
+__all__ = ["AGAIN", "BASELINE", "CONTESTANTS", "EAGER", "Contestant", "Runner", "int8"]
 
 BASELINE, AGAIN = "torch.nn", "torch.nn again"
 

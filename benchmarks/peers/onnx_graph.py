@@ -79,10 +79,11 @@ def _assemble(problem: Problem, nodes, constants, results):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
 
-def session(problem: Problem, threads: int):
+def session(problem: Problem, threads: int, made: bytes | None = None):
     """(session, feeds): default optimisations, N threads, which stop spinning when a run ends.
 
-    Threads that spin on after a run would slow down whoever is timed next.
+    Threads that spin on after a run would slow down whoever is timed next. made: a model that was
+    made of the case's, in place of it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -90,7 +91,7 @@ def session(problem: Problem, threads: int):
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")
     made = onnxruntime.InferenceSession(
-        model(problem).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        made or model(problem).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     feeds = {"X": problem.x.numpy()}
     if problem.case.ragged:
