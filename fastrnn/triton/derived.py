@@ -29,6 +29,8 @@ def without(name: str) -> str | None:
     cell = cells.CELLS.get(name)
     if cell is None or cell.derived is None:
         return f"the cell {name!r} has no Triton functions (those with: {', '.join(TRITON_CELLS)})"
+    if cell.late:
+        return f"the Triton kernels have no cell with a second product in its step, as {name}"
     if cell.recurrent > MOST_GATES:
         return f"the Triton kernels have at most {MOST_GATES} gates, {name} has {cell.recurrent}"
     return None
