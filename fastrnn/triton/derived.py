@@ -29,8 +29,6 @@ def without(name: str) -> str | None:
     cell = cells.CELLS.get(name)
     if cell is None or cell.derived is None:
         return f"the cell {name!r} has no Triton functions (those with: {', '.join(TRITON_CELLS)})"
-    if cell.late:
-        return f"the Triton kernels have no cell with a second product in its step, as {name}"
     if cell.recurrent > MOST_GATES:
         return f"the Triton kernels have at most {MOST_GATES} gates, {name} has {cell.recurrent}"
     return None
@@ -51,8 +49,8 @@ def _load(cell: cells.Cell) -> TritonCell:
     # has the digest.
     name = "fastrnn_" + triton_source.identifier(cell.name)
     module = _import(name, triton_source.module(cell))
-    names = triton_source.function_names(cell)
-    return TritonCell(*(getattr(module, function) for function in names), cell.derived.split)
+    forward, backward, *parts = (getattr(module, n) for n in triton_source.function_names(cell))
+    return TritonCell(forward, backward, cell.derived.split, *parts)
 
 
 def _import(name: str, text: str) -> ModuleType:
