@@ -11,6 +11,7 @@ hangs on values, so that it can be traced.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -57,6 +58,7 @@ def scan(
         reset_steps = [None] * len(x_steps) if resets is None else resets.split(sizes)
 
     parameters = () if params is None else (params.unbind(),)
+    early, *late = _products(spec, weight_hh, bias_hh)
     current = tuple(state)
     outputs = [gx.new_empty(0)] * len(x_steps)
     order = range(len(x_steps))
@@ -69,9 +71,8 @@ def scan(
             entering = tuple(s.masked_fill(reset.unsqueeze(-1), 0) for s in entering)
         r: tuple[Tensor, ...] = ()
         if weight_hh is not None:
-            r = _product(entering[spec.feeds], weight_hh, bias_hh)
-            r = r.unflatten(-1, (spec.recurrent, -1)).unbind(-2)
-        after = spec.step(x.unbind(-2), r, entering, *parameters)
+            r = early(entering[spec.feeds])
+        after = spec.step(x.unbind(-2), r, entering, *parameters, *late)
         after = tuple(a.expand(rows, x.shape[-1]) for a in after)  # a mean may be [rows, 1]
         if weight_hr is not None:
             after = (F.linear(after[0], weight_hr), *after[1:])
@@ -84,6 +85,24 @@ def scan(
             after = tuple(torch.cat([new, old[rows:]]) for new, old in zip(after, current))
         current = after
     return _join(outputs, gx, current[0], dense=batch_sizes is None), current
+
+
+def _products(
+    spec: cells.Cell, weight_hh: Tensor | None, bias_hh: Tensor | None
+) -> list[Callable[[Tensor], tuple[Tensor, ...]]]:
+    """What makes r of a state, and what gives late slots, if the cell has some."""
+    counts = [spec.early, *[spec.late] * bool(spec.late)]
+    if not spec.late:
+        parts = [(weight_hh, bias_hh)]
+    else:
+        rows = [count * weight_hh.shape[1] for count in counts]
+        biases = (None, None) if bias_hh is None else bias_hh.split(rows)
+        parts = zip(weight_hh.split(rows), biases)
+
+    def slots(count: int, weight: Tensor, bias: Tensor | None, h: Tensor) -> tuple[Tensor, ...]:
+        return _product(h, weight, bias).unflatten(-1, (count, -1)).unbind(-2)
+
+    return [functools.partial(slots, count, *part) for count, part in zip(counts, parts)]
 
 
 def _product(h: Tensor, weight_hh: Tensor, bias_hh: Tensor | None) -> Tensor:

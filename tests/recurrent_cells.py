@@ -79,9 +79,17 @@ def _row(layer, weights, x, state, resets, reverse, extra) -> tuple[Tensor, list
         if resets is not None and resets[t]:
             state = [torch.zeros_like(s) for s in state]
         r = () if w_hh is None else F.linear(state[cell.feeds], w_hh, b_hh).split(h)
+        more = [] if params is None else [params.unbind()]
+        if cell.late:
+            r, more = r[: cell.early], [*more, _product(cell, w_hh, b_hh)]
         slots = (*F.linear(x[t], w_ih, b_ih).split(h), *(e[t] for e in extra))
-        arguments = [slots, r, tuple(state)]
-        state = cell(*arguments, *([] if params is None else [params.unbind()]))
+        state = cell(slots, r, tuple(state), *more)
         outputs[t] = state[0]
     steps = [outputs[t] for t in sorted(outputs)]
     return torch.stack(steps) if steps else x.new_zeros(0, layer.hidden_size), list(state)
+
+
+def _product(cell, w_hh: Tensor, b_hh: Tensor | None):
+    """What a cell with late slots is given for its product."""
+    h = w_hh.shape[1]
+    return lambda asked: F.linear(asked, w_hh, b_hh).split(h)[cell.early :]

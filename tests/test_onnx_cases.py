@@ -7,12 +7,22 @@ import torch
 from helpers import DEVICE, assert_same, backends, flat
 
 import fastrnn
+from fastrnn import zoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ONNX's cases of other operators overflow
 
 # ONNX orders gates i o f c (LSTM) and z r h (GRU); torch.nn i f g o and r z n.
 GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
-LAYER = {"LSTM": fastrnn.FastLSTM, "GRU": fastrnn.FastGRU, "RNN": fastrnn.FastRNN}
+
+
+def class_of(op: str, attributes: dict, inputs: dict) -> type:
+    """The layer that computes a node."""
+    if op == "LSTM":
+        return zoo.PeepholeLSTM if "P" in inputs else fastrnn.FastLSTM
+    if op == "GRU":
+        after = attributes.get("linear_before_reset", 0) == 1
+        return fastrnn.FastGRU if after else zoo.ResetBeforeGRU
+    return fastrnn.FastRNN
 
 
 def torch_order(op: str, weight: torch.Tensor) -> torch.Tensor:
@@ -24,7 +34,7 @@ def layer_of(op: str, attributes: dict, inputs: dict, backend: str):
     """The fastrnn layer with the weights of an ONNX node."""
     w, r = (torch_order(op, inputs[name]) for name in ("W", "R"))
     directions, _, i = w.shape
-    layer = LAYER[op](
+    layer = class_of(op, attributes, inputs)(
         i, attributes["hidden_size"], bidirectional=directions == 2, device=DEVICE, backend=backend
     )
     zeros = torch.zeros(directions, 2 * w.shape[1])
@@ -35,6 +45,9 @@ def layer_of(op: str, attributes: dict, inputs: dict, backend: str):
                 ("weight_ih", w), ("weight_hh", r), ("bias_ih", b_ih), ("bias_hh", b_hh)
             ):  # fmt: skip
                 getattr(layer, f"{name}_l0{suffix}").copy_(value[d])
+            if "P" in inputs:  # of i o f
+                peepholes = inputs["P"][d].unflatten(0, (3, -1))[[0, 2, 1]]
+                getattr(layer, f"params_l0{suffix}").copy_(peepholes)
     return layer
 
 
@@ -43,7 +56,7 @@ def cases() -> dict:
     """ONNX's node cases of the three operators, by name."""
     node = pytest.importorskip("onnx.backend.test.case.node")
     found = node.collect_testcases(None)
-    return {c.name: c for c in found if c.model.graph.node[0].op_type in LAYER}
+    return {c.name: c for c in found if c.model.graph.node[0].op_type in GATES}
 
 
 def run(op: str, attributes: dict, inputs: dict, backend: str) -> dict:
@@ -55,8 +68,11 @@ def run(op: str, attributes: dict, inputs: dict, backend: str) -> dict:
         # torch.nn has no reverse layer alone: it is the forward layer over flipped time.
         x = x.flip(1 if batch_first else 0)
     layer.batch_first = batch_first
+    given = [inputs[f"initial_{k}"].to(DEVICE) for k in "hc" if f"initial_{k}" in inputs]
+    hx = None if not given else given[0] if len(given) == 1 else tuple(given)
+    lengths = inputs.get("sequence_lens")
     with torch.no_grad():
-        output, *states = flat(layer(x))
+        output, *states = flat(layer(x, hx, lengths=lengths))
     if attributes.get("direction") == "reverse":
         output = output.flip(1 if batch_first else 0)
     output = output.unflatten(-1, (len(inputs["W"]), -1))  # [T, B, D, H]
@@ -66,19 +82,19 @@ def run(op: str, attributes: dict, inputs: dict, backend: str) -> dict:
     return {"Y": output.transpose(1, 2), **dict(zip(names, states))}
 
 
-# All cases but those of maths that torch.nn lacks: peepholes (LSTM), and GRU's reset before the
-# matrix product, which is the same only for one step from zero state.
-EXPRESSIBLE = (
-    "test_gru_defaults test_gru_with_initial_bias test_gru_batchwise "
-    "test_lstm_defaults test_lstm_with_initial_bias test_lstm_batchwise test_lstm_reverse "
-    "test_lstm_bidirectional test_simple_rnn_defaults test_simple_rnn_with_initial_bias "
+CASES = (
+    "test_gru_defaults test_gru_with_initial_bias test_gru_seq_length test_gru_batchwise "
+    "test_gru_reverse test_gru_bidirectional "
+    "test_lstm_defaults test_lstm_with_initial_bias test_lstm_with_peepholes test_lstm_batchwise "
+    "test_lstm_reverse test_lstm_bidirectional "
+    "test_simple_rnn_defaults test_simple_rnn_with_initial_bias "
     "test_rnn_seq_length test_simple_rnn_batchwise test_simple_rnn_reverse "
     "test_simple_rnn_bidirectional"
 ).split()
 
 
 @backends()
-@pytest.mark.parametrize("name", EXPRESSIBLE)
+@pytest.mark.parametrize("name", CASES)
 def test_onnx_node_case(name, backend):
     case = cases()[name]
     (node,) = case.model.graph.node
@@ -94,25 +110,22 @@ def test_onnx_node_case(name, backend):
 
 @backends()
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-def test_onnx_gru_linear_before_reset(direction, backend):
-    """ONNX's own numpy GRU in the form that torch.nn has, for many steps with biases."""
+@pytest.mark.parametrize("linear_before_reset", [0, 1])
+def test_onnx_gru(linear_before_reset, direction, backend):
+    """ONNX's own numpy GRU in both forms, for many steps with biases."""
     gru = pytest.importorskip("onnx.backend.test.case.node.gru")
     d, t, b, i, h = (2 if direction == "bidirectional" else 1), 6, 3, 4, 5
     shapes = {"X": (t, b, i), "W": (d, 3 * h, i), "R": (d, 3 * h, h), "B": (d, 6 * h)}
     inputs = {name: torch.randn(shape) for name, shape in shapes.items()}
     arrays = {name: value.numpy() for name, value in inputs.items()}
-    helper = gru.GRUHelper(**arrays, direction=direction, linear_before_reset=1)
+    helper = gru.GRUHelper(**arrays, direction=direction, linear_before_reset=linear_before_reset)
     y, y_h = helper.step()
-    ours = run("GRU", {"hidden_size": h, "direction": direction}, inputs, backend)
+    attributes = {"hidden_size": h, "direction": direction}
+    attributes["linear_before_reset"] = linear_before_reset
+    ours = run("GRU", attributes, inputs, backend)
     assert_same(ours["Y"].cpu(), torch.from_numpy(y.copy()), 1e-5)
     assert_same(ours["Y_h"].cpu(), torch.from_numpy(y_h.copy()), 1e-5)
 
 
-def test_the_cases_left_out_are_the_inexpressible_ones():
-    left = set(cases()) - set(EXPRESSIBLE)
-    assert left == {
-        "test_lstm_with_peepholes",
-        "test_gru_seq_length",
-        "test_gru_reverse",
-        "test_gru_bidirectional",
-    }
+def test_no_case_is_left_out():
+    assert sorted(cases()) == sorted(CASES)

@@ -40,6 +40,8 @@ NEW += [
     "shared_softmax:bfloat16:300",
 ]  # that look across units
 NEW += ["more_in:bfloat16:64", "more_back:bfloat16:64", "more_back:ieee:512"]  # slots of their own
+# with late slots
+NEW += ["reset_before_gru:bfloat16:64", "reset_before_gru:tf32:1024", "everything:ieee:100:2"]
 QUICK = ["lstm:bfloat16:64"]
 
 

@@ -54,6 +54,11 @@ def light_gru(w, x, h):
     return (z * h + (1 - z) * torch.relu(w(1, x, h)),)
 
 
+def reset_before_gru(w, x, h):
+    r, z = torch.sigmoid(w(0, x, h)), torch.sigmoid(w(1, x, h))
+    return (z * h + (1 - z) * torch.tanh(w(2, x, r * h)),)
+
+
 def janet(w, x, h):
     s = w(0, x, h)
     return (torch.sigmoid(s) * h + (1 - torch.sigmoid(s - 1)) * torch.tanh(w(1, x, h)),)
@@ -111,6 +116,7 @@ STEPS = {
     "PeepholeLSTM": peephole_lstm, "CIFGLSTM": cifg_lstm, "LightGRU": light_gru, "JANET": janet,
     "IndRNN": ind_rnn, "MinGRU": min_gru, "MinLSTM": min_lstm, "SLSTM": slstm,
     "LayerNormLSTM": layer_norm_lstm, "LayerNormGRU": layer_norm_gru,
+    "ResetBeforeGRU": reset_before_gru,
 }  # fmt: skip
 NORMED = ["LayerNormLSTM", "LayerNormGRU"]
 each_layer = pytest.mark.parametrize("name", STEPS)

@@ -2,6 +2,7 @@
 
 import torch
 from across_cells import ACROSS
+from late_cells import LATE
 from new_cells import ind_rnn, janet, light_gru, min_gru, peephole_lstm, slstm
 from slot_cells import many_back, more_back, more_in
 
@@ -55,4 +56,6 @@ DERIVED = {
 
 def named(title: str) -> str:
     """The full name of the cell of that title, or of a cell that fastrnn brings."""
-    return next((cell.name for cell in (*NEW, *ACROSS, *SLOTS) if cell.title == title), title)
+    return next(
+        (cell.name for cell in (*NEW, *ACROSS, *SLOTS, *LATE) if cell.title == title), title
+    )

@@ -39,6 +39,21 @@ constexpr int recurrent = Cell::kGates;
 template <class Cell>
 constexpr int recurrent<Cell, std::void_t<decltype(Cell::kRecurrent)>> = Cell::kRecurrent;
 
+// kLate of a cell that has some, else 0: the last of the slots of the recurrent product, which
+// multiply what the cell asks for instead of a state. Its step is in two parts then, between which
+// there is the product of what all units asked for:
+//   ask(x, r, prev, p, e, temp, asked)
+//   forward(x, r, prev, p, e, temp, next, saved)    r with the late slots
+// temp [kTemps]: what the first leaves of a unit for the second. asked is the last saved value, and
+// is not left to the second part to write. Backward gives the gradients of the late slots first,
+// and gets that of what was asked for as d[kStates]:
+//   late(saved, prev, next, p, e, d, dlate)
+//   backward(saved, prev, next, p, e, d, dx, dr, dp, de)
+template <class Cell, class = void>
+constexpr int late = 0;
+template <class Cell>
+constexpr int late<Cell, std::void_t<decltype(Cell::kLate)>> = Cell::kLate;
+
 // kProjects of a cell that says so, else false: one more matrix may follow the cell, h = W_hr m
 // with the cell's next[0] for m. h may have fewer numbers than the cell has units, so the cell
 // looks at neither prev[0] nor, in backward, next[0].
@@ -61,10 +76,14 @@ constexpr bool across = false;
 template <class Cell>
 constexpr bool across<Cell, std::void_t<decltype(Cell::kForwardPasses)>> = true;
 
-// How many of the kSaved values are kept where gates are recomputed; nothing is recomputed of a
-// cell that looks across units.
+// Is a step not all of it one function of each unit?
 template <class Cell>
-constexpr int kept = across<Cell> ? Cell::kSaved : int(kept_gate<Cell> >= 0);
+constexpr bool in_parts = across<Cell> || late<Cell> > 0;
+
+// How many of the kSaved values are kept where gates are recomputed; nothing is recomputed of a
+// cell whose step is in parts.
+template <class Cell>
+constexpr int kept = in_parts<Cell> ? Cell::kSaved : int(kept_gate<Cell> >= 0);
 
 // kHeads of a cell that has it, else false: its units lie in N heads, and W_hh has a block for
 // each: [N, kGates*H/N, H/N], a head's gates one after the other. N is the call's business.
@@ -79,14 +98,16 @@ constexpr const char* own_name = nullptr;
 template <class Cell>
 constexpr const char* own_name<Cell, std::void_t<decltype(Cell::kName)>> = Cell::kName;
 
-// Slots of the product, kGates where there is none; and, where they are not kGates, the more of
-// both.
+// Slots of the product, kGates where there is none; those that a step begins with; and, where they
+// are not kGates, the more of both.
 template <class Cell>
 constexpr int hidden_slots = recurrent<Cell> > 0 ? recurrent<Cell> : Cell::kGates;
 template <class Cell>
-constexpr int most_slots = hidden_slots<Cell> == Cell::kGates  ? 0
-                           : hidden_slots<Cell> > Cell::kGates ? hidden_slots<Cell>
-                                                               : Cell::kGates;
+constexpr int early_slots = hidden_slots<Cell> - late<Cell>;
+template <class Cell>
+constexpr int most_slots = early_slots<Cell> == Cell::kGates  ? 0
+                           : early_slots<Cell> > Cell::kGates ? early_slots<Cell>
+                                                              : Cell::kGates;
 template <class Cell>
 constexpr bool slots_fit = recurrent<Cell> == 0 || recurrent<Cell> == Cell::kGates ||
                            (Cell::kSplit && kept_gate<Cell> < 0);

@@ -87,6 +87,8 @@ class Cuda(_Native):
             return f"{self.title} have no recurrent product in heads"
         if spec.across:
             return f"{self.title} have no cell that looks across the units of a row"
+        if spec.late:
+            return f"{self.title} have no cell with a second product in its step"
         if ops.NATIVE_BUILT and device == "cuda":
             from ..gpu import architectures
 

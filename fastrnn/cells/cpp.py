@@ -18,7 +18,7 @@ _CALLS = {
     "ne": "not_equal",
 }  # fmt: skip
 _TAKEN = """
-x r prev next p e saved d dx dr dp de row temp total units T kPass
+x r prev next p e saved d dx dr dp de row temp total units asked dlate T kPass
 abs sqrt exp expm1 log log1p sigmoid tanh sin cos erf maximum minimum
 less less_equal greater greater_equal equal not_equal both either inverse select fastrnn std
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
@@ -97,11 +97,15 @@ def policy(cell: Cell) -> str:
 
 
 def _functions(derived: Derived) -> list[str]:
-    if not derived.across:
-        return ["", *_forward(derived), "", *_backward(derived)]
-    from .cpp_passes import functions  # which needs this module
+    if derived.across:
+        from .cpp_passes import functions  # which needs this module
 
-    return functions(derived)
+        return functions(derived)
+    if derived.late:
+        from .cpp_late import functions  # likewise
+
+        return functions(derived)
+    return ["", *_forward(derived), "", *_backward(derived)]
 
 
 def _comment(cell: Cell, derived: Derived) -> list[str]:
@@ -124,7 +128,7 @@ def describe(node: Node) -> str:
     return f"{ARRAYS[node.op]}[{node.at}]" if node.leaf else text.lines[-1].split(" = ", 1)[1][:-1]
 
 
-def _signature(name: str, arguments: Sequence[tuple[str, str]], used: set[str]) -> list[str]:
+def signature(name: str, arguments: Sequence[tuple[str, str]], used: set[str]) -> list[str]:
     """arguments: (type, name); one that is not used has no name."""
     listed = ", ".join(t + (f" {n}" if n in used else "") for t, n in arguments)
     head = textwrap.wrap(
@@ -141,7 +145,7 @@ def _forward(derived: Derived) -> list[str]:
     arguments += [("T*", "next"), ("T*", "saved")]
     writes = [f"next[{k}] = {printer.text(n)};" for k, n in enumerate(derived.next)]
     writes += [f"saved[{k}] = {printer.text(n)};" for k, n in enumerate(derived.saved)]
-    return [*_signature("forward", arguments, used), *_indented([*printer.lines, *writes]), "  }"]
+    return [*signature("forward", arguments, used), *_indented([*printer.lines, *writes]), "  }"]
 
 
 def _learned_and_given(derived: Derived, kind: str, p: str, e: str) -> list[tuple[str, str]]:
@@ -175,7 +179,7 @@ def _backward(derived: Derived) -> list[str]:
             if value != f"{name}[{k}]":
                 writes.append(f"{name}[{k}] = {value};")
     body = _indented([*printer.lines, *dict.fromkeys(copies), *writes])
-    return [*_signature("backward", arguments, used), *body, "  }"]
+    return [*signature("backward", arguments, used), *body, "  }"]
 
 
 def _used(roots: Sequence[Node]) -> set[str]:

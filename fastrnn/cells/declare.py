@@ -21,6 +21,7 @@ def cell(
     states: int = 1,
     params: int = 0,
     feeds: int = 0,
+    late: int = 0,
     name: str | None = None,
 ) -> Callable[[Callable[..., Tensors]], Cell]:
     """Decorator: a function of one time step becomes a cell with kernels of its own.
@@ -51,6 +52,9 @@ def cell(
             first is the output
         params: P, learned vectors `[H]`, a fourth argument of the function if there are any
         feeds: the place in `state` of what W_hh multiplies; the first, the output, if not said
+        late: L, of the slots of W_hh the last ones, which multiply what the step makes: r has the
+            others, and the function's last argument is one that gives these, once a step, for a
+            tensor `[.., H]`: `(n,) = product(reset * state[0])`. Dense products alone have some
         name: what errors and `explain` call it; the function's own
 
     Raises `CellError` (a ValueError) for a function that is not about one unit at one step, with
@@ -58,6 +62,7 @@ def cell(
     """
     slots = _slots(gates, inputs, recurrent, product)
     others = ("states", states, 1), ("params", params, 0), ("extra", extra, 0), ("feeds", feeds, 0)
+    others += (("late", late, 0),)
     for word, count, least in (*slots, *others):
         if not isinstance(count, int) or isinstance(count, bool) or count < least:
             raise ValueError(f"{word} must be a whole number from {least} on, got {count!r}")
@@ -70,20 +75,24 @@ def cell(
         )
     x, r = slots[0][1], slots[-1][1]
     apart = r if r != x else None
+    if late and product != "dense":
+        raise ValueError(f"late must be 0 with product={product!r}, got {late}")
+    if late >= r:
+        raise ValueError(f"late must be below the {r} slots of W_hh, got {late}")
 
     def declare(step: Callable[..., Tensors]) -> Cell:
         if not callable(step) or not hasattr(step, "__code__"):
             raise TypeError(f"a cell's step must be a function, got {type(step).__name__}")
         from .derive import derive  # networkx takes 0.15 s to import
 
-        derived = derive(step, x, states, params, product, apart, extra, feeds)
+        derived = derive(step, x, states, params, product, apart, extra, feeds, late)
         title = name or step.__name__
         kept = int(derived.kept_gate is not None)
-        if derived.across:  # their gates are not recomputed: all is kept
+        if derived.across or late:  # their gates are not recomputed: all is kept
             kept = len(derived.saved)
         made = Cell(
             f"{title}@{derived.digest()}", x, states, step, len(derived.saved), kept, params,
-            derived=derived, product=product, slots=apart, extra=extra, feeds=feeds,
+            derived=derived, product=product, slots=apart, extra=extra, feeds=feeds, late=late,
         )  # fmt: skip
         for attribute in ("__module__", "__doc__", "__qualname__", "__name__"):
             object.__setattr__(made, attribute, getattr(step, attribute))

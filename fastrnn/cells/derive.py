@@ -17,20 +17,20 @@ from .trace import CellError, Traced, title, trace
 
 def derive(
     step: Callable, gates: int, states: int, params: int, product: str = "dense",
-    slots: int | None = None, extra: int = 0, feeds: int = 0,
+    slots: int | None = None, extra: int = 0, feeds: int = 0, late: int = 0,
 ) -> Derived:  # fmt: skip
     """The kernels of a step. CellError for one that cannot have any."""
-    traced = trace(step, gates, states, params, product, slots, extra)
+    traced = trace(step, gates, states, params, product, slots, extra, late)
     _check(step, traced)
     gradients = (*traced.dx, *traced.dr, *traced.dprev, *traced.dparam, *traced.dextra)
-    saved, kept_gate = kept(traced.next, gradients), None
+    saved, kept_gate = kept((*traced.next, *traced.asked), gradients), None
     rows = sum(n.uniform for n in saved)
     across = any(n.op == "sum" for n in order((*traced.next, *gradients)))
-    if (across or product == "heads") and (slots is not None or extra or feeds):
+    if (across or product == "heads") and (slots is not None or extra or feeds or late):
         which = "looks across the units of a row" if across else "is in heads"
         raise CellError(
-            f"{title(step)} {which}: it must have as many tensors in r as in x, no extra slots, "
-            "and feed its output"
+            f"{title(step)} {which}: it must have as many tensors in r as in x, no extra or late "
+            "slots, and feed its output"
         )
     if across:
         if product == "heads":
@@ -39,6 +39,8 @@ def derive(
             )
         _check_across(step, traced)
         saved = sorted(saved, key=lambda n: n.uniform)
+    elif late:
+        saved = [*saved, *traced.asked]
     elif slots is None:  # else the gates of x and r are not the same
         saved, kept_gate = _gate_in_place(saved, gates)
     graph = Graph()
@@ -54,7 +56,7 @@ def derive(
     )
     return Derived(
         gates, states, params, traced.next, tuple(saved), dx, dr, dprev, dparam, kept_gate,
-        rows, product == "heads", dextra, feeds,
+        rows, product == "heads", dextra, feeds, late,
     )  # fmt: skip
 
 
@@ -73,7 +75,7 @@ def _gate_in_place(saved: Sequence[Node], gates: int) -> tuple[list[Node], int |
 
 def _check(step: Callable, traced: Traced) -> None:
     """The graph computes what the step computed, and its gradients are autograd's."""
-    names = ("next", "dx", "dr", "dprev", "dparam", "dextra")
+    names = ("next", "asked", "dx", "dr", "dprev", "dparam", "dextra")
     roots = [n for name in names for n in getattr(traced, name)]
     ours = evaluate(roots, traced.values)
     theirs = [t for name in names for t in traced.values[name]]

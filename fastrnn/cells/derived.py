@@ -20,6 +20,8 @@ class Derived:
         param, extra. dprev leaves out what reaches the states through r; dr is dx where nothing
         tells them apart
     feeds: the state that the recurrent product multiplies
+    late: the last of its slots, whose product multiplies what the step asks for: the last of saved,
+        whose gradient is d[S] in backward
     kept_gate: a gate g whose value is saved[g], on which no other saved value depends; or None
     heads: whether r comes from a product with a block for each head
     rows: of a cell that looks across units, how many of the saved values are the same for all units
@@ -40,6 +42,7 @@ class Derived:
     heads: bool = False
     dextra: Nodes = ()
     feeds: int = 0
+    late: int = 0
 
     @property
     def across(self) -> bool:
@@ -73,6 +76,8 @@ class Derived:
             lines[0] += " in heads"
         if self.extra or self.feeds:
             lines[0] += f" extra {self.extra} feeds {self.feeds}"
+        if self.late:
+            lines[0] += f" late {self.late}"
         for roots in ((*self.next, *self.saved), self.gradients):
             numbers.clear()
             for node in order(roots):

@@ -36,12 +36,12 @@ def _made(cell: Cell, zoned: tuple[bool, ...], dropped: bool) -> Cell:
 
     own, states, fed = cell.gates + cell.extra, cell.states, cell.feeds
 
-    def step(x: Tensors, r: Tensors, state: Tensors, *params: Tensors) -> Tensors:
+    def step(x: Tensors, r: Tensors, state: Tensors, *rest) -> Tensors:
         masks = [mask.detach() for mask in x[own:]]
         seen = list(state[:states])
         if dropped:
             seen[fed] = state[states]
-        after = list(cell.step(x[:own], r, tuple(seen), *params))
+        after = list(cell.step(x[:own], r, tuple(seen), *rest))
         for k in (k for k in range(states) if zoned[k]):
             z = masks.pop(0)
             after[k] = z * state[k] + (1 - z) * after[k]
@@ -55,5 +55,5 @@ def _made(cell: Cell, zoned: tuple[bool, ...], dropped: bool) -> Cell:
     return declare(
         **options, product=cell.product, states=states + dropped, params=cell.params,
         extra=cell.extra + sum(zoned) + dropped, feeds=states if dropped and product else fed,
-        name="_".join(words),
+        late=cell.late, name="_".join(words),
     )(step)  # fmt: skip

@@ -26,8 +26,10 @@ class Cell:
     slots: R, where it is not G
     extra E: slots of x that the caller brings, after the G of the projection
     feeds: which state W_hh multiplies
-    step: (x, r, state) or, with params, (x, r, state, p) -> S next states. Tuples of G + E, R, S
-        and P tensors: x, r and states [.., H], parameters [H]
+    late L: of the R slots of W_hh the last ones, which multiply what the step makes, not a state
+    step: (x, r, state), then p with params, then product with late slots -> S next states. Tuples
+        of G + E, R - L, S and P tensors: x, r and states [.., H], parameters [H]; product takes a
+        tensor [.., H] and gives L of them
     saved K: values that kernels keep per unit and step for backward, besides the states
     kept: how many of them they keep where gates are to be recomputed: 1 with a kept gate, all of a
         cell that looks across units
@@ -51,6 +53,7 @@ class Cell:
     slots: int | None = None
     extra: int = 0
     feeds: int = 0
+    late: int = 0
 
     @property
     def recurrent(self) -> int:
@@ -58,6 +61,11 @@ class Cell:
         if self.product == "none":
             return 0
         return self.gates if self.slots is None else self.slots
+
+    @property
+    def early(self) -> int:
+        """Those of them that a step begins with: r."""
+        return self.recurrent - self.late
 
     @property
     def in_heads(self) -> bool:
@@ -79,7 +87,7 @@ class Cell:
             slots += ", product='heads'"
         elif self.slots is not None:
             slots = f"inputs={self.gates}, recurrent={self.slots}"
-        more = "".join(f", {k}={v}" for k in ("extra", "feeds") if (v := getattr(self, k)))
+        more = "".join(f", {k}={v}" for k in ("extra", "feeds", "late") if (v := getattr(self, k)))
         return f"{slots}{more}, states={self.states}, params={self.params}"
 
     @property

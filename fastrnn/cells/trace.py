@@ -22,6 +22,7 @@ from torch import Tensor
 from .. import torch_private
 from . import activations  # noqa: F401  adds to LOWER
 from .across import ACROSS, RESHAPES, SHAPE, UNITS, reshaped
+from .arguments import Argument, Missing, Product
 from .graph import Graph, Node
 from .lowering import LOWER, Refused, mask, number
 from .why_not import ON_VALUE, ON_VALUES, why_not
@@ -48,19 +49,20 @@ class Traced:
     dparam: tuple[Node, ...]
     dextra: tuple[Node, ...]
     values: dict[str, tuple[Tensor, ...]]  # of the leaves, and of all results, as torch has them
+    asked: tuple[Node, ...] = ()  # what late slots multiply, whose seed is the last of d
 
 
 def trace(
     step: Callable, gates: int, states: int, params: int, product: str = "dense",
-    slots: int | None = None, extra: int = 0,
+    slots: int | None = None, extra: int = 0, late: int = 0,
 ) -> Traced:  # fmt: skip
     """Runs the step once. CellError for what is no unit-wise step of these counts."""
     if torch_private.DispatchMode is None:
         raise CellError(f"{title(step)} cannot be traced: this torch has no TorchDispatchMode")
     tracer = _Tracer(step)
     recurrent = 0 if product == "none" else gates if slots is None else slots
-    sizes = {"x": gates, "r": recurrent, "prev": states, "param": params, "d": states}
-    sizes["extra"] = extra
+    sizes = {"x": gates, "r": recurrent, "prev": states, "param": params, "extra": extra}
+    sizes["d"] = states + (late > 0)
     generator = torch.Generator().manual_seed(0)
     leaves: dict[str, tuple[Tensor, ...]] = {}
     for op, count in sizes.items():
@@ -75,28 +77,33 @@ def trace(
         r_says = f"recurrent={slots}" if recurrent else f"product={product!r}"
     words = [
         ("x", x_says + f", extra={extra}" * bool(extra), (*leaves["x"], *leaves["extra"])),
-        ("r", r_says, leaves["r"]),
+        ("r", r_says + f", late={late}" * bool(late), leaves["r"][: recurrent - late]),
         ("state", f"states={states}", leaves["prev"]),
         *[("p", f"params={params}", leaves["param"])] * bool(params),
     ]
-    arguments = [_Argument(*word) for word in words]
-    _check_signature(step, [word for word, _, _ in words])
+    product_of = Product(leaves["r"][recurrent - late :])
+    arguments = [*(Argument(*word) for word in words), *[product_of] * bool(late)]
+    _check_signature(step, [*(word for word, _, _ in words), *["product"] * bool(late)])
     with torch.enable_grad(), tracer:
         try:
             given = step(*arguments)
-        except _Missing as missing:
+        except Missing as missing:
             raise tracer.error(str(missing), missing.__traceback__) from None
         except RuntimeError as error:  # torch's: of an `if`, a conversion, shapes
             reason = f"torch says: {error}"
             if "ambiguous" in reason or "Scalar" in reason:
                 reason += f" ({ON_VALUE})"
             raise tracer.error(reason, error.__traceback__) from error
-        next = _results(step, given, states)
+        next, asked = _results(step, given, states), ()
+        if late:
+            asked = (_asked(step, product_of, late),)
+            if tracer.node(*asked).is_mask:
+                raise CellError(f"{title(step)} gives product a comparison: use torch.where")
         for k, tensor in enumerate(next):
             if tracer.node(tensor).is_mask:
                 raise tracer.error(f"state {k} that it returns is a comparison: use torch.where")
         inputs = [t for op in ("x", "r", "prev", "param", "extra") for t in leaves[op]]
-        given = [(n, d) for n, d in zip(next, leaves["d"]) if n.requires_grad]
+        given = [(n, d) for n, d in zip((*next, *asked), leaves["d"]) if n.requires_grad]
         grads: Sequence[Tensor | None] = [None] * len(inputs)
         if given:
             tracer.backward = True
@@ -111,33 +118,14 @@ def trace(
     parts = {n: tuple(nodes[a:b]) for n, a, b in zip(names, split, split[1:])}
     values = {n: tuple(full[a:b]) for n, a, b in zip(names, split, split[1:])}
     values |= {op: tuple(t.detach().expand(SHAPE) for t in ts) for op, ts in leaves.items()}
-    values["next"] = tuple(n.detach() for n in next)
-    return Traced(next=tuple(map(tracer.node, next)), **parts, values=values)
+    values |= {"next": tuple(n.detach() for n in next), "asked": tuple(a.detach() for a in asked)}
+    given = dict(next=tuple(map(tracer.node, next)), asked=tuple(map(tracer.node, asked)))
+    return Traced(**given, **parts, values=values)
 
 
 def title(step: Callable) -> str:
     """What errors call a step."""
     return getattr(step, "__qualname__", type(step).__name__)
-
-
-class _Missing(Exception):
-    """A tensor that a step reads and its cell does not have."""
-
-
-class _Argument(tuple):
-    """A tuple of tensors that says in the cell's words what it has not."""
-
-    def __new__(cls, word: str, why: str, tensors: tuple[Tensor, ...]):
-        made = super().__new__(cls, tensors)
-        made.has = f"{word} has {len(tensors)} tensors ({why})"
-        made.word = word
-        return made
-
-    def __getitem__(self, place):
-        try:
-            return super().__getitem__(place)
-        except IndexError:
-            raise _Missing(f"{self.has}, and it reads {self.word}[{place}]") from None
 
 
 def _check_signature(step: Callable, words: Sequence[str]) -> None:
@@ -158,7 +146,19 @@ def _results(step: Callable, given: object, states: int) -> tuple[Tensor, ...]:
     for k, tensor in enumerate(given):
         if not isinstance(tensor, Tensor):
             raise CellError(f"{where}, got {type(tensor).__name__} at place {k}")
-    return tuple(t if t.shape == SHAPE else t.expand(SHAPE) for t in given)
+    return tuple(map(_whole, given))
+
+
+def _asked(step: Callable, product: Product, late: int) -> Tensor:
+    if product.asked is None:
+        raise CellError(f"{title(step)} must call product, its last argument (late={late})")
+    if product.asked.dim() > 2 or product.asked.shape[-1] != UNITS:
+        raise CellError(f"{title(step)} must call product with a tensor [.., H]")
+    return _whole(product.asked)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor if tensor.shape == SHAPE else tensor.expand(SHAPE)
 
 
 class _Tracer(torch_private.DispatchMode or object):

@@ -38,7 +38,7 @@ _WIDEST = 48  # characters of a value that stands where it is used
 def module(cell: Cell) -> str:
     """The text of the cell's module; `function_names` says what its functions are called."""
     derived = cell.derived
-    forward, backward = function_names(cell)
+    forward, backward, *parts = function_names(cell)
     p = ", p" * bool(derived.params or derived.across) + ", e" * (derived.extra > 0)
     inside = f"p[{derived.params}]"
     leaves = {"x": "x", "r": "r", "prev": "state", "param": "p", "extra": "e"}
@@ -60,13 +60,26 @@ def module(cell: Cell) -> str:
     if not derived.split:
         names.insert(1, "dx")
     back.append(f"    return {', '.join(names)}")
-    text = "\n".join(["@triton.jit", *lines, "", "", "@triton.jit", *back, ""])
+    functions = [lines, back]
+    if derived.late:
+        leaves |= {"x": "x", "r": "r", "param": "p", "extra": "e"}
+        for name, arguments, nodes in (
+            (parts[0], "x, r, state", derived.saved[-1:]),
+            (parts[1], "saved, prev, next, grad", derived.dr[-derived.late :]),
+        ):
+            own = {**leaves, "prev": "state"} if name == parts[0] else leaves
+            body = _Body(own, "x[0]" if name == parts[0] else "grad[0]", inside)
+            (result,) = body.write(nodes)
+            functions.append([f"def {name}({arguments}{p}):", *body.lines, f"    return {result}"])
+    text = "\n".join("\n".join(["@triton.jit", *function, "", ""]) for function in functions)
+    text = text.removesuffix("\n")
     return "\n".join([*_head(cell, text), text])
 
 
-def function_names(cell: Cell) -> tuple[str, str]:
+def function_names(cell: Cell) -> tuple[str, ...]:
     title = identifier(cell.title)
-    return f"{title}_forward", f"{title}_backward"
+    parts = ("forward", "backward", *("ask", "late") * bool(cell.late))
+    return tuple(f"{title}_{part}" for part in parts)
 
 
 def identifier(text: str) -> str:

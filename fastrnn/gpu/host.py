@@ -141,7 +141,8 @@ def _backward(
     lines = input.reshape(layer.N, -1)
     lines = lines if project else None
     fed = _fed(layer, output, saved)
-    grad_weights = _weight_gradients(layer, lines, fed, dx, dr, d_params, needs)
+    asked = saved[:, :, layer.spec.saved - 1] if layer.spec.late else None
+    grad_weights = _weight_gradients(layer, lines, fed, asked, dx, dr, d_params, needs)
     if layer.extra:
         each = len(weights) // layer.D
         for d in range(layer.D):
@@ -180,6 +181,7 @@ def _weight_gradients(
     layer: Layer,
     lines: Tensor | None,  # [N, I], or None without projection
     fed: Sequence[Tensor],  # D tensors [N, H]: what the product multiplies, after every step
+    asked: Tensor | None,  # [D, N, H]: what late slots multiply
     dx: Tensor,  # [N, D*G*H]
     dr: Tensor,  # [N, D*R*H]
     d_params: Tensor | None,  # [D, P, H]
@@ -197,7 +199,7 @@ def _weight_gradients(
             initial = layer.state[layer.spec.feeds][d]
             h = _entering_h(layer, fed[d], initial, reverse=d >= layer.back)
         if layer.w_hh is not None:
-            gradients.append(dr_d.t() @ h if w_hh else None)
+            gradients.append(_recurrent_gradient(layer, d, dr_d, h, asked) if w_hh else None)
         if layer.b_ih:
             gradients.append(dx_d.sum(0) if b_ih else None)
         if layer.b_hh is not None:
@@ -207,6 +209,16 @@ def _weight_gradients(
         if d_params is not None:
             gradients.append(_own(d_params[d]) if needs & ops.NEED_PARAMS else None)
     return [dx.new_empty(0) if g is None else g for g in gradients]
+
+
+def _recurrent_gradient(
+    layer: Layer, d: int, dr: Tensor, h: Tensor, asked: Tensor | None
+) -> Tensor:
+    """[R*H, H] of direction d, from dr [N, R*H]."""
+    if asked is None:
+        return dr.t() @ h
+    early = layer.spec.early * layer.H
+    return torch.cat([dr[:, :early].t() @ h, dr[:, early:].t() @ asked[d]])
 
 
 def _entering_h(layer: Layer, h: Tensor, initial: Tensor, reverse: bool) -> Tensor:

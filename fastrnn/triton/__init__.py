@@ -1,10 +1,10 @@
 """The Triton backend: `fastrnn::triton_forward` and `fastrnn::triton_backward`.
 
 cells.py has the maths of the cells, derived.py of those made by `fastrnn.cell`; scan.py the one
-kernel pair, whose parts are in tiles.py, resident.py, streamed.py, exchange.py and turn.py;
-engine.py the host side, config.py the launch configurations, choice.py the choice among them.
-Importing this package defines the two ops; their
-fakes are those of the native ops (`fastrnn.ops`).
+kernel pair, whose parts are in tiles.py, resident.py, streamed.py, late.py, exchange.py and
+turn.py; engine.py the host side, config.py the launch configurations, choice.py the choice among
+them. Importing this package defines the two ops; their fakes are those of the native ops
+(`fastrnn.ops`).
 """
 
 import torch

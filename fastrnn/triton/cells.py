@@ -15,6 +15,12 @@ tiles [rows, units] come in and go out.
         through r (the scan adds dr W_hh to that of the state that W_hh multiplies, mostly the
         first); dp: dL/dp of this row and step alone; de: dL/de
 
+Of a cell with late slots (fastrnn.cells) r has them last in forward, and grad has dL/dasked last
+in backward. Two more functions come first:
+
+    ask(x, r, state[, p][, e]) -> (asked,), without late slots
+    late(saved, prev, next, grad[, p][, e]) -> their gradients
+
 x = W_ih x_t + b_ih, r = W_hh h + b_hh; gate order and formulas are those of torch.nn. The pairs of
 cells that `fastrnn.cell` has made are written by `fastrnn.cells.triton_source` (derived.py).
 """
@@ -181,11 +187,14 @@ def gru_backward(saved, prev, next, grad):
 
 @dataclass(frozen=True)
 class TritonCell:
-    """The two functions of one cell, and whether its backward's dr differs from its dx."""
+    """The two functions of one cell, and whether its backward's dr differs from its dx; of a cell
+    with late slots also those that come before each of them."""
 
     forward: Callable
     backward: Callable
     split: bool = False
+    ask: Callable | None = None
+    late: Callable | None = None
 
 
 TRITON_CELLS: dict[str, TritonCell] = {

@@ -77,6 +77,7 @@ class Need(NamedTuple):
     tiles: int = 0  # what a step has of each unit, where that is more than 4 G + 1
     product: bool = True  # whether the cell has R
     across: bool = False  # whether it looks across units, so that a program has all of a row
+    late: bool = False  # whether it has late slots, for which R is streamed
 
     @classmethod
     def of(cls, direction: str, cell: Cell, H: int, multiply: str) -> Need:
@@ -84,7 +85,8 @@ class Need(NamedTuple):
         tiles += (cell.params + cell.across + cell.extra) * (2 if direction == "backward" else 1)
         gates = cell.recurrent or cell.gates
         most = 0 if tiles <= 4 * gates + 1 else tiles
-        return cls(direction, gates, H, multiply, most, cell.recurrent > 0, cell.across)
+        has = cell.recurrent > 0, cell.across, cell.late > 0
+        return cls(direction, gates, H, multiply, most, *has)
 
     @property
     def width(self) -> int:
@@ -126,6 +128,8 @@ def candidates(need: Need, B: int, D: int, programs: int, shared: int) -> tuple[
     if not need.product:
         return _row_by_row(need) if need.across else _unitwise(B)
     wanted = -(-B * D // programs)  # rows of a program for no more programs than run at once
+    if need.late:
+        return _streamed(need, wanted)
     alone = _alone(need, wanted, shared)
     if need.across:
         return (*alone, *_streamed_across(need))
@@ -199,7 +203,7 @@ def _streamed(need: Need, wanted: int) -> tuple[Config, ...]:
     """R from L2, for any size."""
     if need.multiply == "ieee":  # without tensor cores few rows are no waste, but deep tiles spill
         rows, units = _power(wanted, 1, 16), min(need.width, 64)
-        few = 128 if rows == 1 else 144
+        few = 176 if need.late else 128 if rows == 1 else 144
         return tuple(Config(rows, u, 16, "streamed", 8, 2, few) for u in (units, units // 2))
     rows = _power(wanted, 16, 32)
     depths = ((64, 3), (32, 4), (32, 3))

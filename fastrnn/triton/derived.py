@@ -49,8 +49,8 @@ def _load(cell: cells.Cell) -> TritonCell:
     # has the digest.
     name = "fastrnn_" + triton_source.identifier(cell.name)
     module = _import(name, triton_source.module(cell))
-    names = triton_source.function_names(cell)
-    return TritonCell(*(getattr(module, function) for function in names), cell.derived.split)
+    forward, backward, *parts = (getattr(module, n) for n in triton_source.function_names(cell))
+    return TritonCell(forward, backward, cell.derived.split, *parts)
 
 
 def _import(name: str, text: str) -> ModuleType:

@@ -49,7 +49,7 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
         parameters=_parameters(layer), extra=stack(layer.extra) if layer.extra else None,
-        H=layer.H, G=spec.gates, R=spec.recurrent, S=spec.states, K=spec.saved,
+        H=layer.H, G=spec.gates, R=spec.recurrent, L=spec.late, S=spec.states, K=spec.saved,
         P=spec.params + spec.across, E=spec.extra, F=spec.feeds, D=layer.D, BACK=layer.back,
         RAGGED=layer.offsets is not None,
         RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
@@ -108,22 +108,27 @@ class TritonScan:
 
     @staticmethod
     def forward(layer: Layer, gx: Tensor, save: bool) -> tuple[Tensor, list[Tensor], Tensor]:
-        spec = layer.spec
+        spec, functions = layer.spec, pair(layer.cell)
         output = gx.new_empty((layer.N, layer.D * layer.H))
         kept = (layer.D, layer.N, spec.saved + spec.states - 1, layer.H)
-        store = save or spec.feeds > 0  # what a product is to read
+        store = save or spec.feeds > 0 or spec.late > 0  # what a product is to read
         saved = gx.new_empty(kept if store else 0)
         initial = stack(layer.state)
 
         def run(config: Config, events: Events = ()):
             carry = initial.to(torch.float32, copy=True)
             words = _words(layer, config, layer.H)
+            if spec.late:  # what the first part of a step leaves
+                words = initial.new_empty(
+                    (layer.D, layer.B, spec.early * layer.H), dtype=torch.float32
+                )
             tensors = (
                 gx, layer.w_hh, layer.b_hh, _resets(layer), initial, words, carry, output, saved,
             )  # fmt: skip
             compiled = _launch(
                 forward_kernel, layer, config, tensors, events,
-                CELL=pair(layer.cell).forward, BIAS=layer.b_hh is not None, SAVE=store,
+                CELL=functions.forward, FIRST=functions.ask, BIAS=layer.b_hh is not None,
+                SAVE=store,
             )  # fmt: skip
             return carry, compiled
 
@@ -156,8 +161,8 @@ class TritonScan:
             )  # fmt: skip
             compiled = _launch(
                 backward_kernel, layer, config, tensors, events,
-                CELL=functions.backward, SPLIT=functions.split, d_parameters=d_params,
-                d_extra=d_extra,
+                CELL=functions.backward, FIRST=functions.late, SPLIT=functions.split,
+                d_parameters=d_params, d_extra=d_extra,
             )  # fmt: skip
             return (carry, d_params), compiled
 

@@ -12,7 +12,8 @@ gradients.
 Directions from BACK on go from the last step to the first. Of a layer in heads each head has its
 own, of its units (gpu/heads.py). Of a cell with P parameters each program sums the gradients over
 its steps and rows. W_hh multiplies state F and gives R tiles; E tiles of a step and unit come ready
-from the caller.
+from the caller. Where the last L of the R tiles are late (late.py), FIRST is the first part of the
+cell.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .late import backward_late, forward_late
 from .resident import backward_resident, forward_resident
 from .streamed import backward_streamed, forward_streamed
 from .tiles import batch_tile
@@ -33,7 +35,7 @@ def forward_kernel(
     b_hh,  # [D, R*H]
     resets,  # [N] uint8
     state,  # [S, D, B, H]
-    words,  # [2, D, B, H] zeros, where programs share R (exchange.py)
+    words,  # [2, D, B, H] zeros, where programs share R (exchange.py); [D, B, (R-L)*H] if L
     carry,  # [S, D, B, H] float32: initial states in, final states out
     out,  # [N, D*H]
     saved,  # [D, N, KEPT, H]
@@ -42,9 +44,9 @@ def forward_kernel(
     T, B, N,
     parameters,  # [D, P, H]; None where P = 0
     extra,  # [D, N, E*H]; None where E = 0
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
-    BACK: tl.constexpr, BIAS: tl.constexpr,
+    CELL: tl.constexpr, FIRST: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr,
+    L: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, E: tl.constexpr,
+    F: tl.constexpr, D: tl.constexpr, BACK: tl.constexpr, BIAS: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
     SHARES: tl.constexpr, TOGETHER: tl.constexpr, HOLD: tl.constexpr,
@@ -62,7 +64,13 @@ def forward_kernel(
         parameters += d * (P * H)
     if E:
         extra += d * N * (E * H)
-    if HOLD == "streamed":
+    if L:
+        forward_late(
+            tile, owned, stride, gx, w_hh, b_hh, resets, state, words, carry, parameters, extra,
+            out, saved, CELL, FIRST, H, G, R, L, S, K, P, E, F, D, BIAS, RAGGED, RESETS, PRECISION,
+            UPCAST, ROWS, UNITS, INNER,
+        )  # fmt: skip
+    elif HOLD == "streamed":
         forward_streamed(
             tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, extra, out,
             saved, CELL, H, G, R, S, K, P, E, F, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST,
@@ -101,9 +109,9 @@ def backward_kernel(
     d_parameters,  # [D, batch tiles, P, H] float32: zeros in, gradients of parameters out; or None
     extra,  # [D, N, E*H]; None where E = 0
     d_extra,  # [D, N, E*H]: its gradient; or None
-    CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
-    BACK: tl.constexpr, SPLIT: tl.constexpr,
+    CELL: tl.constexpr, FIRST: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr,
+    L: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, E: tl.constexpr,
+    F: tl.constexpr, D: tl.constexpr, BACK: tl.constexpr, SPLIT: tl.constexpr,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
     TOGETHER: tl.constexpr, HOLD: tl.constexpr,
@@ -124,7 +132,13 @@ def backward_kernel(
     if E:
         extra += d * N * (E * H)
         d_extra += d * N * (E * H)
-    if HOLD == "streamed":
+    if L:
+        backward_late(
+            tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, extra, out,
+            saved, dx, dr, d_parameters, d_extra, CELL, FIRST, H, G, R, L, S, K, P, E, F, D, SPLIT,
+            RAGGED, RESETS, PRECISION, UPCAST, ROWS, UNITS, INNER,
+        )  # fmt: skip
+    elif HOLD == "streamed":
         backward_streamed(
             tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, extra, out,
             saved, dx, dr, d_parameters, d_extra, CELL, H, G, R, S, K, P, E, F, D, SPLIT, RAGGED,

@@ -19,6 +19,7 @@ _LAYERS = {
     "MinGRU": "min_gru",
     "MinLSTM": "min_lstm",
     "PeepholeLSTM": "peephole_lstm",
+    "ResetBeforeGRU": "reset_before_gru",
     "SLSTM": "slstm",
 }
 __all__ = [*_LAYERS]  # noqa: PLE0604  names, all of them

@@ -55,9 +55,9 @@ class Backward {
   }
 
  private:
-  friend class BackwardAcross<Cell, T>;
+  friend BackwardParts<Cell, T>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved, P = params<Cell>;
-  static constexpr int R = recurrent<Cell>, E = extra<Cell>;
+  static constexpr int R = recurrent<Cell>, E = extra<Cell>, L = late<Cell>;
   static constexpr bool kProduct = R > 0, kHeads = heads<Cell>;
   static constexpr int kFed = feeds<Cell>;  // the state that the product multiplies
   using A = Sum<T>;
@@ -78,11 +78,12 @@ class Backward {
         ld_r_(WeightGrad<T>::row_length(hidden_slots<Cell> * s.H)),
         several_(s.T * s.B > block_rows_),
         lent_(s.T > kDirectSteps && !several_ && s.dir[0].d_w_hh &&
-              Matrix<T>::whole(R * s.H / s.heads, s.P / s.heads)),
+              Matrix<T>::whole((R - L) * s.H / s.heads, s.P / s.heads)),
         w_hh_(recurrent_matrix<Cell, T>(
             arena_, s, s.T > kDirectSteps ? Packing::kWhole : Packing::kInPlace, lent_)),
         panels_(unit_panels<Cell, A>(s, 1)),
-        block_grad_(arena_, s, {G * s.H, R * s.H, kFed, saved_.place(kFed), saved_.width()},
+        block_grad_(arena_, s,
+                    {G * s.H, R * s.H, kFed, saved_.place(kFed), saved_.width(), L * s.H, K - 1},
                     block_rows_, several_, kDirectSteps),
         param_grad_(arena_, s, block_rows_, several_),
         recompute_(arena_, s, block_rows_),
@@ -121,7 +122,7 @@ class Backward {
         count += active;
       }
       const BlockRows block{w.d, first, step, count, w.rows};
-      if constexpr (!across<Cell>) {
+      if constexpr (!in_parts<Cell>) {
         if (recompute_.wanted()) {
           recompute_.run(block, values_, zeros_, w.rank, w.size);
           w.barrier.wait(w.size);
@@ -130,8 +131,8 @@ class Backward {
       int64_t at = 0;  // block row of the step's first batch row
       for (int64_t i = first; i < step; ++i) {
         const int64_t t = rows_.time_backward(w.d, i);
-        if constexpr (across<Cell>) {
-          BackwardAcross<Cell, T>::step(*this, w, t, at, {w.units, i});
+        if constexpr (in_parts<Cell>) {
+          BackwardParts<Cell, T>::step(*this, w, t, at, {w.units, i});
         } else {
           time_step(w, t, at, {w.units, i});
         }

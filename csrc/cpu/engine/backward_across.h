@@ -37,9 +37,9 @@ class BackwardAcross<Cell, T, true> {
 
   // Step t of a thread; at: the block row of the chunk's first batch row.
   static void step(Engine& engine, typename Engine::Worker& w, int64_t t, int64_t at, Sweep sweep) {
-    Step step{engine, w, t, at + w.mine.begin - w.rows.begin, sweep, w.scratch.across.between_};
+    Step step{engine, w, t, at + w.mine.begin - w.rows.begin, sweep, w.scratch.parts.between_};
     if (w.by_units) {
-      step.between = step.between.with_sums_of((&w.scratch - w.rank)->across.between_);
+      step.between = step.between.with_sums_of((&w.scratch - w.rank)->parts.between_);
     }
     step.run();
   }
@@ -83,8 +83,7 @@ class BackwardAcross<Cell, T, true> {
 
     // What row i of the product's gets through it, for the units of panel p.
     A* product(int64_t p, int64_t i) const {
-      return w.scratch.across.products_ + e.panels_.column(p) * group +
-             i * e.panels_.vectors(p) * W;
+      return w.scratch.parts.products_ + e.panels_.column(p) * group + i * e.panels_.vectors(p) * W;
     }
 
     template <int kPass>

@@ -1,15 +1,21 @@
 // What one thread of the backward engine has, and has to do.
 #pragma once
 #include "backward_across.h"
+#include "backward_late.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
+
+// Of a cell whose step is in parts: those.
+template <class Cell, class T>
+using BackwardParts =
+    std::conditional_t<(late<Cell> > 0), BackwardLate<Cell, T>, BackwardAcross<Cell, T>>;
 
 template <class Cell, class T>
 struct BackwardScratch {
   Sum<T>* tile;    // dL/dh of one group of rows and one panel
   const T** next;  // gate gradients of the step after, of each batch row
-  BackwardAcross<Cell, T> across;
+  BackwardParts<Cell, T> parts;
 };
 
 // One thread's share of one direction of a chunk of batch rows: the most that a step of a block

@@ -18,10 +18,13 @@ struct Block : BlockRows {
 
 // What of a cell the weights' gradients hang on: the columns G*H of x and R*H of r, and the state
 // that the product multiplies. But for 0, which is the output, it is vector `place` of the `width`
-// vectors [H] that forward has saved of a row.
+// vectors [H] that forward has saved of a row. The last `late` columns of r multiplied vector
+// `asked` of them.
 struct Products {
   int64_t x, r;
   int fed, place, width;
+  int64_t late = 0;
+  int asked = 0;
 };
 
 // The rows of a block of G gates, at most. Blocks are the order in which a weight's gradient is
@@ -114,7 +117,7 @@ class BlockGrad {
     for (int64_t i = 0; i < block.count && !any; ++i) any = h[i] != zeros;
     hidden_weight_grad_.pair(block.d_r, block.count, rank, size);
     const Gradient<T> d_weight = gradient(block, s_.dir[block.d].d_w_hh, 1);
-    const int64_t own = hidden_.H, gates = products_.r / s_.heads;
+    const int64_t own = hidden_.H, gates = (products_.r - products_.late) / s_.heads;
     for (int64_t i = 0; i < s_.heads; ++i) {
       if (i > 0) barrier.wait(size);  // the columns of the head before are still in use
       WeightGrad<T> of_head = hidden_weight_grad_.of_gates(i * gates, gates);
@@ -123,6 +126,19 @@ class BlockGrad {
       T** rows = pointers_ + rank * most_;
       for (int64_t b = 0; i + 1 < s_.heads && b < block.count; ++b) rows[b] += own;
     }
+    if (products_.late == 0) return;
+    barrier.wait(size);  // likewise
+    T* const* asked = pointers(block, rank, [&](int64_t t, int64_t b) {
+      return saved(block.d, s_.row(t) + b, products_.asked);
+    });
+    WeightGrad<T> of_late = hidden_weight_grad_.of_gates(gates, products_.late);
+    weight_grad(of_late, block.count, hidden_, asked, block.d_r + gates, d_weight.from(gates * own),
+                rank, size, barrier);
+  }
+
+  // [H]: a vector of what forward has saved of row n.
+  const T* saved(int d, int64_t n, int place) const {
+    return static_cast<const T*>(s_.dir[d].saved) + (n * products_.width + place) * s_.H;
   }
 
   // [H]: what the product of (t, b) multiplied, where it is not the output.
@@ -130,8 +146,7 @@ class BlockGrad {
     if (rows_.reset(t, b)) return zeros;
     const int64_t from = rows_.before(d, t, b);
     if (from < 0) return rows_.initial(d, products_.fed, b, zeros);
-    const T* saved = static_cast<const T*>(s_.dir[d].saved);
-    return saved + ((s_.row(from) + b) * products_.width + products_.place) * s_.H;
+    return saved(d, s_.row(from) + b, products_.place);
   }
 
   // The most columns of a weight that has a gradient.

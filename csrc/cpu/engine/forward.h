@@ -15,7 +15,7 @@
 namespace fastrnn {
 namespace FASTRNN_ISA {
 
-template <class Cell, class T, class Weights = GateWeights<T, UnitPanels<Cell, Sum<T>>>>
+template <class Cell, class T, class Weights = WeightsOf<Cell, T>>
 class Forward {
  public:
   static int64_t workspace(const ScanParams& s) { return Forward(s, nullptr).arena_.used(); }
@@ -44,7 +44,7 @@ class Forward {
   }
 
  private:
-  friend class ForwardAcross<Cell, T, Weights>;
+  friend ForwardParts<Cell, T, Weights>;
   static constexpr int G = Cell::kGates, S = Cell::kStates, K = Cell::kSaved;
   static constexpr int R = recurrent<Cell>, E = extra<Cell>;
   static constexpr bool kProduct = R > 0;
@@ -53,7 +53,7 @@ class Forward {
   using Units = typename Weights::Units;
   static constexpr int W = Vec<A>::W;
   static constexpr int kPanelVectors =
-      hidden_slots<Cell> * Panels<A>::together(most_slots<Cell> > 0 ? most_slots<Cell> : G);
+      early_slots<Cell> * Panels<A>::together(most_slots<Cell> > 0 ? most_slots<Cell> : G);
   static constexpr bool kOneRow =  // do its sums stay in registers?
       kProduct && (Weights::kRowOfAnyWidth || kPanelVectors <= 8);
   enum { kNothing, kPartial, kAll };
@@ -70,7 +70,7 @@ class Forward {
         rows_{s},
         saved_{s},
         panels_(panels_of<Units>(s, G, -1, most_slots<Cell>)),
-        hidden_panels_(panels_of<Units>(s, hidden_slots<Cell>, -1, most_slots<Cell>)),
+        hidden_panels_(panels_of<Units>(s, early_slots<Cell>, -1, most_slots<Cell>)),
         most_(s.B < kMaxRows ? s.B : kMaxRows),
         arena_(memory),
         projection_(arena_, s, most_),
@@ -131,9 +131,9 @@ class Forward {
       const A* gates = w.gates;
       for (int64_t i = begin; i < step; ++i) {
         const int64_t t = rows_.time(d, i);
-        if constexpr (across<Cell>) {
-          using Across = ForwardAcross<Cell, T, Weights>;
-          Across::step(*this, {d, t, rows, {panels, i}, gates, barrier, rank, size}, w);
+        if constexpr (in_parts<Cell>) {
+          using Parts = ForwardParts<Cell, T, Weights>;
+          Parts::step(*this, {d, t, rows, {panels, i}, gates, barrier, rank, size}, w);
         } else {
           time_step(d, t, rows, {panels, i}, gates, w);
         }

@@ -4,9 +4,8 @@
 #pragma once
 #include "between.h"
 #include "cell_params.h"
-#include "cpu/threads/team.h"
 #include "gate_weights.h"
-#include "rows.h"
+#include "turn.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -20,7 +19,7 @@ class ForwardAcross {
  public:
   ForwardAcross() = default;
   template <class P>
-  ForwardAcross(Arena&, const ScanParams&, const P&) {}
+  ForwardAcross(Arena&, const ScanParams&, const P&, int64_t) {}
 };
 
 template <class Cell, class T, class Weights>
@@ -30,27 +29,17 @@ class ForwardAcross<Cell, T, Weights, true> {
   using A = Sum<T>;
 
   ForwardAcross() = default;
-  ForwardAcross(Arena& arena, const ScanParams& s, const typename Weights::Units& panels) {
-    const int64_t most = s.B < kGroupRows ? s.B : kGroupRows;
+  // most: batch rows that a thread walks through time together.
+  ForwardAcross(Arena& arena, const ScanParams& s, const typename Weights::Units& panels,
+                int64_t most) {
+    if (most > kGroupRows) most = kGroupRows;
     products_ = arena.take<A>(kProduct ? most * panels.width() : 0);
     between_ = {arena, s.H, s.threads > 1 ? most : 1};
   }
 
-  // Of one thread of those that share the units, at a barrier, or that has them all.
-  struct Turn {
-    int d;
-    int64_t t;
-    Range rows;
-    Sweep sweep;
-    const A* gates;  // the projected input of the step's rows
-    Barrier* barrier;
-    int rank, size;
-    bool shared() const { return barrier && size > 1; }
-  };
-
-  static void step(Engine& engine, const Turn& turn, typename Engine::Scratch& w) {
-    Step step{engine, turn, w, w.across.between_};
-    if (turn.shared()) step.between = step.between.with_sums_of((&w - turn.rank)->across.between_);
+  static void step(Engine& engine, const ForwardTurn<A>& turn, typename Engine::Scratch& w) {
+    Step step{engine, turn, w, w.parts.between_};
+    if (turn.shared()) step.between = step.between.with_sums_of((&w - turn.rank)->parts.between_);
     step.run();
   }
 
@@ -64,7 +53,7 @@ class ForwardAcross<Cell, T, Weights, true> {
 
   struct Step {
     Engine& e;
-    const Turn& turn;
+    const ForwardTurn<A>& turn;
     typename Engine::Scratch& w;
     Rest between;
     int64_t first = 0, count = 0;        // of the step's rows: those under way
@@ -96,7 +85,7 @@ class ForwardAcross<Cell, T, Weights, true> {
       const Range panels = turn.sweep.panels;
       const auto& weights = e.weights_[turn.d];
       const auto h = weights.hidden_rows(w.h_in + b, any ? group : 0, w.weights);
-      A* out = w.across.products_;
+      A* out = w.parts.products_;
       r = out, r_ld = ld;
       if (!any) {  // b_hh, for all rows
         r = weights.hidden_bias(panels.begin), r_ld = 0;

@@ -1,10 +1,16 @@
 // What one thread of the forward engine has.
 #pragma once
 #include "forward_across.h"
+#include "forward_late.h"
 #include "projection.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
+
+// Of a cell whose step is in parts: those.
+template <class Cell, class T, class Weights>
+using ForwardParts = std::conditional_t<(late<Cell> > 0), ForwardLate<Cell, T, Weights>,
+                                        ForwardAcross<Cell, T, Weights>>;
 
 template <class Cell, class T, class Weights>
 struct ForwardScratch {
@@ -21,7 +27,7 @@ struct ForwardScratch {
   T** out;                       // where this step's h goes, or what is to be projected
   Range rows;                    // of the batch
   typename Projection<Cell, T>::Scratch projection;
-  ForwardAcross<Cell, T, Weights> across;
+  ForwardParts<Cell, T, Weights> parts;
 
   // block: rows of projected input; most: batch rows that go through time together; apart: do
   // carried states live here? Of panel and projection the engine knows more.
@@ -41,7 +47,7 @@ struct ForwardScratch {
     w.fed_in = fed > 0 ? arena.take<const T*>(fed) : w.h_in;
     w.extra = arena.take<const T*>(fastrnn::extra<Cell> > 0 ? most : 0);
     w.out = arena.take<T*>(most);
-    w.across = {arena, s, panels};
+    w.parts = {arena, s, panels, most};
     return w;
   }
 };

@@ -9,6 +9,7 @@
 #include "cpu/gemm/matrix.h"
 #include "cpu/params.h"
 #include "gate_weights.h"
+#include "late_matrix.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -99,13 +100,17 @@ class HeadMatrix {
 };
 
 template <class Cell, class T>
-using RecurrentMatrix = std::conditional_t<heads<Cell>, HeadMatrix<T>, Matrix<T>>;
+using RecurrentMatrix =
+    std::conditional_t<heads<Cell>, HeadMatrix<T>,
+                       std::conditional_t<(late<Cell> > 0), LateMatrix<Cell, T>, Matrix<T>>>;
 template <class Cell, class T>
 RecurrentMatrix<Cell, T> recurrent_matrix(Arena& arena, const ScanParams& s, Packing packing,
                                           bool lent) {
   const int64_t rows = recurrent<Cell> * s.H;
   if constexpr (heads<Cell>) {
     return {arena, s, rows, packing, lent};
+  } else if constexpr (late<Cell> > 0) {
+    return {arena, s, packing, lent};
   } else {
     return {arena, rows, s.P, packing, s.threads, lent};
   }

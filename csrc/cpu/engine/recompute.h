@@ -48,7 +48,7 @@ class Recompute {
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
   }
 
-  bool wanted() const { return s_.partial && !across<Cell>; }
+  bool wanted() const { return s_.partial && !in_parts<Cell>; }
 
   // Before the first block of a direction; all ranks must meet after it.
   void set(int d, int rank, int size) {

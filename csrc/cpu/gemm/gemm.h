@@ -169,20 +169,22 @@ void row_panels(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_ste
 }
 
 // The same for `count` panels, two at a time: a single panel of kMaxVectors has too few
-// accumulators to hide the FMA's latency. back: from the last panels on.
+// accumulators to hide the FMA's latency. Narrow ones go by fours. back: from the last panels on.
 template <class T, int NV>
 void row_gemm(const T* row, int64_t K, const Lane<T>* panel, int64_t panel_step, int64_t count,
               const Sum<T>* init, Sum<T>* out, bool back) {
   constexpr int C = NV * Vec<Sum<T>>::W;
-  constexpr int kTogether = NV > kMaxVectors ? 1 : 2;
+  constexpr int kTogether = NV > kMaxVectors ? 1 : NV > kMaxVectors / 2 ? 2 : 4;
   const int64_t turns = (count + kTogether - 1) / kTogether;
   for (int64_t i = 0; i < turns; ++i) {
     const int64_t p = kTogether * (back ? turns - 1 - i : i);
-    if (kTogether == 2 && p + 1 < count) {
+    if (p + kTogether <= count) {
       row_panels<T, NV, kTogether>(row, K, panel + p * panel_step, panel_step, init + p * C,
                                    out + p * C);
-    } else {
-      row_panels<T, NV, 1>(row, K, panel + p * panel_step, panel_step, init + p * C, out + p * C);
+      continue;
+    }
+    for (int64_t q = p; q < count; ++q) {
+      row_panels<T, NV, 1>(row, K, panel + q * panel_step, panel_step, init + q * C, out + q * C);
     }
   }
 }

@@ -28,7 +28,7 @@ struct Linear {
 // Cells that this engine runs. Of the others each says by a trait what it needs besides.
 template <class Cell>
 constexpr bool streams =
-    !across<Cell> && !heads<Cell> && extra<Cell> == 0 && params<Cell> == 0 && feeds<Cell> == 0 &&
+    !in_parts<Cell> && !heads<Cell> && extra<Cell> == 0 && params<Cell> == 0 && feeds<Cell> == 0 &&
     Cell::kGates <= kMaxVectors && (recurrent<Cell> == 0 || recurrent<Cell> == Cell::kGates);
 
 template <class Cell, class T>
