@@ -91,10 +91,18 @@ def pack_lengths(lengths: Tensor | Sequence[int], t: int, b: int, device: torch.
     step, place = valid.nonzero(as_tuple=True)
     return Packing(
         valid.sum(1),
-        order.to(device),
-        order.argsort().to(device),
-        (step * b + order[place]).to(device),
+        _sent(order, device),
+        _sent(order.argsort(), device),
+        _sent(step * b + order[place], device),
     )
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """values, of the CPU's pageable memory, on device: where that is a GPU, without waiting for it.
+
+    CUDA has taken them out of such memory when the call returns.
+    """
+    return values.to(device, non_blocking=device.type == "cuda")
 
 
 def tell_graph_rows(hx: Tensor | Sequence[Tensor], b: int) -> None:
@@ -111,8 +119,10 @@ def pack_resets(resets: Tensor, batch_sizes: Tensor, order: Tensor | None) -> Te
     """resets [T, B] in the caller's order of rows -> [N] as a PackedSequence lays out its rows."""
     if order is not None:
         resets = resets.index_select(1, order)
-    places = torch.arange(resets.shape[1])
-    return resets[(places < batch_sizes[:, None]).to(resets.device)]
+    valid = torch.arange(resets.shape[1]) < batch_sizes[:, None]
+    # By index: a mask on a GPU would be counted there first.
+    index = valid.flatten().nonzero().squeeze(1)
+    return resets.flatten().index_select(0, _sent(index, resets.device))
 
 
 def forward_by_packing(forward: Callable) -> Callable:

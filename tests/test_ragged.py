@@ -18,7 +18,7 @@ from helpers import (
 )
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
-from fastrnn import functional
+from fastrnn import functional, ragged
 
 LENGTHS = [3, 6, 1, 6, 2]
 
@@ -175,3 +175,21 @@ def test_packing_equals_torchs():
     packing = functional.pack_lengths([2, 5, 3], 5, 3, padded.device)
     assert torch.equal(packing.pack(padded), packed.data)
     assert torch.equal(packing.batch_sizes, packed.batch_sizes)
+
+
+def test_a_gpu_is_not_waited_for(monkeypatch):
+    """What lengths and resets become goes there by copies that do not wait: tests/gpu runs them."""
+
+    class Values:
+        def to(self, device, non_blocking=False):
+            return device.type, non_blocking
+
+    assert ragged._sent(Values(), torch.device("cuda")) == ("cuda", True)
+    assert ragged._sent(Values(), torch.device("mps")) == ("mps", False)
+    sent = []
+    monkeypatch.setattr(ragged, "_sent", lambda values, device: sent.append(device) or values)
+    functional.pack_lengths([3, 0, 5, 1], 8, 4, torch.device("meta"))
+    assert sent == [torch.device("meta")] * 3
+    resets, sizes = torch.rand(5, 3) < 0.5, torch.tensor([3, 2, 2, 1, 1])
+    packed = ragged.pack_resets(resets, sizes, None)
+    assert torch.equal(packed, resets[torch.arange(3) < sizes[:, None]]) and len(sent) == 4

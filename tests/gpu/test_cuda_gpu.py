@@ -226,12 +226,15 @@ def test_never_waits_for_the_device(engine, monkeypatch):
     layer = fast("gru", 16, 64, bidirectional=True, backend="native")
     x = torch.randn(20, 4, 16, device="cuda")
     packed = nn.utils.rnn.pack_sequence([x[:9, 0], x[:7, 1], x[:2, 2]])
+    resets = torch.rand(20, 4, device="cuda") < 0.1
+    of_three = resets[:9, :3]
+    ragged = {"lengths": [9, 20, 0, 7], "resets": resets}
     with asked_for(engine, monkeypatch):
-        for input in (x, packed):
-            layer(input)
+        for input, options in ((x, {}), (x, ragged), (packed, {"resets": of_three})):
+            layer(input, **options)
             torch.cuda.set_sync_debug_mode("error")
             try:
-                output = flat(layer(input))[0]
+                output = flat(layer(input, **options))[0]
                 torch.autograd.grad(output, list(layer.parameters()), torch.ones_like(output))
             finally:
                 torch.cuda.set_sync_debug_mode("default")
