@@ -1,5 +1,6 @@
 """examples/char_lm.py learns, resumes exactly, writes, and says what is wrong with its input."""
 
+import copy
 import importlib
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from helpers import run_python
 
+import fastrnn
 from fastrnn import zoo
 
 SENTENCE = "the quick brown fox jumps over the lazy dog; "
@@ -56,6 +58,19 @@ def test_a_cell_of_the_zoo_learns(program, capsys, cell):
     run(program, capsys, f"--cell {cell} --layers 2 --steps 200 --patience 0")
     first, *_, last = saved()["curve"]
     assert last[2] < 0.75 * first[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_int8_weights_cost_no_hundredth_of_a_bit(program, cell):
+    """On Python's documentation, over 30,000 characters of it that no step has seen."""
+    options = f"--cell {cell} --layers 2 --hidden 128 --steps 250 --evaluate-every 250"
+    trainer = program.train(program.parse(options.split()))
+    rows = trainer.valid_rows[:1000]
+    exact = program.bits_per_character(trainer.model, rows, 64)
+    small = fastrnn.quantize(copy.deepcopy(trainer.model))
+    assert abs(program.bits_per_character(small, rows, 64) - exact) < 0.01
+    assert exact < 3.5  # it has learnt
 
 
 @pytest.mark.slow
