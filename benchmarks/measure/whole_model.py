@@ -25,7 +25,7 @@ from .gate import error
 
 ROUNDING = 1e-4  # of results, float32, relative to the largest number
 GRADIENT_ROUNDING = 1e-3  # of the net's gradients, relative to the largest of all
-ALLOWANCE, LEAST = 1.5, 5
+ALLOWANCE, LEAST = 1.0, 5
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
