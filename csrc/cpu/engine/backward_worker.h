@@ -1,6 +1,7 @@
 // What one thread of the backward engine has, and has to do.
 #pragma once
 #include "backward_across.h"
+#include "extra_slots.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -9,6 +10,7 @@ template <class Cell, class T>
 struct BackwardScratch {
   Sum<T>* tile;    // dL/dh of one group of rows and one panel
   const T** next;  // gate gradients of the step after, of each batch row
+  ExtraRow<Cell, T>* extra;  // of this step's extra slots, likewise
   BackwardAcross<Cell, T> across;
 };
 
