@@ -17,12 +17,14 @@ word of (unit, k) under a key of (seed, time, row, k), time -1 for what is the s
     word    triple32 (Wellons, github.com/skeeto/hash-prospector) of unit + key[0], with key[1]
             between its first two rounds
 
-`csrc/cpu/draws.h` and `csrc/cpu/engine/extra_slots.h` have it for the CPU kernels.
+`csrc/cpu/draws.h` has it for the CPU kernels, which draw in the step, `triton/draws.py` for GPUs,
+where masks are tensors while a pass runs: made before forward, and again before backward.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 
 import torch
@@ -85,10 +87,19 @@ def lines(drawn: Tensor, slots: int, hidden: int, shape: Sequence[int], batch_si
 
 def masks(drawn: Tensor, slots: int, hidden: int, times: Tensor, rows: Tensor) -> Tensor:
     """The masks [.., E*H] of lines at `times` of `rows` [..] int64."""
-    if ops.NATIVE_BUILT and drawn.is_cpu and drawn.dtype in _NATIVE and _plain():
-        flat = times.reshape(-1), rows.reshape(-1)
-        made = torch.ops.fastrnn.drawn_masks(drawn, slots, hidden, *flat)
-        return made.view(*times.shape, -1)
+    if _plain():
+        if ops.NATIVE_BUILT and drawn.is_cpu and drawn.dtype in _NATIVE:
+            flat = times.reshape(-1), rows.reshape(-1)
+            made = torch.ops.fastrnn.drawn_masks(drawn, slots, hidden, *flat)
+            return made.view(*times.shape, -1)
+        if drawn.is_cuda and importlib.util.find_spec("triton") is not None:
+            from .triton import draws
+
+            return draws.masks(drawn, slots, hidden, times, rows)
+    return _by_torch(drawn, slots, hidden, times, rows)
+
+
+def _by_torch(drawn, slots, hidden, times, rows) -> Tensor:
     numbers = drawn.to(torch.int64)
     given = numbers[SEED + SLOT * slots :]
     if len(given):

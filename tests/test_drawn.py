@@ -1,5 +1,6 @@
 """Masks drawn from a counter: the counter itself, and the same masks wherever they are made."""
 
+import importlib.util
 import itertools
 
 import pytest
@@ -69,20 +70,23 @@ SLOTS = {
 }
 
 
-@native
 @pytest.mark.parametrize("dtype", [F64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("slots", SLOTS.values(), ids=SLOTS)
-def test_native_masks_are_those_of_torch(monkeypatch, slots, dtype):
-    numbers = drawn.of_call(torch.empty(0, dtype=dtype), slots, 1)[0]
-    times = torch.tensor([[drawn.BEFORE], [0], [1 << 33]]).expand(3, 2)
-    rows = torch.arange(2).expand(3, 2)
-    for given in (numbers, drawn.with_rows(numbers, torch.tensor([70000, 3]))):
+def test_masks_are_the_same_by_all(slots, dtype, poisoned):
+    numbers = drawn.of_call(torch.empty(0, dtype=dtype, device=DEVICE), slots, 1)[0]
+    times = torch.tensor([[drawn.BEFORE], [0], [1 << 33]], device=DEVICE).expand(3, 2)
+    rows = torch.arange(2, device=DEVICE).expand(3, 2)
+    ways = [drawn.masks]
+    if importlib.util.find_spec("triton"):
+        from fastrnn.triton import cells, draws
+
+        ways += [draws.masks] * (cells.INTERPRET or DEVICE == "cuda")
+    for given in (numbers, drawn.with_rows(numbers, torch.tensor([70000, 3], device=DEVICE))):
         arguments = given, len(slots), 37, times, rows
-        native = drawn.masks(*arguments)
-        with monkeypatch.context() as patch:
-            patch.setattr(drawn, "_NATIVE", ())
-            plain = drawn.masks(*arguments)
-        assert native.dtype == dtype and torch.equal(native, plain)
+        plain = drawn._by_torch(*arguments)
+        for way in ways:
+            made = way(*arguments)
+            assert made.dtype == dtype and torch.equal(made, plain)
 
 
 @pytest.mark.parametrize("rate", [0.003, 0.25, 0.5, 0.9999999])

@@ -23,8 +23,8 @@ struct Draws {
 constexpr uint64_t kEveryStep = ~uint64_t(0);  // time of masks that are the same in every step
 
 // Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011).
-__attribute__((always_inline)) inline void draw_key(const Draws& draws, uint64_t time,
-                                                    uint32_t row, uint32_t word, uint32_t* key) {
+__attribute__((always_inline)) inline void draw_key(const Draws& draws, uint64_t time, uint32_t row,
+                                                    uint32_t word, uint32_t* key) {
   uint32_t a = uint32_t(time), b = row, c = word, d = uint32_t(time >> 32);
   uint32_t k = draws.seed[0], m = draws.seed[1];
   for (int i = 0; i < 10; ++i, k += 0x9E3779B9u, m += 0xBB67AE85u) {

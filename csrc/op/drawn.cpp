@@ -46,9 +46,9 @@ Tensor drawn_masks(const Tensor& drawn, int64_t slots, int64_t hidden, const Ten
   const auto* t = static_cast<const int64_t*>(time.data_ptr());
   const auto* b = static_cast<const int64_t*>(row.data_ptr());
   for (int64_t i = 0; i < lines; ++i) {
-    FASTRNN_CHECK(!read.draws.rows || (b[i] >= 0 && b[i] < B),
-                  "rows must be from 0 to " + std::to_string(B - 1) + ", got " +
-                      std::to_string(b[i]));
+    FASTRNN_CHECK(
+        !read.draws.rows || (b[i] >= 0 && b[i] < B),
+        "rows must be from 0 to " + std::to_string(B - 1) + ", got " + std::to_string(b[i]));
     const uint32_t id = read.draws.rows ? read.draws.rows[b[i]] : uint32_t(b[i]);
     const auto line = [&](auto* to) {
       draw_line(read.draws, int(slots), hidden, uint64_t(t[i]), id, to + i * width);
@@ -68,8 +68,7 @@ Tensor drawn_masks(const Tensor& drawn, int64_t slots, int64_t hidden, const Ten
 }  // namespace fastrnn
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastrnn, m) {
-  m.def(
-      "drawn_masks(Tensor drawn, int slots, int hidden, Tensor times, Tensor rows) -> Tensor");
+  m.def("drawn_masks(Tensor drawn, int slots, int hidden, Tensor times, Tensor rows) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) {

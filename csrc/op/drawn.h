@@ -39,8 +39,8 @@ class DrawnSlots {
   void read_mask(int k) {
     const int64_t at = kSeed + k * kSlot;
     const int kind = int(bytes_[at]);
-    FASTRNN_CHECK(kind <= kDropoutEachStep, "a drawn slot must be of kind 0, 1 or 2, got " +
-                                                std::to_string(kind));
+    FASTRNN_CHECK(kind <= kDropoutEachStep,
+                  "a drawn slot must be of kind 0, 1 or 2, got " + std::to_string(kind));
     double rate = 0;
     for (int i = 7; i >= 0; --i) rate = (rate + bytes_[at + 3 + i]) / 256;
     DrawnMask& mask = draws.mask[k];
@@ -72,9 +72,9 @@ class DrawnSlots {
         memcpy(&wide, &bits, sizeof wide);
         number = wide;
       }
-      FASTRNN_CHECK(number >= 0 && number <= 255 && number == int(number),
-                    "drawn extra slots must be whole numbers from 0 to 255, got " +
-                        std::to_string(number));
+      FASTRNN_CHECK(
+          number >= 0 && number <= 255 && number == int(number),
+          "drawn extra slots must be whole numbers from 0 to 255, got " + std::to_string(number));
       bytes_[i] = uint8_t(number);
     }
   }

@@ -87,7 +87,7 @@ class Layer {
   Tensor input_;
   Tensors kept_;
   std::vector<int64_t> step_begin_, batch_sizes_, order_;
-  std::vector<char> resets_;  // [N], where they come as [T, B]
+  std::vector<char> resets_;              // [N], where they come as [T, B]
   std::unique_ptr<DrawnSlots> drawn_[2];  // of each direction, where its extra slots are drawn
 };
 

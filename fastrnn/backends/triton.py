@@ -15,7 +15,6 @@ class Triton(Backend):
     title = "the Triton kernels"
     devices = ("cuda", "cpu")
     prefix = "triton_"
-    draws = True
 
     def automatic(self, device: str) -> bool:
         # On CPU tensors its interpreter runs, an aid for debugging.

@@ -34,7 +34,7 @@ class Scan(Protocol):
         grad_final: Sequence[Tensor],  # S tensors [D, B, H]
         output: Tensor,  # [N, D*H]
         saved: Tensor,  # [D, N, K+S-1, H]
-        d_extra: Tensor,  # [D, N, E*H], to be written; not given where slots are drawn, or none
+        d_extra: Tensor,  # [D, N, E*H], to be written; not given where the cell has no extra slots
     ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
         """-> dx [N, D*G*H], dr [N, D*R*H], dparams [D, P, H], dstate.
 
@@ -70,8 +70,7 @@ def forward(
     save: int,  # ops.SAVE_NOTHING or SAVE_ALL
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """`fastrnn::forward`: (output [.., D*H], S final states [D, B, H], saved [D, N, K+S-1, H])."""
-    if cells.get(cell).in_heads:
-        weights = extras.made(cell, input, weights, batch_sizes, directions, project)
+    weights = extras.made(cell, input, weights, batch_sizes, directions, project)
     arguments = cell, input, weights, state, batch_sizes, resets, directions, project, save
     if cells.get(cell).in_heads:
         return heads.forward(functools.partial(_forward, scan), *arguments)
@@ -114,8 +113,7 @@ def backward(
     needs: int,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """`fastrnn::backward`: gradients of (input, weights, S initial states, or none of these)."""
-    if cells.get(cell).in_heads:
-        weights = extras.made(cell, input, weights, batch_sizes, directions, project)
+    weights = extras.made(cell, input, weights, batch_sizes, directions, project)
     arguments = (
         cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
         directions, project, needs,
@@ -139,7 +137,7 @@ def _backward(
     grad_output = torch.zeros_like(output) if grad_output is None else grad_output
     grads = grad_output.reshape(layer.N, -1).contiguous(), [g.contiguous() for g in grad_final]
     saved, more = saved.contiguous(), {}
-    if layer.extra and not layer.drawn:
+    if layer.extra:
         more["d_extra"] = output.new_empty((layer.D, *layer.extra[0].shape))
     dx, dr, d_params, grad_state = scan.backward(layer, *grads, output, saved, **more)
     lines = input.reshape(layer.N, -1)
@@ -149,7 +147,7 @@ def _backward(
     if layer.extra:
         each = len(weights) // layer.D
         for d in range(layer.D):
-            given = needs & ops.NEED_EXTRA and not layer.drawn
+            given = needs & ops.NEED_EXTRA
             grad = more["d_extra"][d].view(weights[each - 1].shape) if given else dx.new_empty(0)
             grad_weights.insert((d + 1) * each - 1, grad)
     if not need_input:

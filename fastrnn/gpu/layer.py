@@ -32,7 +32,7 @@ class Layer:
     b_ih: list[Tensor]  # D tensors [G*H], or empty
     b_hh: Tensor | None  # [D, R*H]
     params: Tensor | None  # [D, P, H]; None: the cell has no parameters of its own
-    extra: list[Tensor]  # D tensors [N, E*H], or drawn [..]; empty: the cell has no extra slots
+    extra: list[Tensor]  # D tensors [N, E*H]; empty: the cell has no extra slots
     state: list[Tensor]  # S tensors [D, B, H], contiguous
     batch_sizes: Tensor | None  # [T] int64 on the CPU; None: dense
     offsets: Tensor | None  # [T] int64: first line of each step; None: dense
@@ -42,11 +42,6 @@ class Layer:
     @property
     def spec(self) -> cells.Cell:
         return cells.get(self.cell)
-
-    @property
-    def drawn(self) -> bool:
-        """Are the extra slots masks that a kernel draws (fastrnn/drawn.py)?"""
-        return len(self.extra) > 0 and self.extra[0].dim() == 1
 
     @property
     def reverse(self) -> bool:
@@ -112,7 +107,7 @@ def read(
         b_ih=[b for b in b_ih if b is not None],
         b_hh=None if b_hh[0] is None else stack(b_hh),
         params=None if params[0] is None else stack(params),
-        extra=[e.reshape(-1, e.shape[-1]) if e.dim() > 1 else e for e in extra if e is not None],
+        extra=[e.reshape(-1, e.shape[-1]) for e in extra if e is not None],
         state=[s.contiguous() for s in state],
         batch_sizes=None if batch_sizes is None else batch_sizes.contiguous(),
         offsets=offsets,

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from .. import drawn, torch_private
+from .. import torch_private
 from ..gpu import host
 from ..gpu.layer import Layer, stack
 from .cells import INTERPRET
@@ -48,10 +48,10 @@ def _arguments(layer: Layer, tensors: Sequence[Tensor | None]) -> tuple[list, di
     absent = tensors[0]  # stands for a pointer that the kernel never follows
     args = [absent if t is None else t for t in (*tensors, layer.offsets, layer.lengths)]
     named = dict(
-        parameters=_parameters(layer), extra=_extra(layer),
+        parameters=_parameters(layer), extra=stack(layer.extra) if layer.extra else None,
         H=layer.H, G=spec.gates, R=spec.recurrent, S=spec.states, K=spec.saved,
-        P=spec.params + spec.across, E=spec.extra, DRAWN=layer.drawn, F=spec.feeds, D=layer.D,
-        BACK=layer.back, RAGGED=layer.offsets is not None,
+        P=spec.params + spec.across, E=spec.extra, F=spec.feeds, D=layer.D, BACK=layer.back,
+        RAGGED=layer.offsets is not None,
         RESETS=layer.resets is not None, PRECISION="tf32" if layer.multiply == "tf32" else "ieee",
         UPCAST=INTERPRET and layer.multiply == "bfloat16",
     )  # fmt: skip
@@ -72,16 +72,6 @@ def _launch(
         compiled = kernel[grid](*args, **shared, **named, **config.options())
         events[1].record()
         return compiled
-
-
-def _extra(layer: Layer) -> Tensor | None:
-    """[D, N, E*H]; what they are drawn from with the numbers of all rows, as bytes."""
-    if layer.drawn and len(layer.extra[0]) == drawn.SEED + drawn.SLOT * layer.spec.extra:
-        rows = torch.arange(layer.B, device=layer.device)
-        return stack([drawn.with_rows(e, rows).to(torch.uint8) for e in layer.extra])
-    if layer.drawn:
-        return stack(layer.extra).to(torch.uint8)
-    return stack(layer.extra) if layer.extra else None
 
 
 def _words(layer: Layer, config: Config, columns: int) -> Tensor | None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .draws import load_extra
 from .exchange import publish, receive
 from .tiles import (
     add,
     dot,
     entering_rows,
+    load_extra,
     load_projected,
     load_step,
     load_tiles,
@@ -71,10 +71,10 @@ def _only_share(tile):
 def forward_resident(
     tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, extra, out, saved,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, DRAWN: tl.constexpr, F: tl.constexpr,
-    D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
-    UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
+    BIAS: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
     GATES: tl.constexpr = triton.next_power_of_2(R)
@@ -94,12 +94,12 @@ def forward_resident(
     if not ALONE:
         publish(exchange, 1, units, units < H, current[F], DTYPE)
     ahead = load_projected(0, tile, gx, units, H, G, D, RAGGED)
-    extra_ahead = load_extra(0, tile, extra, units, H, E, DRAWN, RAGGED)
+    extra_ahead = load_extra(0, tile, extra, units, H, E, RAGGED)
     j = 0
     while j < steps:
         x, e = ahead, extra_ahead
         ahead = load_projected(j + 1, tile, gx, units, H, G, D, RAGGED)
-        extra_ahead = load_extra(j + 1, tile, extra, units, H, E, DRAWN, RAGGED)
+        extra_ahead = load_extra(j + 1, tile, extra, units, H, E, RAGGED)
         lines, valid = locate(j, tile, RAGGED)
         entering = entering_rows(resets, lines, valid, RESETS)
         prev = zero_unless(entering, current, S)
@@ -178,10 +178,9 @@ def backward_resident(
     tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, extra, out, saved,
     dx, dr, d_parameters, d_extra, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
     R: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, E: tl.constexpr,
-    DRAWN: tl.constexpr, F: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr,
-    RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
-    TOGETHER: tl.constexpr,
+    F: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
     ALONE: tl.constexpr = SHARES == 1
     DTYPE: tl.constexpr = w_hh.dtype.element_ty
@@ -199,11 +198,11 @@ def backward_resident(
         j, tile, owned, stride, grad_out, resets, state, out, saved, units,
         H, S, K, D, RAGGED, RESETS,
     )  # fmt: skip
-    extra_ahead = load_extra(j, tile, extra, units, H, E, DRAWN, RAGGED)
+    extra_ahead = load_extra(j, tile, extra, units, H, E, RAGGED)
     while j >= 0:
         grad_now, kept, next, prev = ahead
         e = extra_ahead
-        extra_ahead = load_extra(j - 1, tile, extra, units, H, E, DRAWN, RAGGED)
+        extra_ahead = load_extra(j - 1, tile, extra, units, H, E, RAGGED)
         ahead = load_step(
             j - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
             H, S, K, D, RAGGED, RESETS,
@@ -216,7 +215,7 @@ def backward_resident(
         )
         if P:
             d_p = add(d_p, zero_unless(valid, d_p_now, P), P)
-        if E and not DRAWN:
+        if E:
             store_tiles(d_extra + lines * (E * H), valid, units, H, d_e, H, E)
         number = steps - j
         if not ALONE:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .draws import begin_extra
 from .resident import backward_resident, forward_resident
 from .streamed import backward_streamed, forward_streamed
 from .tiles import batch_tile
@@ -42,13 +41,13 @@ def forward_kernel(
     lengths,  # [B] int64: steps of each batch row, falling
     T, B, N,
     parameters,  # [D, P, H]; None where P = 0
-    extra,  # [D, N, E*H], or DRAWN: [D, 8 + 11*E + 4*B] uint8 (draws.py); None where E = 0
+    extra,  # [D, N, E*H]; None where E = 0
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, DRAWN: tl.constexpr, F: tl.constexpr,
-    D: tl.constexpr, BACK: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr,
-    RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
-    TOGETHER: tl.constexpr, HOLD: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
+    BACK: tl.constexpr, BIAS: tl.constexpr,
+    RAGGED: tl.constexpr, RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
+    SHARES: tl.constexpr, TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
     tile = batch_tile(T, B, offsets, lengths, d >= BACK, ROWS, RAGGED)
@@ -62,23 +61,24 @@ def forward_kernel(
     if P:
         parameters += d * (P * H)
     if E:
-        extra = begin_extra(extra, d, tile, N, H, E, DRAWN)
+        extra += d * N * (E * H)
     if HOLD == "streamed":
         forward_streamed(
             tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, extra, out,
-            saved, CELL, H, G, R, S, K, P, E, DRAWN, F, D, BIAS, RAGGED, RESETS, SAVE, PRECISION,
-            UPCAST, ROWS, UNITS, INNER,
+            saved, CELL, H, G, R, S, K, P, E, F, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST,
+            ROWS, UNITS, INNER,
         )  # fmt: skip
     elif HOLD == "nowhere":
         forward_unitwise(
             tile, owned, stride, gx, resets, carry, parameters, extra, out, saved, CELL, H, G, S, K,
-            P, E, DRAWN, D, RAGGED, RESETS, SAVE, ROWS, UNITS,
+            P, E, D, RAGGED, RESETS, SAVE, ROWS, UNITS,
         )  # fmt: skip
     else:
         forward_resident(
             tile, owned, stride, gx, w_hh, b_hh, resets, words, carry, parameters, extra, out,
-            saved, CELL, H, G, R, S, K, P, E, DRAWN, F, D, BIAS, RAGGED, RESETS, SAVE, PRECISION,
-            UPCAST, ROWS, UNITS, INNER, SHARES,
+            saved, CELL, H, G, R, S, K, P, E, F, D, BIAS, RAGGED, RESETS, SAVE, PRECISION, UPCAST,
+            ROWS, UNITS, INNER,
+            SHARES,
         )  # fmt: skip
 
 
@@ -99,14 +99,14 @@ def backward_kernel(
     T, B, N,
     parameters,  # [D, P, H]; None where P = 0
     d_parameters,  # [D, batch tiles, P, H] float32: zeros in, gradients of parameters out; or None
-    extra,  # [D, N, E*H], or DRAWN: [D, 8 + 11*E + 4*B] uint8 (draws.py); None where E = 0
-    d_extra,  # [D, N, E*H]: its gradient; or None, always where it is drawn
+    extra,  # [D, N, E*H]; None where E = 0
+    d_extra,  # [D, N, E*H]: its gradient; or None
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, DRAWN: tl.constexpr, F: tl.constexpr,
-    D: tl.constexpr, BACK: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
-    RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
-    UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr, TOGETHER: tl.constexpr,
-    HOLD: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
+    BACK: tl.constexpr, SPLIT: tl.constexpr,
+    RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr, SHARES: tl.constexpr,
+    TOGETHER: tl.constexpr, HOLD: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(1).to(tl.int64)
     tile = batch_tile(T, B, offsets, lengths, d >= BACK, ROWS, RAGGED)
@@ -122,23 +122,24 @@ def backward_kernel(
         parameters += d * (P * H)
         d_parameters += (d * tl.num_programs(0) + tl.program_id(0)) * (P * H)
     if E:
-        extra = begin_extra(extra, d, tile, N, H, E, DRAWN)
-        if not DRAWN:
-            d_extra += d * N * (E * H)
+        extra += d * N * (E * H)
+        d_extra += d * N * (E * H)
     if HOLD == "streamed":
         backward_streamed(
             tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, extra, out,
-            saved, dx, dr, d_parameters, d_extra, CELL, H, G, R, S, K, P, E, DRAWN, F, D, SPLIT,
-            RAGGED, RESETS, PRECISION, UPCAST, ROWS, UNITS, INNER,
+            saved, dx, dr, d_parameters, d_extra, CELL, H, G, R, S, K, P, E, F, D, SPLIT, RAGGED,
+            RESETS, PRECISION, UPCAST,
+            ROWS, UNITS, INNER,
         )  # fmt: skip
     elif HOLD == "nowhere":
         backward_unitwise(
             tile, owned, stride, grad_out, resets, state, carry, parameters, extra, out, saved, dx,
-            d_parameters, d_extra, CELL, H, G, S, K, P, E, DRAWN, D, RAGGED, RESETS, ROWS, UNITS,
+            d_parameters, d_extra, CELL, H, G, S, K, P, E, D, RAGGED, RESETS, ROWS, UNITS,
         )  # fmt: skip
     else:
         backward_resident(
             tile, owned, stride, grad_out, w_hh, resets, state, words, carry, parameters, extra,
-            out, saved, dx, dr, d_parameters, d_extra, CELL, H, G, R, S, K, P, E, DRAWN, F, D,
-            SPLIT, RAGGED, RESETS, PRECISION, UPCAST, ROWS, UNITS, INNER, SHARES, TOGETHER,
+            out, saved, dx, dr, d_parameters, d_extra, CELL, H, G, R, S, K, P, E, F, D, SPLIT,
+            RAGGED, RESETS, PRECISION,
+            UPCAST, ROWS, UNITS, INNER, SHARES, TOGETHER,
         )  # fmt: skip

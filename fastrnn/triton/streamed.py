@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .draws import load_extra
 from .tiles import (
     add,
     dot_back,
     dot_gates,
     entering_rows,
+    load_extra,
     load_step,
     load_sums,
     load_tiles,
@@ -36,9 +36,9 @@ from .tiles import (
 def forward_streamed(
     tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, extra, out, saved,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, DRAWN: tl.constexpr, F: tl.constexpr,
-    D: tl.constexpr, BIAS: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, F: tl.constexpr, D: tl.constexpr,
+    BIAS: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, SAVE: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
@@ -62,7 +62,7 @@ def forward_streamed(
                 r = dot_gates(h[0], weights, r, R, PRECISION, UPCAST)
             prev = load_tiles(carry + owned, entering, units, stride, H, S)
             p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
-            e = load_extra(j, tile, extra, units, H, E, DRAWN, RAGGED)
+            e = load_extra(j, tile, extra, units, H, E, RAGGED)
             next, kept = step_forward(CELL, widen(x, G), r, prev, p, widen(e, E), P, E)
             store_tiles(out + lines * (D * H), valid, units, H, next, H, 1)
             if SAVE:
@@ -76,9 +76,9 @@ def backward_streamed(
     tile, owned, stride, grad_out, w_hh, resets, state, carry, parameters, extra, out, saved, dx,
     dr, d_parameters, d_extra, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
     R: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, E: tl.constexpr,
-    DRAWN: tl.constexpr, F: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr,
-    RAGGED: tl.constexpr, RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, UNITS: tl.constexpr, INNER: tl.constexpr,
+    F: tl.constexpr, D: tl.constexpr, SPLIT: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     for i in range(tile[2]):
         j = tile[2] - 1 - i
@@ -93,13 +93,13 @@ def backward_streamed(
             grad = load_tiles(carry + owned, valid, units, stride, H, S)
             arriving = (grad[0] + grad_out_now.to(tl.float32),) + grad[1:]
             p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
-            e = widen(load_extra(j, tile, extra, units, H, E, DRAWN, RAGGED), E)
+            e = widen(load_extra(j, tile, extra, units, H, E, RAGGED), E)
             d_x, d_r, d_prev, d_p_now, d_e = step_backward(
                 CELL, widen(kept, K), widen(prev, S), widen(next, S), arriving, p, e, P, E
             )
             if P:
                 d_p = add(load_sums(d_parameters, units, H, P), sum_rows(valid, d_p_now, P), P)
-            if E and not DRAWN:
+            if E:
                 store_tiles(d_extra + lines * (E * H), valid, units, H, d_e, H, E)
             store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
             if SPLIT:

@@ -36,19 +36,12 @@ def batch_tile(T, B, offsets, lengths, reverse, ROWS: tl.constexpr, RAGGED: tl.c
 
 
 @part
-def step_time(j, tile):
-    """The time of scan step j, int64; of one that there is not, that of another."""
-    steps, reverse = tile[2], tile[5]
-    j = tl.where((j >= 0) & (j < steps), j, 0).to(tl.int64)
-    return tl.where(reverse, steps - 1 - j, j)
-
-
-@part
 def locate(j, tile, RAGGED: tl.constexpr):
     """Scan step j -> (packed rows [ROWS] int64, which rows of the tile take part in the step)."""
     batch, length, steps, B, offsets, reverse = tile
     inside = (j >= 0) & (j < steps)
-    t = step_time(j, tile)
+    j = tl.where(inside, j, 0).to(tl.int64)
+    t = tl.where(reverse, steps - 1 - j, j)
     if RAGGED:
         first = tl.load(offsets + t)
     else:
@@ -181,6 +174,17 @@ def step_backward(
             dx, dr, dprev = CELL(kept, prev, next, grad)
             result = dx, dr, dprev, (), ()
     return result
+
+
+@part
+def load_extra(j, tile, extra, units, H: tl.constexpr, E: tl.constexpr, RAGGED: tl.constexpr):
+    """E tiles of the extra slots [N, E*H], of step j."""
+    if E:
+        lines, valid = locate(j, tile, RAGGED)
+        tiles = load_tiles(extra + lines * (E * H), valid, units, H, H, E)
+    else:
+        tiles = ()
+    return tiles
 
 
 @part

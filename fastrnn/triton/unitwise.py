@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .draws import load_extra
 from .tiles import (
     add,
     entering_rows,
+    load_extra,
     load_projected,
     load_step,
     load_tiles,
@@ -33,8 +33,9 @@ from .tiles import (
 def forward_unitwise(
     tile, owned, stride, gx, resets, carry, parameters, extra, out, saved, CELL: tl.constexpr,
     H: tl.constexpr, G: tl.constexpr, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr,
-    E: tl.constexpr, DRAWN: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr,
-    RESETS: tl.constexpr, SAVE: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+    E: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
+    SAVE: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     KEPT: tl.constexpr = K + S - 1
     steps = tile[2]
@@ -42,12 +43,12 @@ def forward_unitwise(
     p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
     current = load_tiles(carry + owned, tile[1] > 0, units, stride, H, S)
     ahead = load_projected(0, tile, gx, units, H, G, D, RAGGED)
-    extra_ahead = load_extra(0, tile, extra, units, H, E, DRAWN, RAGGED)
+    extra_ahead = load_extra(0, tile, extra, units, H, E, RAGGED)
     j = 0
     while j < steps:
         x, e = widen(ahead, G), widen(extra_ahead, E)
         ahead = load_projected(j + 1, tile, gx, units, H, G, D, RAGGED)
-        extra_ahead = load_extra(j + 1, tile, extra, units, H, E, DRAWN, RAGGED)
+        extra_ahead = load_extra(j + 1, tile, extra, units, H, E, RAGGED)
         lines, valid = locate(j, tile, RAGGED)
         prev = zero_unless(entering_rows(resets, lines, valid, RESETS), current, S)
         next, kept = step_forward(CELL, x, x, prev, p, e, P, E)  # it does not look at r
@@ -63,8 +64,9 @@ def forward_unitwise(
 def backward_unitwise(
     tile, owned, stride, grad_out, resets, state, carry, parameters, extra, out, saved, dx,
     d_parameters, d_extra, CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, S: tl.constexpr,
-    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, DRAWN: tl.constexpr, D: tl.constexpr,
-    RAGGED: tl.constexpr, RESETS: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+    K: tl.constexpr, P: tl.constexpr, E: tl.constexpr, D: tl.constexpr, RAGGED: tl.constexpr,
+    RESETS: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     steps = tile[2]
     units = tl.program_id(2) * UNITS + tl.arange(0, UNITS)
@@ -77,11 +79,11 @@ def backward_unitwise(
         j, tile, owned, stride, grad_out, resets, state, out, saved, units,
         H, S, K, D, RAGGED, RESETS,
     )  # fmt: skip
-    extra_ahead = load_extra(j, tile, extra, units, H, E, DRAWN, RAGGED)
+    extra_ahead = load_extra(j, tile, extra, units, H, E, RAGGED)
     while j >= 0:
         grad_now, kept, next, prev = ahead
         e = extra_ahead
-        extra_ahead = load_extra(j - 1, tile, extra, units, H, E, DRAWN, RAGGED)
+        extra_ahead = load_extra(j - 1, tile, extra, units, H, E, RAGGED)
         ahead = load_step(
             j - 1, tile, owned, stride, grad_out, resets, state, out, saved, units,
             H, S, K, D, RAGGED, RESETS,
@@ -94,7 +96,7 @@ def backward_unitwise(
         )
         if P:
             d_p = add(d_p, zero_unless(valid, d_p_now, P), P)
-        if E and not DRAWN:
+        if E:
             store_tiles(d_extra + lines * (E * H), valid, units, H, d_e, H, E)
         store_tiles(dx + lines * (D * G * H), valid, units, H, d_x, H, G)
         grad = select(valid, zero_unless(entering, d_prev, S), grad, S)

@@ -8,8 +8,8 @@ namespace FASTRNN_ISA {
 
 template <class Cell, class T>
 struct BackwardScratch {
-  Sum<T>* tile;    // dL/dh of one group of rows and one panel
-  const T** next;  // gate gradients of the step after, of each batch row
+  Sum<T>* tile;              // dL/dh of one group of rows and one panel
+  const T** next;            // gate gradients of the step after, of each batch row
   ExtraRow<Cell, T>* extra;  // of this step's extra slots, likewise
   BackwardAcross<Cell, T> across;
 };

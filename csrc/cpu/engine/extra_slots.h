@@ -1,6 +1,6 @@
 // The extra slots of a row at a step: those that the caller brings, or masks that are drawn here
-// (cpu/draws.h), in forward and again in backward, so that nobody keeps them. A step's keys are made
-// once for a row; each register of units then costs a hash for two masks.
+// (cpu/draws.h), in forward and again in backward, so that nobody keeps them. A step's keys are
+// made once for a row; each register of units then costs a hash for two masks.
 #pragma once
 #include "cells/traits.h"
 #include "cpu/draws.h"
