@@ -67,7 +67,8 @@ template <class Cell>
 constexpr int kept = across<Cell> ? Cell::kSaved : int(kept_gate<Cell> >= 0);
 
 // kHeads of a cell that has it, else false: its units lie in N heads, and W_hh has a block for
-// each: [N, kGates*H/N, H/N], a head's gates one after the other. N is the call's business.
+// each: [N, kGates*H/N, H/N], a head's gates one after the other. N is the call's business. Means
+// of such a cell are over the units of all heads.
 template <class Cell, class = void>
 constexpr bool heads = false;
 template <class Cell>

@@ -26,16 +26,13 @@ def derive(
     saved, kept_gate = kept(traced.next, gradients), None
     rows = sum(n.uniform for n in saved)
     across = any(n.op == "sum" for n in order((*traced.next, *gradients)))
-    if (across or product == "heads") and (slots is not None or extra or feeds):
-        which = "looks across the units of a row" if across else "is in heads"
-        raise CellError(
-            f"{title(step)} {which}: it must have as many tensors in r as in x, no extra slots, "
-            "and feed its output"
-        )
+    if product == "heads" and slots is not None:
+        raise CellError(f"{title(step)} is in heads: it must have as many tensors in r as in x")
     if across:
-        if product == "heads":
+        if slots is not None or extra or feeds:
             raise CellError(
-                f"{title(step)} looks across the units of a row, which a cell in heads cannot"
+                f"{title(step)} looks across the units of a row: it must have as many tensors in r "
+                "as in x, no extra slots, and feed its output"
             )
         _check_across(step, traced)
         saved = sorted(saved, key=lambda n: n.uniform)

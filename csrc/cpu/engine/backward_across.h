@@ -5,6 +5,7 @@
 #include "cell_params.h"
 #include "cpu/gemm/matrix.h"
 #include "cpu/threads/team.h"
+#include "heads.h"
 #include "rows.h"
 
 namespace fastrnn {
@@ -29,7 +30,7 @@ class BackwardAcross<Cell, T, true> {
   using A = Sum<T>;
 
   BackwardAcross() = default;
-  BackwardAcross(Arena& arena, const ScanParams& s, const Panels<A>& panels) {
+  BackwardAcross(Arena& arena, const ScanParams& s, const UnitPanels<Cell, A>& panels) {
     const int64_t most = s.B < kGroupRows ? s.B : kGroupRows;
     products_ = arena.take<A>(kProduct ? most * panels.width() : 0);
     between_ = {arena, s.H, s.threads > 1 ? most : 1};
@@ -77,7 +78,7 @@ class BackwardAcross<Cell, T, true> {
         for (first = of_group; first < of_group + group; first += count) passes<0>();
       }
       for (int64_t b = 0; kProduct && b < active; ++b) {
-        next[b] = e.s_.resets && e.s_.resets[n + b] ? e.zeros_ : e.d_r_ + (at + b) * e.ld_;
+        next[b] = e.s_.resets && e.s_.resets[n + b] ? e.zeros_ : e.d_r_ + (at + b) * e.ld_r_;
       }
     }
 
@@ -118,7 +119,7 @@ class BackwardAcross<Cell, T, true> {
     [[gnu::noinline]] void pass(int64_t i) {
       // Locals: what is stored below could alias the members that these come from.
       const Rest rest = between;
-      const Panels<A> panels = e.panels_;
+      const UnitPanels<Cell, A> panels = e.panels_;
       const int64_t H = panels.H, b = w.mine.begin + first + i, n = e.s_.row(t) + b;
       const int64_t row_at = at + first + i;
       const bool reset = e.s_.resets && e.s_.resets[n];
@@ -130,13 +131,14 @@ class BackwardAcross<Cell, T, true> {
         carry[k] = e.carry(w, k, b);
       }
       const T* d_out = e.rows_.d_output(w.d, t, b, e.zeros_);
-      T *d_x = e.d_x_ + row_at * e.ld_, *d_r = e.d_r_ + row_at * e.ld_;
+      T *d_x = e.d_x_ + row_at * e.ld_, *d_r = e.d_r_ + row_at * e.ld_r_;
+      const int64_t next_gate = dr_next_gate(panels);
       V row[kRows + 1];
       for (int k = 0; k < kRows; ++k) row[k] = V(rest.rows(i)[k]);
       for (int64_t p = sweep.panels.begin; p < sweep.panels.end; ++p) {
         const A* through = any ? product(p, first - of_group + i) : nullptr;
         for (int v = 0; v < panels.registers(p); ++v) {
-          const int64_t j = panels.unit(p) + v * W, left = H - j;
+          const int64_t j = panels.unit(p) + v * W, left = panels.end(p) - j;
           V kept[K + 1], prev[S], next[S], d[S], ps[P + 1], temp[kTemps + 1];
           V total[kTotals + 1], dx[G], dr[G], dp[P + 1];
           for (int k = 0; k < kUnits; ++k) kept[k] = read(saved + k * H + j, left);
@@ -159,13 +161,15 @@ class BackwardAcross<Cell, T, true> {
             if (Cell::kBackwardTempIn[k] == kPass) temp[k].store(rest.temp(k, i, j));
           }
           for (int k = 0; k < P; ++k) {
-            if (Cell::kBackwardDpIn[k] == kPass) e.param_grad_.store(row_at, j, k, dp[k]);
+            if (Cell::kBackwardDpIn[k] == kPass) e.param_grad_.store(row_at, j, left, k, dp[k]);
           }
           if (kPass + 1 < kPasses) continue;
           for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry[k] + j, left);
           for (int g = 0; g < G; ++g) {
             write(dx[g], d_x + g * H + j, left);
-            if (Cell::kSplit) write(dr[g], d_r + g * H + j, left);
+            if (!Cell::kSplit && !heads<Cell>) continue;
+            T* to = d_r + dr_first<Cell>(panels, p) + g * next_gate + j;
+            write(Cell::kSplit ? dr[g] : dx[g], to, left);
           }
         }
       }

@@ -15,7 +15,7 @@ class Between {
 
   Between() = default;
   // most: rows, at most.
-  Between(Arena& arena, int64_t H, int64_t most) : H_(H), most_(most), ld_((H + W - 1) / W * W) {
+  Between(Arena& arena, int64_t H, int64_t most) : H_(H), most_(most), ld_(H + W) {
     summed_ = arena.take<A>(kTotals * most * H);
     temps_ = arena.take<A>(kTemps * most * ld_);
     totals_ = arena.take<A>(kTotals * most);
@@ -31,7 +31,8 @@ class Between {
 
   // [H]: of each unit of row i what sum k is of.
   FASTRNN_INLINE A* summed(int k, int64_t i) const { return summed_ + (k * most_ + i) * H_; }
-  // A register from unit j on of what is left of row i.
+  // A register from unit j on of what is left of row i: where the last one of a head is filled in
+  // part, what follows is of the next one, who comes later.
   FASTRNN_INLINE A* temp(int k, int64_t i, int64_t j) const {
     return temps_ + (k * most_ + i) * ld_ + j;
   }

@@ -152,7 +152,7 @@ class ForwardAcross<Cell, T, Weights, true> {
         const int nu = panels.registers(p);
         const int64_t column = panels.column(p) - panels.column(mine.begin);
         for (int v = 0; v < nu; ++v) {
-          const int64_t j = panels.unit(p) + v * W, left = H - j;
+          const int64_t j = panels.unit(p) + v * W, left = panels.end(p) - j;
           V xs[G], rs[G], prev[S], ps[params<Cell> + 1], temp[kTemps + 1];
           V total[kTotals + 1], next[S], keep[K + 1];
           for (int g = 0; g < G; ++g) {
