@@ -56,10 +56,6 @@ def _rate(name: str, rate: object) -> float:
 def _check_fits(name: str, on: bool, given: object, cell: cells.Cell, proj_size: int) -> None:
     if on and proj_size:
         raise ValueError(f"{name} must be 0 with proj_size, got {given!r}")
-    if on and cell.across:
-        raise ValueError(
-            f"{name} must be 0: the cell {cell.title!r} looks across units, got {given!r}"
-        )
 
 
 def cell_of(layer: Layer) -> str:

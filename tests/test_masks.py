@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
 from fastrnn import FastGRU, FastLSTM, FastRNN, cells
-from fastrnn.zoo import LayerNormGRU, MinGRU
+from fastrnn.zoo import MinGRU
 
 F64 = torch.float64
 T, B, I, H = 5, 3, 4, 6  # noqa: E741
@@ -211,10 +211,6 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=words):
             FastLSTM(4, 6, **options)
-    with pytest.raises(
-        ValueError, match="zoneout must be 0: the cell .* looks across units, got 0"
-    ):
-        LayerNormGRU(4, 8, zoneout=0.1)
 
 
 def test_extra_slots_and_masks_together():

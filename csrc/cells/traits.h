@@ -51,6 +51,7 @@ constexpr bool projects<Cell, std::void_t<decltype(Cell::kProjects)>> = Cell::kP
 // units then, between which sums over all units are taken:
 //   forward<kPass>(x, r, prev, p, row, temp, total, next, saved)
 //   backward<kPass>(saved, prev, next, p, row, temp, total, d, dx, dr, dp)
+// with extra slots e after p, and de after dp.
 // total: what is summed of this unit; row: the row values, the same for all units; temp: what a
 // pass leaves of the unit for later ones. Right before each pass, once for the row,
 //   forward_rows<kPass>(total, units, row)

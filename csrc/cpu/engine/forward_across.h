@@ -5,6 +5,7 @@
 #include "between.h"
 #include "cell_params.h"
 #include "cpu/threads/team.h"
+#include "extra_slots.h"
 #include "gate_weights.h"
 #include "rows.h"
 
@@ -59,6 +60,7 @@ class ForwardAcross<Cell, T, Weights, true> {
   static constexpr int kTotals = Cell::kForwardTotals, kRows = Cell::kForwardRows;
   static constexpr int kTemps = Cell::kForwardTemps, kPasses = Cell::kForwardPasses;
   static constexpr bool kProduct = Engine::kProduct;
+  static constexpr int E = extra<Cell>;
   using Rest = Between<A, kTotals, kRows, kTemps>;
   using V = Vec<A>;
 
@@ -87,7 +89,12 @@ class ForwardAcross<Cell, T, Weights, true> {
           saves ? passes<true, 0>() : passes<false, 0>();
         }
       }
-      for (int64_t b = 0; b < active; ++b) w.h[b] = w.out[b];
+      for (int64_t b = 0; b < active; ++b) {
+        w.h[b] = w.out[b];
+        if (Engine::kFed == 0) continue;
+        const int64_t n = e.s_.row(turn.t) + turn.rows.begin + b;
+        w.fed[b] = e.saved_.carried(turn.d, n, Engine::kFed);
+      }
     }
 
     // r = the recurrent product of rows b, .. of the step, in the order of the panels' columns.
@@ -95,7 +102,7 @@ class ForwardAcross<Cell, T, Weights, true> {
     void product(int64_t b, int64_t group, bool any) {
       const Range panels = turn.sweep.panels;
       const auto& weights = e.weights_[turn.d];
-      const auto h = weights.hidden_rows(w.h_in + b, any ? group : 0, w.weights);
+      const auto h = weights.hidden_rows(w.fed_in + b, any ? group : 0, w.weights);
       A* out = w.across.products_;
       r = out, r_ld = ld;
       if (!any) {  // b_hh, for all rows
@@ -134,6 +141,7 @@ class ForwardAcross<Cell, T, Weights, true> {
     [[gnu::noinline]] void pass(int64_t i) {
       // Locals: what is stored below could alias the members that these come from.
       const Rest rest = between;
+      const ExtraSlots<Cell, T> slots(e.s_, turn.d, w.extra);
       const typename Weights::Units panels = e.panels_;
       const Range mine = turn.sweep.panels;
       const int64_t H = panels.H, b = turn.rows.begin + first + i;
@@ -167,7 +175,13 @@ class ForwardAcross<Cell, T, Weights, true> {
           for (int k = 0; k < kTemps; ++k) {
             if (Cell::kForwardTempIn[k] < kPass) temp[k] = V::load(rest.temp(k, i, j));
           }
-          Cell::template forward<kPass>(xs, rs, prev, ps, row, temp, total, next, keep);
+          if constexpr (E > 0) {
+            V es[E];
+            slots.load(first + i, j, left, es);
+            Cell::template forward<kPass>(xs, rs, prev, ps, es, row, temp, total, next, keep);
+          } else {
+            Cell::template forward<kPass>(xs, rs, prev, ps, row, temp, total, next, keep);
+          }
           for (int k = 0; k < kTotals; ++k) {
             if (Cell::kForwardTotalIn[k] == kPass) total[k].store(rest.summed(k, i) + j, left);
           }
