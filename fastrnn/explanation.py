@@ -69,5 +69,10 @@ def _explain_one(prefix: str, layer: nn.Module, data: Tensor, rows: int) -> str:
         )
     if hasattr(layer, "trained_by_torch") and layer.trained_by_torch(device, dtype):
         lines.append("  a step with gradients: torch's own operator, which is faster in training")
+    if cell != layer.cell and layer.training:
+        lines.append(
+            "  masks: drawn from a counter, "
+            + ("in the kernels" if backend.draws else "as tensors while forward or backward runs")
+        )
     lines.append("  second derivatives and forward mode: the reference scan")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """Extra slots of a cell's x: as callers bring them, and as the last weights of each direction.
 
 The ops take the E slots of a direction as one tensor, rows as the input's, `[T, B, E*H]` or packed
-`[N, E*H]`, read where it lies, expanded ones too.
+`[N, E*H]`, read where it lies, expanded ones too; or, where they are masks drawn from a counter, as
+one with a single axis, which says of what (`drawn.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from . import cells, torch_private
+from . import cells, drawn, torch_private
 
 Weights = Sequence[Sequence[Tensor]]
 
@@ -110,3 +111,22 @@ def change(cell: str, weights: Sequence[Tensor], directions: int, f: Callable) -
         for place in range(each - 1, len(weights), each):
             weights[place] = f(weights[place])
     return weights
+
+
+def pick(slots: Tensor, f: Callable, rows: Tensor) -> Tensor:
+    """f(slots), of some lines of a batch; drawn ones, of some rows of it [B']."""
+    return f(slots) if slots.dim() > 1 else drawn.with_rows(slots, rows)
+
+
+def made(
+    cell: str, input: Tensor, weights: Sequence[Tensor], batch_sizes, directions: int, project: bool
+) -> Sequence[Tensor]:
+    """The weights of a layer with tensors in the place of drawn extra slots."""
+    spec = cells.get(cell)
+    if not spec.extra or weights[-1].dim() > 1:
+        return weights
+    h, shape = cells.units(spec, input, weights, project), input.shape[:-1]
+    return change(
+        cell, weights, directions.bit_count(),
+        lambda slots: drawn.lines(slots, spec.extra, h, shape, batch_sizes),
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -50,7 +51,7 @@ def recurrent(
         hx: S tensors `[L*D, B, H]`; None, without batch_sizes: zeros
         layers: L lists of weights, both directions together: those of a direction in torch.nn's
             order, then the cell's params `[P, H]` if it has any, then its extra slots, rows as
-            input's, `[T, B, E*H]` or `[N, E*H]`, if it has any
+            input's, `[T, B, E*H]` or `[N, E*H]`, or drawn, if it has any
         batch_sizes: `[T]` int64 on the CPU, falling, as in PackedSequence; None: dense
         resets: `[T, B]`, or packed `[N]`; bool
         bidirectional: D is 2
@@ -119,7 +120,8 @@ def _packed(lengths, cell, input, hx, layers, resets, bidirectional, *rest):
         hx = [s.repeat(len(layers), 1, 1) for s in zeros]
     packing = pack_lengths(lengths, t, b, input.device)
     d = 2 if bidirectional else 1
-    layers = [extras.change(cell, weights, d, packing.pack) for weights in layers]
+    pick = functools.partial(extras.pick, f=packing.pack, rows=packing.order)
+    layers = [extras.change(cell, weights, d, pick) for weights in layers]
     output, final = recurrent(
         cell, packing.pack(input), [packing.sort(s) for s in hx], layers, packing.batch_sizes,
         None if resets is None else packing.pack(resets), bidirectional, *rest,

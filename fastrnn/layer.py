@@ -29,8 +29,9 @@ class Layer(HasFace, nn.RNNBase):
     recurrent_dropout: the probability with which, in training, a unit of h is hidden from the next
     step, whose others are scaled by 1 / (1 - p), as Keras has it: recurrent_mask="sequence" draws
     one mask for all steps (Gal and Ghahramani, arXiv 1512.05287), "step" one for each. The output
-    is h itself. Masks are drawn for each row, layer and direction, by torch's generator. Both are
-    kernels derived from the cell's step (not in CUDA: Triton has them there).
+    is h itself. Masks are drawn from a counter in the kernels, for each row, layer and direction;
+    seeds come from torch's generator. Both are kernels derived from the cell's step (not in CUDA:
+    Triton has them there).
     """
 
     cell: str  # its name
@@ -216,16 +217,16 @@ class Layer(HasFace, nn.RNNBase):
             resets = checks.resets(self, resets, len(batch_sizes), b, False, input.device)
             resets = ragged.pack_resets(resets, batch_sizes, order)
         slots = extras.read(self, extra, input, False)
-        output, final = self._run(layers, input, state, batch_sizes, resets, None, slots)
+        output, final = self._run(layers, input, state, batch_sizes, resets, None, slots, order)
         if inverse is not None:
             final = [s.index_select(1, inverse) for s in final]
         output = PackedSequence(output, batch_sizes, order, inverse)
         return output, final[0] if self.states == 1 else tuple(final)
 
-    def _run(self, layers, input, state, batch_sizes, resets, lengths, slots):
+    def _run(self, layers, input, state, batch_sizes, resets, lengths, slots, order=None):
         cell = self.cell
         if slots is not None or self.zoneout or self.recurrent_dropout:
-            cell, layers, state = self._with_slots(layers, input, state, batch_sizes, slots)
+            cell, layers, state = self._with_slots(layers, input, state, batch_sizes, slots, order)
         output, final = functional.recurrent(
             cell, input, state, layers, batch_sizes, resets, self.bidirectional,
             self.proj_size > 0, self.dropout, self.training, self.backend,
@@ -233,13 +234,15 @@ class Layer(HasFace, nn.RNNBase):
         )  # fmt: skip
         return output, final if cell is self.cell else final[: self.states]
 
-    def _with_slots(self, layers, input, state, batch_sizes, slots) -> tuple:
+    def _with_slots(self, layers, input, state, batch_sizes, slots, order) -> tuple:
         """The cell that is scanned, and its weights and states: with the caller's extra slots, and
         with masks."""
         cell, own = masks.cell_of(self), () if slots is None else (slots,)
         if cell != self.cell:
-            drawn, state = masks.of_call(self, input, state, batch_sizes)
-            slots = [(*own, *each) for each in drawn]
+            drawn, state = masks.of_call(self, input, state, batch_sizes, order)
+            if own:
+                drawn = masks.as_tensors(self, drawn, input, batch_sizes)
+            slots = [(*own, each) for each in drawn]
         elif own:
             slots = [own] * len(self._all_weights)
         else:  # recurrent dropout, which does not act

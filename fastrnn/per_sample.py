@@ -7,6 +7,7 @@ parameter. The ops get their handlers here, so that no other call pays for it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -99,7 +100,9 @@ class _Rows:
         self, cell: str, weights: Sequence[Tensor], directions: int, row: int
     ) -> list[Tensor]:
         """The weights with a row's extra slots."""
-        return extras.change(cell, weights, directions.bit_count(), lambda e: self.of(e, row))
+        rows = torch.tensor([row], device=weights[-1].device)
+        pick = functools.partial(extras.pick, f=lambda e: self.of(e, row), rows=rows)
+        return extras.change(cell, weights, directions.bit_count(), pick)
 
     def sizes(self, row: int) -> Tensor | None:
         """batch_sizes of a row alone."""

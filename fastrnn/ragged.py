@@ -7,6 +7,7 @@ batch_sizes [T], which fall.
 
 from __future__ import annotations
 
+import functools
 import numbers
 from collections.abc import Callable, Sequence
 
@@ -135,8 +136,9 @@ def forward_by_packing(forward: Callable) -> Callable:
         t, b, _ = input.shape
         packing = pack_lengths(batch_sizes, t, b, input.device)
         d = directions.bit_count()
+        pick = functools.partial(extras.pick, f=packing.pack, rows=packing.order)
         output, final, saved = forward(
-            cell, packing.pack(input), extras.change(cell, weights, d, packing.pack),
+            cell, packing.pack(input), extras.change(cell, weights, d, pick),
             [packing.sort(s) for s in state], packing.batch_sizes,
             None if resets is None else packing.pack(resets), *rest,
         )  # fmt: skip
@@ -165,16 +167,17 @@ def backward_by_packing(backward: Callable) -> Callable:
         t, b, _ = input.shape
         packing = pack_lengths(batch_sizes, t, b, input.device)
         pack, sort, d = packing.pack, packing.sort, directions.bit_count()
+        pick = functools.partial(extras.pick, f=pack, rows=packing.order)
         grad_input, grad_weights, grad_state = backward(
             cell, None if grad_output is None else pack(grad_output),
-            [sort(g) for g in grad_final], pack(input), extras.change(cell, weights, d, pack),
+            [sort(g) for g in grad_final], pack(input), extras.change(cell, weights, d, pick),
             [sort(s) for s in state],
             pack(output), saved[:, : len(packing.index)], packing.batch_sizes,
             None if resets is None else pack(resets), *rest,
         )  # fmt: skip
         if grad_input.dim() == 2:  # it is wanted
             grad_input = packing.pad(grad_input, t, b)
-        if needs & ops.NEED_EXTRA:
+        if needs & ops.NEED_EXTRA and grad_weights[-1].dim() > 1:
             grad_weights = extras.change(cell, grad_weights, d, lambda g: packing.pad(g, t, b))
         return grad_input, grad_weights, [packing.unsort(g) for g in grad_state]
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import cells, per_sample, torch_private
+from . import cells, drawn, per_sample, torch_private
 
 FORWARD, REVERSE, BOTH = 1, 2, 3
 
@@ -37,7 +37,7 @@ def scan(
     weight_hr: Tensor | None = None,  # [P, H]: h is projected (https://arxiv.org/abs/1402.1128)
     params: Tensor | None = None,  # [P, H]: the cell's own, P as many as it has
     ended: Tensor | None = None,  # [T, B] bool, of a dense gx: the row keeps its state there
-    extra: Tensor | None = None,  # [T, B, E*H] or packed [N, E*H]: the extra slots of x
+    extra: Tensor | None = None,  # [T, B, E*H] or packed [N, E*H]: the extra slots of x; or drawn
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One direction over a ready input projection gx: (output [T, B, H] or [N, H], final states).
 
@@ -47,6 +47,9 @@ def scan(
     spec = cells.get(cell)
     x_steps = gx.unflatten(-1, (spec.gates, -1))  # [T, B, G, H] or [N, G, H]
     if extra is not None:
+        if extra.dim() == 1:
+            h = x_steps.shape[-1]
+            extra = drawn.lines(extra, spec.extra, h, gx.shape[:-1], batch_sizes)
         x_steps = torch.cat([x_steps, extra.unflatten(-1, (spec.extra, -1))], -2)
     reset_steps: Sequence[Tensor | None]
     if batch_sizes is None:
@@ -176,7 +179,7 @@ def _without_ended(
     cell: str, weights: Sequence[Tensor], per_direction: int, ended: Tensor
 ) -> Sequence[Tensor]:
     """The weights, with zeros in the extra slots of the steps past a row's length."""
-    if not cells.get(cell).extra:
+    if not cells.get(cell).extra or weights[-1].dim() == 1:
         return weights
     weights = list(weights)
     for place in range(per_direction - 1, len(weights), per_direction):

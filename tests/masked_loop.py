@@ -3,29 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from fastrnn import cells
-from fastrnn.masks import draw
+from fastrnn import cells, drawn
 
 
 def by_hand(
     layer: nn.Module, x: Tensor, state: list[Tensor] | None = None, lengths=None, resets=None
 ) -> list[Tensor]:
-    """[output, *final states]: step by step, masks drawn as `fastrnn.masks` says."""
+    """[output, *final states]: step by step, with the masks that `fastrnn.masks` draws."""
     spec, d, (t, b, _) = cells.get(layer.cell), 1 + layer.bidirectional, x.shape
-    hidden, masks, finals = layer.hidden_size, [], []
-    for _ in range(layer.num_layers * d):  # all of them before the first step
-        zones = _zones(layer, x, t, b, hidden)
-        drops = [None] * (t + 1)
-        if layer.training and (rate := layer.recurrent_dropout):
-            count = t if layer.recurrent_mask == "step" else 1
-            shape = (t, b, hidden) if count == t else (b, hidden)
-            drops = draw(x, shape, 1 - rate) / (1 - rate)
-            drops = [*drops] if count == t else [drops] * t
-            first = drops[0]
-            if count == t and state is not None:
-                first = draw(x, (b, hidden), 1 - rate) / (1 - rate)
-            drops.append(first)  # of what the first step sees
-        masks.append((zones, drops))
+    hidden, finals = layer.hidden_size, []
+    masks = _masks(layer, x, t, b, hidden, d)
     for k in range(layer.num_layers):
         sides = []
         for side, suffix in enumerate(("", "_reverse")[:d]):
@@ -59,15 +46,23 @@ def by_hand(
     return [x, *(torch.stack(s) for s in zip(*finals))]
 
 
-def _zones(layer, x, t, b, hidden) -> list[Tensor]:
-    """For each state its share of the old one at every step [T, B, H]."""
+def _masks(layer, x, t, b, hidden, d) -> list[tuple[list[Tensor], list[Tensor | None]]]:
+    """For each direction of each layer: what each state keeps of the old one at every step [T, B,
+    H], and what h is multiplied with after each step, then before the first [B, H]."""
     states = cells.get(layer.cell).states
-    rates = layer.zoneout or (0.0,) * states
+    rates, drop = layer.zoneout or (0.0,) * states, layer.recurrent_dropout
+    count = layer.num_layers * d
     if not layer.training:
-        return [x.new_full((t, b, hidden), rate) for rate in rates]
-    on = [rate for rate in rates if rate]
-    if len({*on}) == 1:
-        drawn = list(draw(x, (t, b, len(on) * hidden), on[0]).split(hidden, -1))
-    else:
-        drawn = [draw(x, (t, b, hidden), rate) for rate in on]
-    return [drawn.pop(0) if rate else x.new_zeros(t, b, hidden) for rate in rates]
+        return [([x.new_full((t, b, hidden), rate) for rate in rates], [None] * (t + 1))] * count
+    slots = [(drawn.ZONEOUT, rate) for rate in rates if rate]
+    if drop:
+        same = layer.recurrent_mask == "sequence"
+        slots.append((drawn.DROPOUT if same else drawn.DROPOUT_EACH_STEP, drop))
+    times = torch.tensor([*range(t), drawn.BEFORE], device=x.device).unsqueeze(-1).expand(-1, b)
+    rows = torch.arange(b, device=x.device).expand(t + 1, b)
+    found = []
+    for numbers in drawn.of_call(x, tuple(slots), count):
+        made = list(drawn.masks(numbers, len(slots), hidden, times, rows).split(hidden, -1))
+        zones = [made.pop(0)[:t] if rate else x.new_zeros(t, b, hidden) for rate in rates]
+        found.append((zones, [*made[0]] if drop else [None] * (t + 1)))
+    return found

@@ -175,8 +175,6 @@ def test_a_cell_says_what_it_is():
         fastrnn.cell(inputs=1, product="heads")
     with pytest.raises(ValueError, match="is in heads: it must have as many tensors in r as in x"):
         fastrnn.cell(inputs=1, recurrent=2, product="heads")(step)
-    with pytest.raises(ValueError, match="looks across the units of a row, which a cell in heads"):
-        fastrnn.cell(gates=1, product="heads")(lambda x, r, s: (x[0] + r[0].mean(-1, True),))
     layer = layer_of(block_gru, 4, 6, heads=3)
     assert layer.weight_hh_l0.shape == (3, 6, 2) and layer.bias_hh_l0.shape == (18,)
     assert repr(layer) == "Recurrent(block_gru, 4, 6, heads=3)"

@@ -23,7 +23,10 @@ DECLARATIONS = {
     "extra": (dict(gates=1, extra=-1), "extra must be a whole number from 0 on, got -1"),
     "feeds": (dict(gates=1, feeds=1), r"feeds must be the place of a state .*\(states=1\), got 1"),
     "no_product": (dict(inputs=1, product="none", states=2, feeds=1), "feeds must be the place"),
-    "heads": (dict(gates=1, extra=1, product="heads"), "is in heads: it must have as many tensors"),
+    "heads": (
+        dict(inputs=2, recurrent=1, product="heads"),
+        "is in heads: it must have as many tensors",
+    ),
     "reads_r": (
         dict(inputs=2, recurrent=1),
         r"r has 1 tensors \(recurrent=1\), and it reads r\[1\]",

@@ -66,6 +66,7 @@ constexpr bool projects<Cell, std::void_t<decltype(Cell::kProjects)>> = Cell::kP
 // units then, between which sums over all units are taken:
 //   forward<kPass>(x, r, prev, p, row, temp, total, next, saved)
 //   backward<kPass>(saved, prev, next, p, row, temp, total, d, dx, dr, dp)
+// with extra slots e after p, and de after dp.
 // total: what is summed of this unit; row: the row values, the same for all units; temp: what a
 // pass leaves of the unit for later ones. Right before each pass, once for the row,
 //   forward_rows<kPass>(total, units, row)
@@ -86,7 +87,8 @@ template <class Cell>
 constexpr int kept = in_parts<Cell> ? Cell::kSaved : int(kept_gate<Cell> >= 0);
 
 // kHeads of a cell that has it, else false: its units lie in N heads, and W_hh has a block for
-// each: [N, kGates*H/N, H/N], a head's gates one after the other. N is the call's business.
+// each: [N, kGates*H/N, H/N], a head's gates one after the other. N is the call's business. Means
+// of such a cell are over the units of all heads.
 template <class Cell, class = void>
 constexpr bool heads = false;
 template <class Cell>

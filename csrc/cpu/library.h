@@ -6,7 +6,7 @@
 namespace fastrnn {
 
 // Another number wherever ScanParams, CellKernels or CellLibrary becomes another.
-constexpr int kCellLibraryVersion = 7;
+constexpr int kCellLibraryVersion = 8;
 
 struct CellLibrary {
   int version;       // first, whatever changes: kCellLibraryVersion

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cells/counts.h"
+#include "draws.h"
 
 namespace fastrnn {
 
@@ -16,7 +17,8 @@ struct Direction {
   const void* b_hh;                   // [R*H] or null
   const void* w_hr;                   // [P, H]; null: h is what the cell gives, P is H
   const void* params;                 // [.., H]; null: the cell has none
-  const void* extra;                  // rows [E*H], as the input's; null: the cell has none
+  const void* extra;                  // rows [E*H], as the input's; null: the cell has none, or
+  const Draws* draws;                 // they are drawn; null: they are not
   int64_t extra_t, extra_b;           // their strides
   const void* state0[kMaxStates];     // [B, H], the first [B, P_row]; null: zeros
   void* state_n[kMaxStates];          // likewise, written by forward

@@ -117,6 +117,7 @@ struct BackwardCall {
   // Where the gradient of weight i of a direction goes; null: not wanted.
   void weight_to(int64_t d, Weight i, void* to) {
     Direction& dir = layer.params.dir[d];
+    if (i == kExtra && dir.draws) return;  // which has no gradient
     void** const places[] = {&dir.d_w_ih,   &dir.d_w_hh, &dir.d_b_ih, &dir.d_b_hh,
                              &dir.d_params, &dir.d_w_hr, &dir.d_extra};
     *places[i] = to;

@@ -212,16 +212,22 @@ void Layer::read_direction(int d, bool reverse, const Tensors& weights, const Te
     check_shape("params", *w, {info().params, H});
     dir.params = keep(*w++);
   }
-  if (info().extra > 0) read_extra(dir, *w);
+  if (info().extra > 0) read_extra(d, *w);
   for (size_t k = 0; k < state.size(); ++k) {
     const char* data = static_cast<const char*>(keep(state[k]));
     dir.state0[k] = data + d * params.B * params.state_row(int(k)) * input_.element_size();
   }
 }
 
-// Read where they lie: rows as the input's.
-void Layer::read_extra(Direction& dir, const Tensor& extra) {
+// Read where they lie: rows as the input's. Of those that are drawn, what they are drawn from.
+void Layer::read_extra(int d, const Tensor& extra) {
   const int64_t EH = params.H * info().extra;
+  Direction& dir = params.dir[d];
+  if (extra.dim() == 1) {
+    drawn_[d] = std::make_unique<DrawnSlots>(extra, info().extra, params.B);
+    dir.draws = &drawn_[d]->draws;
+    return;
+  }
   if (packed || single) {
     check_shape("extra", extra, {params.N, EH});
   } else {
@@ -266,15 +272,15 @@ Tensor Layer::like_state(const Tensor& like, int k) const {
 }
 
 Tensor Layer::like_weight(const Tensor& weight, Weight kind) const {
-  if (kind == kExtra) return like_input(weight.size(weight.dim() - 1));
+  if (kind == kExtra && weight.dim() > 1) return like_input(weight.size(weight.dim() - 1));
   const auto size = weight.sizes();
-  if (weight.dim() == 1) return zeroed(allocate(input_, {size[0]}));
+  if (weight.dim() == 1) return zeroed(allocate(input_, {size[0]}), kind == kExtra);
   if (weight.dim() == 2) return zeroed(allocate(input_, {size[0], size[1]}, true));
   return zeroed(allocate(input_, {size[0], size[1], size[2]}, true));
 }
 
-Tensor Layer::zeroed(Tensor t) const {
-  if (params.N == 0) FASTRNN_SHIM(aoti_torch_zero_(t.get()));
+Tensor Layer::zeroed(Tensor t, bool unwritten) const {
+  if (params.N == 0 || unwritten) FASTRNN_SHIM(aoti_torch_zero_(t.get()));
   return t;
 }
 

@@ -1,8 +1,10 @@
 // A layer's tensors, checked, as the ScanParams of an engine.
 #pragma once
+#include <memory>
 #include <string_view>
 
 #include "cells.h"
+#include "drawn.h"
 #include "tensors.h"
 
 namespace fastrnn {
@@ -55,7 +57,8 @@ class Layer {
   // Zeros where no row has a step, as the next one.
   Tensor like_weight(const Tensor& weight, Weight kind) const;
   void zero_past(Tensor& t) const;  // of [.., T, B, columns], the rows' lengths
-  Tensor zeroed(Tensor t) const;    // if no kernel will write it
+  // If no kernel will write it, as it does not where slots are drawn.
+  Tensor zeroed(Tensor t, bool unwritten = false) const;
   void check_state(const char* name, const Tensor& state, int k) const;
   // What weight i of the op's list is.
   Weight kind(size_t i) const {
@@ -76,7 +79,7 @@ class Layer {
   void read_rows(const MaybeTensor& batch_sizes, const Tensors& state);
   void read_lengths(const Tensor& lengths);
   void read_resets(const MaybeTensor& resets);
-  void read_extra(Direction& dir, const Tensor& extra);
+  void read_extra(int d, const Tensor& extra);
   void read_direction(int d, bool reverse, const Tensors& weights, const Tensors& state);
   void read_quantized(int d, bool reverse, const Quantized& quantized);
   const void* keep(const Tensor& t);  // its data, contiguous for as long as this and t live
@@ -84,7 +87,8 @@ class Layer {
   Tensor input_;
   Tensors kept_;
   std::vector<int64_t> step_begin_, batch_sizes_, order_;
-  std::vector<char> resets_;  // [N], where they come as [T, B]
+  std::vector<char> resets_;              // [N], where they come as [T, B]
+  std::unique_ptr<DrawnSlots> drawn_[2];  // of each direction, where its extra slots are drawn
 };
 
 }  // namespace fastrnn

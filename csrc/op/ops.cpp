@@ -105,7 +105,8 @@ backward_flat_cpu(StringHandle cell, const MaybeTensor& grad_output, const Maybe
     kinds[kind] =
         layer.zeroed(w.dim() == 1   ? allocate(input, {D, w.size(0)})
                      : w.dim() == 2 ? allocate(input, {D, w.size(0), w.size(1)}, true)
-                                    : allocate(input, {D, w.size(0), w.size(1), w.size(2)}, true));
+                                    : allocate(input, {D, w.size(0), w.size(1), w.size(2)}, true),
+                     kind == kExtra && w.dim() == 1);
     if (kind == kExtra && w.dim() == 3) layer.zero_past(kinds[kind]);
     for (int64_t d = 0; d < D; ++d) call.weight_to(d, kind, at(kinds[kind], d * size));
   }

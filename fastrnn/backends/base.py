@@ -39,6 +39,7 @@ class Backend:
     steps: a single step's input may be [B, I], its states [B, H]
     recomputes: backward takes what SAVE_PARTIAL saves
     projects: the ops take torch.nn's weight_hr; else `projection` does without
+    draws: masks are drawn in its kernels (`drawn`); else they are tensors while a pass runs
     in_torch: no kernels: plain differentiable torch, one time step at a time
     """
 
@@ -52,6 +53,7 @@ class Backend:
     steps = False
     recomputes = False
     projects = False
+    draws = False
     in_torch = False
     forward: Callable
     backward: Callable

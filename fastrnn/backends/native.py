@@ -37,6 +37,7 @@ class Cpu(_Native):
     steps = True
     recomputes = True
     projects = True
+    draws = True
 
     def __init__(self) -> None:
         if ops.NATIVE_BUILT:

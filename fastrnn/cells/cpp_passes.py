@@ -14,13 +14,14 @@ from .printing import Printer
 # Of each direction: what a unit reads, and what it writes besides.
 _READS = {"forward": ("x", "r", "prev", "p"), "backward": ("saved", "prev", "next", "p")}
 _WRITES = {"forward": ("next", "saved"), "backward": ("d", "dx", "dr", "dp")}
+_OF_SLOTS = {"forward": (), "backward": ("de",)}  # what it writes besides where it has extra slots
 
 
 def plans(derived: Derived) -> dict[str, Plan]:
     """The passes of forward and of backward."""
     forward = plan({"next": derived.next, "saved": derived.saved}, early=["saved"])
     results = {"dx": derived.dx, "dr": derived.dr if derived.split else ()}
-    results |= {"dp": derived.dparam, "d": derived.dprev}
+    results |= {"dp": derived.dparam, "de": derived.dextra, "d": derived.dprev}
     first = len(derived.saved) - derived.rows
     backward = plan(results, early=["dp"], given=derived.rows, first=first)
     return {"forward": forward, "backward": backward}
@@ -36,7 +37,7 @@ def functions(derived: Derived) -> list[str]:
         lines += [
             *_counts(direction.capitalize(), made, result, count),
             *_rows(direction, made),
-            *_units(direction, made),
+            *_units(direction, made, derived.extra > 0),
         ]
     return lines
 
@@ -66,11 +67,12 @@ def _rows(direction: str, made: Plan) -> list[str]:
     return ["", *_function(f"{direction}_rows", arguments, used, bodies)]
 
 
-def _units(direction: str, made: Plan) -> list[str]:
+def _units(direction: str, made: Plan, slots: bool) -> list[str]:
     outputs = [p.outputs for p in made.passes]
     used = _used(outputs) | {name for o in outputs for name, _ in o}
-    arguments = [("const T*", name) for name in (*_READS[direction], "row")]
-    arguments += [("T*", name) for name in ("temp", "total", *_WRITES[direction])]
+    reads = (*_READS[direction], *["e"] * slots, "row")
+    writes = ("temp", "total", *_WRITES[direction], *_OF_SLOTS[direction] * slots)
+    arguments = [("const T*", name) for name in reads] + [("T*", name) for name in writes]
     return ["", *_function(direction, arguments, used, [_body(o) for o in outputs])]
 
 

@@ -68,8 +68,8 @@ def cell(
             raise ValueError(f"{word} must be a whole number from {least} on, got {count!r}")
     if states > MOST_STATES:
         raise ValueError(f"states must be at most {MOST_STATES}, got {states}")
-    if feeds >= (states if product == "dense" else 1):
-        has = f"states={states}" if product == "dense" else f"product={product!r}"
+    if feeds >= (1 if product == "none" else states):
+        has = f"product={product!r}" if product == "none" else f"states={states}"
         raise ValueError(
             f"feeds must be the place of a state that W_hh multiplies ({has}), got {feeds}"
         )

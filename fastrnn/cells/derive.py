@@ -26,16 +26,16 @@ def derive(
     saved, kept_gate = kept((*traced.next, *traced.asked), gradients), None
     rows = sum(n.uniform for n in saved)
     across = any(n.op == "sum" for n in order((*traced.next, *gradients)))
-    if (across or product == "heads") and (slots is not None or extra or feeds or late):
+    if (across or product == "heads") and late:
         which = "looks across the units of a row" if across else "is in heads"
-        raise CellError(
-            f"{title(step)} {which}: it must have as many tensors in r as in x, no extra or late "
-            "slots, and feed its output"
-        )
+        raise CellError(f"{title(step)} {which}: it must have no late slots")
+    if product == "heads" and slots is not None:
+        raise CellError(f"{title(step)} is in heads: it must have as many tensors in r as in x")
     if across:
-        if product == "heads":
+        if slots is not None:
             raise CellError(
-                f"{title(step)} looks across the units of a row, which a cell in heads cannot"
+                f"{title(step)} looks across the units of a row: it must have as many tensors in r "
+                "as in x"
             )
         _check_across(step, traced)
         saved = sorted(saved, key=lambda n: n.uniform)
@@ -88,7 +88,7 @@ def _check(step: Callable, traced: Traced) -> None:
 
 def _check_across(step: Callable, traced: Traced) -> None:
     """The same for another number of units: the trace's own may be a number in the step."""
-    names = {"x": "dx", "r": "dr", "prev": "dprev", "param": "dparam"}
+    names = {"x": "dx", "r": "dr", "prev": "dprev", "param": "dparam", "extra": "dextra"}
     shape = ROWS + 1, UNITS + 2
     generator = torch.Generator().manual_seed(1)
 
@@ -100,7 +100,7 @@ def _check_across(step: Callable, traced: Traced) -> None:
     leaves = {op: drawn(op) for op in names}
     inputs = {op: tuple(t.requires_grad_() for t in ts) for op, ts in leaves.items()}
     params = (inputs["param"],) if inputs["param"] else ()
-    next = step(inputs["x"], inputs["r"], inputs["prev"], *params)
+    next = step((*inputs["x"], *inputs["extra"]), inputs["r"], inputs["prev"], *params)
     seeds = drawn("d")
     flat = [t for ts in inputs.values() for t in ts]
     loss = sum((n * d).sum() for n, d in zip(next, seeds)) + 0 * flat[0].sum()

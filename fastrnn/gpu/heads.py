@@ -28,9 +28,9 @@ class Heads:
         self.bits = ops.weight_bits(cell, len(weights), directions, project)[: self.count]
         self.N, _, self.own = weights[1 if project else 0].shape  # heads, units of each
 
-    def _axis(self, bit: int) -> int:
+    def _axis(self, bit: int, weight: Tensor) -> int:
         """Of a weight that is no W_hh, the axis with all units."""
-        return 1 if bit == ops.NEED_PARAMS else 0
+        return weight.dim() - 1 if bit in (ops.NEED_PARAMS, ops.NEED_EXTRA) else 0
 
     def split(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """The weights of each head, those of a direction's heads one after the other."""
@@ -41,7 +41,7 @@ class Heads:
                 if bit == ops.WEIGHT_BITS[1]:  # W_hh
                     kinds.append(weight.unbind())
                     continue
-                axis = self._axis(bit)
+                axis = self._axis(bit, weight)
                 parts = weight.unflatten(axis, (-1, self.N, self.own)).unbind(axis + 1)
                 kinds.append([p.flatten(axis, axis + 1) for p in parts])
             found += [w for of_head in zip(*kinds) for w in of_head]
@@ -53,7 +53,8 @@ class Heads:
         for d in range(self.D):
             mine = gradients[d * self.N * self.count : (d + 1) * self.N * self.count]
             for i, bit in enumerate(self.bits):
-                parts, axis = mine[i :: self.count], self._axis(bit)
+                parts = mine[i :: self.count]
+                axis = self._axis(bit, parts[0])
                 if not needs & bit:
                     found.append(parts[0])
                 elif bit == ops.WEIGHT_BITS[1]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import cells, ops, torch_private
+from .. import cells, extras, ops, torch_private
 from . import heads
 from . import layer as layers
 from .layer import Layer
@@ -70,6 +70,7 @@ def forward(
     save: int,  # ops.SAVE_NOTHING or SAVE_ALL
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """`fastrnn::forward`: (output [.., D*H], S final states [D, B, H], saved [D, N, K+S-1, H])."""
+    weights = extras.made(cell, input, weights, batch_sizes, directions, project)
     arguments = cell, input, weights, state, batch_sizes, resets, directions, project, save
     if cells.get(cell).in_heads:
         return heads.forward(functools.partial(_forward, scan), *arguments)
@@ -112,6 +113,7 @@ def backward(
     needs: int,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """`fastrnn::backward`: gradients of (input, weights, S initial states, or none of these)."""
+    weights = extras.made(cell, input, weights, batch_sizes, directions, project)
     arguments = (
         cell, grad_output, grad_final, input, weights, state, output, saved, batch_sizes, resets,
         directions, project, needs,

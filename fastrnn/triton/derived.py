@@ -31,6 +31,8 @@ def without(name: str) -> str | None:
         return f"the cell {name!r} has no Triton functions (those with: {', '.join(TRITON_CELLS)})"
     if cell.recurrent > MOST_GATES:
         return f"the Triton kernels have at most {MOST_GATES} gates, {name} has {cell.recurrent}"
+    if cell.in_heads and cell.across:  # each head is a layer of its own to them
+        return f"the Triton kernels have no means over all heads of a row, which {cell.title} takes"
     return None
 
 

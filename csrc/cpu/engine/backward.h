@@ -104,6 +104,7 @@ class Backward {
     for (int i = 0; i < s.threads; ++i) {
       Scratch w{arena_.take<A>(kGroupRows * kMaxVectors * W),
                 arena_.take<const T*>(chunk),
+                arena_.take<ExtraRow<Cell, T>>(E > 0 ? chunk : 0),
                 {arena_, s, panels_}};
       if (memory) scratch_[i] = w;
     }
@@ -160,6 +161,7 @@ class Backward {
   void begin(Worker& w) {
     const Range u = panels_.units(w.units);
     projection_.begin(w.d, w.mine, w.rows.begin, w_hh_.panels.units(w.hidden), zeros_);
+    ExtraSlots<Cell, T>(s_, w.d, w.scratch.extra).begin(w.mine);
     for (int64_t b = w.mine.begin; b < w.mine.end; ++b) {
       w.scratch.next[b - w.rows.begin] = zeros_;
       for (int k = 0; k < S; ++k) {
@@ -175,6 +177,8 @@ class Backward {
     const T** next = w.scratch.next + local;
     bool any = false;
     for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != zeros_;
+    const ExtraSlots<Cell, T> slots(s_, w.d, w.scratch.extra);
+    slots.enter(t, {w.mine.begin, w.mine.begin + active});
     const auto* matrix = &w_hh_;
     const T* const* rows = next;  // dL/dh of this step comes from matrix times these
     const bool projected = projection_.wanted();
@@ -197,7 +201,7 @@ class Backward {
           memset(w.scratch.tile, 0, count * panels_.vectors(p) * W * sizeof(A));
         }
         for (int64_t i = r; i < r + count; ++i) {
-          cell(w, t, w.mine.begin + i, n + i, at + local + i, p,
+          cell(w, slots, t, w.mine.begin + i, n + i, at + local + i, p,
                projected ? zeros_ : rows_.d_output(w.d, t, w.mine.begin + i, zeros_),
                w.scratch.tile + (i - r) * panels_.vectors(p) * W);
         }
@@ -209,8 +213,8 @@ class Backward {
   }
 
   // The cell's backward at (t, b) on the units of panel p. n: its row; at: its row of the block.
-  FASTRNN_INLINE void cell(Worker& w, int64_t t, int64_t b, int64_t n, int64_t at, int64_t p,
-                           const T* d_out, const A* recurrent) {
+  FASTRNN_INLINE void cell(Worker& w, const ExtraSlots<Cell, T>& slots, int64_t t, int64_t b,
+                           int64_t n, int64_t at, int64_t p, const T* d_out, const A* recurrent) {
     using V = Vec<A>;
     const T *keep[K + 1], *before[S] = {}, *after[S];
     for (int k = 0; k < K; ++k) {
@@ -221,7 +225,6 @@ class Backward {
       after[k] = k == 0 ? rows_.output(w.d, t, b) : saved_.carried(w.d, n, k);
     }
     T *d_x = d_x_ + at * ld_, *d_r = d_r_ + at * ld_r_ + dr_first<Cell>(panels_, p);
-    const T* given = E > 0 ? rows_.extra(w.d, t, b) : nullptr;
     T* d_extra = E > 0 && w.dir.d_extra ? rows_.d_extra(w.d, t, b, E * s_.H) : nullptr;
     const int64_t next_gate = dr_next_gate(panels_), end = panels_.end(p);
     const bool reset = s_.resets && s_.resets[n];
@@ -238,7 +241,7 @@ class Backward {
       d[0] = d[0] + read(d_out + j, left);
       if (kProduct) d[kFed] = d[kFed] + V::load(recurrent + v * W);
       load_params<Cell, T>(w.dir.params, s_.H, j, learned);
-      if constexpr (E > 0) load_extra<Cell, T>(given, s_.H, j, es);
+      if constexpr (E > 0) slots.load(b - w.mine.begin, j, left, es);
       cell_backward<Cell>(kept, prev, next, learned, es, d, dx, dr, dp, de);
       param_grad_.store(at, j, left, dp);
       for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);

@@ -5,6 +5,8 @@
 #include "cell_params.h"
 #include "cpu/gemm/matrix.h"
 #include "cpu/threads/team.h"
+#include "extra_slots.h"
+#include "heads.h"
 #include "rows.h"
 
 namespace fastrnn {
@@ -29,7 +31,7 @@ class BackwardAcross<Cell, T, true> {
   using A = Sum<T>;
 
   BackwardAcross() = default;
-  BackwardAcross(Arena& arena, const ScanParams& s, const Panels<A>& panels) {
+  BackwardAcross(Arena& arena, const ScanParams& s, const UnitPanels<Cell, A>& panels) {
     const int64_t most = s.B < kGroupRows ? s.B : kGroupRows;
     products_ = arena.take<A>(kProduct ? most * panels.width() : 0);
     between_ = {arena, s.H, s.threads > 1 ? most : 1};
@@ -50,6 +52,7 @@ class BackwardAcross<Cell, T, true> {
   static constexpr int kTemps = Cell::kBackwardTemps, kPasses = Cell::kBackwardPasses;
   static constexpr int P = params<Cell>, kUnits = K - Cell::kSavedRows;  // saved values of units
   static constexpr bool kProduct = Engine::kProduct;
+  static constexpr int E = extra<Cell>;
   using Rest = Between<A, kTotals, kRows, kTemps>;
   using V = Vec<A>;
 
@@ -66,6 +69,8 @@ class BackwardAcross<Cell, T, true> {
     void run() {
       const int64_t active = e.rows_.active(t, w.mine), n = e.s_.row(t) + w.mine.begin;
       const T** next = w.scratch.next + (w.mine.begin - w.rows.begin);
+      ExtraSlots<Cell, T>(e.s_, w.d, w.scratch.extra)
+          .enter(t, {w.mine.begin, w.mine.begin + active});
       for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != e.zeros_;
       for (of_group = 0; of_group < active; of_group += kGroupRows) {
         group = active - of_group < kGroupRows ? active - of_group : kGroupRows;
@@ -77,7 +82,7 @@ class BackwardAcross<Cell, T, true> {
         for (first = of_group; first < of_group + group; first += count) passes<0>();
       }
       for (int64_t b = 0; kProduct && b < active; ++b) {
-        next[b] = e.s_.resets && e.s_.resets[n + b] ? e.zeros_ : e.d_r_ + (at + b) * e.ld_;
+        next[b] = e.s_.resets && e.s_.resets[n + b] ? e.zeros_ : e.d_r_ + (at + b) * e.ld_r_;
       }
     }
 
@@ -117,7 +122,8 @@ class BackwardAcross<Cell, T, true> {
     [[gnu::noinline]] void pass(int64_t i) {
       // Locals: what is stored below could alias the members that these come from.
       const Rest rest = between;
-      const Panels<A> panels = e.panels_;
+      const ExtraSlots<Cell, T> slots(e.s_, w.d, w.scratch.extra);
+      const UnitPanels<Cell, A> panels = e.panels_;
       const int64_t H = panels.H, b = w.mine.begin + first + i, n = e.s_.row(t) + b;
       const int64_t row_at = at + first + i;
       const bool reset = e.s_.resets && e.s_.resets[n];
@@ -129,15 +135,17 @@ class BackwardAcross<Cell, T, true> {
         carry[k] = e.carry(w, k, b);
       }
       const T* d_out = e.rows_.d_output(w.d, t, b, e.zeros_);
-      T *d_x = e.d_x_ + row_at * e.ld_, *d_r = e.d_r_ + row_at * e.ld_;
+      T *d_x = e.d_x_ + row_at * e.ld_, *d_r = e.d_r_ + row_at * e.ld_r_;
+      T* d_extra = E > 0 && w.dir.d_extra ? e.rows_.d_extra(w.d, t, b, E * H) : nullptr;
+      const int64_t next_gate = dr_next_gate(panels);
       V row[kRows + 1];
       for (int k = 0; k < kRows; ++k) row[k] = V(rest.rows(i)[k]);
       for (int64_t p = sweep.panels.begin; p < sweep.panels.end; ++p) {
         const A* through = any ? product(p, first - of_group + i) : nullptr;
         for (int v = 0; v < panels.registers(p); ++v) {
-          const int64_t j = panels.unit(p) + v * W, left = H - j;
+          const int64_t j = panels.unit(p) + v * W, left = panels.end(p) - j;
           V kept[K + 1], prev[S], next[S], d[S], ps[P + 1], temp[kTemps + 1];
-          V total[kTotals + 1], dx[G], dr[G], dp[P + 1];
+          V total[kTotals + 1], dx[G], dr[G], dp[P + 1], de[E + 1];
           for (int k = 0; k < kUnits; ++k) kept[k] = read(saved + k * H + j, left);
           for (int k = 0; k < S; ++k) {
             prev[k] = read(before[k] + j, left);
@@ -145,12 +153,19 @@ class BackwardAcross<Cell, T, true> {
             d[k] = V::load(carry[k] + j, left);
           }
           d[0] = d[0] + read(d_out + j, left);
-          if (through) d[0] = d[0] + V::load(through + v * W);
+          if (through) d[Engine::kFed] = d[Engine::kFed] + V::load(through + v * W);
           load_params<Cell, T>(w.dir.params, H, j, ps);
           for (int k = 0; k < kTemps; ++k) {
             if (Cell::kBackwardTempIn[k] < kPass) temp[k] = V::load(rest.temp(k, i, j));
           }
-          Cell::template backward<kPass>(kept, prev, next, ps, row, temp, total, d, dx, dr, dp);
+          if constexpr (E > 0) {
+            V es[E];
+            slots.load(first + i, j, left, es);
+            Cell::template backward<kPass>(kept, prev, next, ps, es, row, temp, total, d, dx, dr,
+                                           dp, de);
+          } else {
+            Cell::template backward<kPass>(kept, prev, next, ps, row, temp, total, d, dx, dr, dp);
+          }
           for (int k = 0; k < kTotals; ++k) {
             if (Cell::kBackwardTotalIn[k] == kPass) total[k].store(rest.summed(k, i) + j, left);
           }
@@ -158,13 +173,16 @@ class BackwardAcross<Cell, T, true> {
             if (Cell::kBackwardTempIn[k] == kPass) temp[k].store(rest.temp(k, i, j));
           }
           for (int k = 0; k < P; ++k) {
-            if (Cell::kBackwardDpIn[k] == kPass) e.param_grad_.store(row_at, j, k, dp[k]);
+            if (Cell::kBackwardDpIn[k] == kPass) e.param_grad_.store(row_at, j, left, k, dp[k]);
           }
           if (kPass + 1 < kPasses) continue;
           for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry[k] + j, left);
+          for (int k = 0; k < E && d_extra; ++k) write(de[k], d_extra + k * H + j, left);
           for (int g = 0; g < G; ++g) {
             write(dx[g], d_x + g * H + j, left);
-            if (Cell::kSplit) write(dr[g], d_r + g * H + j, left);
+            if (!Cell::kSplit && !heads<Cell>) continue;
+            T* to = d_r + dr_first<Cell>(panels, p) + g * next_gate + j;
+            write(Cell::kSplit ? dr[g] : dx[g], to, left);
           }
         }
       }

@@ -5,6 +5,7 @@
 #include "cell_params.h"
 #include "cpu/gemm/matrix.h"
 #include "cpu/threads/team.h"
+#include "extra_slots.h"
 #include "rows.h"
 
 namespace fastrnn {
@@ -42,6 +43,8 @@ class BackwardLate {
     void run() {
       const int64_t active = e.rows_.active(t, w.mine), n = e.s_.row(t) + w.mine.begin;
       const T** next = w.scratch.next + (w.mine.begin - w.rows.begin);
+      ExtraSlots<Cell, T>(e.s_, w.d, w.scratch.extra)
+          .enter(t, {w.mine.begin, w.mine.begin + active});
       bool any = false;
       for (int64_t b = 0; b < active; ++b) any |= next[b] != e.zeros_;
       part<false>(e.w_hh_, any, active, [&](int64_t b) { return next[b]; });
@@ -88,7 +91,7 @@ class BackwardLate {
         carry[k] = e.carry(w, k, b);
       }
       const T* d_out = e.rows_.d_output(w.d, t, b, e.zeros_);
-      const T* given = E > 0 ? e.rows_.extra(w.d, t, b) : nullptr;
+      const ExtraSlots<Cell, T> slots(e.s_, w.d, w.scratch.extra);
       T* d_extra = E > 0 && w.dir.d_extra ? e.rows_.d_extra(w.d, t, b, E * H) : nullptr;
       for (int v = 0; v < e.panels_.registers(p); ++v) {
         const int64_t j = e.panels_.unit(p) + v * W, left = H - j;
@@ -100,7 +103,7 @@ class BackwardLate {
           d[k] = V::load(carry[k] + j, left);
         }
         load_params<Cell, T>(w.dir.params, H, j, ps);
-        if constexpr (E > 0) load_extra<Cell, T>(given, H, j, es);
+        if constexpr (E > 0) slots.load(i, j, left, es);
         const V through = product ? V::load(product + v * W) : V(A(0));
         if constexpr (!kRest) {
           V dlate[L];

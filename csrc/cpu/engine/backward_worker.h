@@ -2,6 +2,7 @@
 #pragma once
 #include "backward_across.h"
 #include "backward_late.h"
+#include "extra_slots.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -13,8 +14,9 @@ using BackwardParts =
 
 template <class Cell, class T>
 struct BackwardScratch {
-  Sum<T>* tile;    // dL/dh of one group of rows and one panel
-  const T** next;  // gate gradients of the step after, of each batch row
+  Sum<T>* tile;              // dL/dh of one group of rows and one panel
+  const T** next;            // gate gradients of the step after, of each batch row
+  ExtraRow<Cell, T>* extra;  // of this step's extra slots, likewise
   BackwardParts<Cell, T> parts;
 };
 

@@ -14,8 +14,9 @@ class Between {
   static constexpr int W = Vec<A>::W;
 
   Between() = default;
-  // most: rows, at most. Panels of 16 units have registers that may lie past H.
-  Between(Arena& arena, int64_t H, int64_t most) : H_(H), most_(most), ld_((H + 15) / 16 * 16) {
+  // most: rows, at most. Panels of 16 units have registers that may lie past H, and the last one of
+  // a head may be filled in part.
+  Between(Arena& arena, int64_t H, int64_t most) : H_(H), most_(most), ld_((H + 15) / 16 * 16 + W) {
     summed_ = arena.take<A>(kTotals * most * H);
     temps_ = arena.take<A>(kTemps * most * ld_);
     totals_ = arena.take<A>(kTotals * most);
@@ -31,7 +32,8 @@ class Between {
 
   // [H]: of each unit of row i what sum k is of.
   FASTRNN_INLINE A* summed(int k, int64_t i) const { return summed_ + (k * most_ + i) * H_; }
-  // A register from unit j on of what is left of row i.
+  // A register from unit j on of what is left of row i: where the last one of a head is filled in
+  // part, what follows is of the next one, who comes later.
   FASTRNN_INLINE A* temp(int k, int64_t i, int64_t j) const {
     return temps_ + (k * most_ + i) * ld_ + j;
   }

@@ -14,12 +14,6 @@ FASTRNN_INLINE void load_params(const void* values, int64_t H, int64_t j, Vec<Su
   }
 }
 
-// e = the register from unit j on of each of a row's extra slots [E, H].
-template <class Cell, class T>
-FASTRNN_INLINE void load_extra(const T* row, int64_t H, int64_t j, Vec<Sum<T>>* e) {
-  for (int k = 0; k < extra<Cell>; ++k) e[k] = read(row + k * H + j, H - j);
-}
-
 template <class Cell, class V>
 FASTRNN_INLINE void cell_forward(const V* x, const V* r, const V* prev, const V* p, const V* e,
                                  V* next, V* saved) {

@@ -113,6 +113,7 @@ class Forward {
     memset(w.zeros, 0, s_.H * sizeof(A));
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     w.rows = rows;
+    ExtraSlots<Cell, T>(s_, d, w.extra).begin(rows);
     for (int64_t b = rows.begin; b < rows.end; ++b) {
       w.h[b - rows.begin] = rows_.initial(d, 0, b, zeros);
       if (kFed > 0) w.fed[b - rows.begin] = rows_.initial(d, kFed, b, zeros);
@@ -182,13 +183,13 @@ class Forward {
     const int64_t active = rows_.active(t, rows), n = s_.row(t) + rows.begin;
     const T* zeros = reinterpret_cast<const T*>(w.zeros);
     bool any = false;
+    ExtraSlots<Cell, T>(s_, d, w.extra).enter(t, {rows.begin, rows.begin + active});
     for (int64_t b = 0; b < active; ++b) {
       w.out[b] = projection_.wanted() ? projection_.unprojected(d, n + b, b, w.projection)
                                       : rows_.output(d, t, rows.begin + b);
       w.h_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.h[b];
       if (kFed > 0) w.fed_in[b] = s_.resets && s_.resets[n + b] ? zeros : w.fed[b];
       any |= kProduct && w.fed_in[b] != zeros;
-      if (E > 0) w.extra[b] = rows_.extra(d, t, rows.begin + b);
     }
     return any;
   }
@@ -249,7 +250,7 @@ class Forward {
     const int64_t H = s_.H, end = panels_.end(p);
     const T* const* h = w.h_in + (b - w.rows.begin);
     T* const* out = w.out + (b - w.rows.begin);
-    const T* const* given = w.extra + (E > 0 ? b - w.rows.begin : 0);
+    const ExtraSlots<Cell, T> slots(s_, d, w.extra + (E > 0 ? b - w.rows.begin : 0));
     const bool* resets = s_.resets ? s_.resets + n : nullptr;
     const A* zeros = w.zeros;
     A* state[S];
@@ -265,7 +266,7 @@ class Forward {
         V xs[G], rs[R + 1], prev[S], next[S], keep[K + 1], es[E + 1];
         for (int g = 0; g < G; ++g) xs[g] = V::load(x + i * x_ld + (g * nu + v) * W);
         for (int g = 0; g < R; ++g) rs[g] = V::load(r + i * r_ld + (g * nu + v) * W);
-        if constexpr (E > 0) load_extra<Cell, T>(given[i], H, j, es);
+        if constexpr (E > 0) slots.load(i, j, left, es);
         if (!kRounded && !projects<Cell>) prev[0] = read(h[i] + j, left);
         for (int k = kFirstCarried; k < S; ++k) {
           prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);

@@ -4,6 +4,7 @@
 #pragma once
 #include "between.h"
 #include "cell_params.h"
+#include "extra_slots.h"
 #include "gate_weights.h"
 #include "turn.h"
 
@@ -48,6 +49,7 @@ class ForwardAcross<Cell, T, Weights, true> {
   static constexpr int kTotals = Cell::kForwardTotals, kRows = Cell::kForwardRows;
   static constexpr int kTemps = Cell::kForwardTemps, kPasses = Cell::kForwardPasses;
   static constexpr bool kProduct = Engine::kProduct;
+  static constexpr int E = extra<Cell>;
   using Rest = Between<A, kTotals, kRows, kTemps>;
   using V = Vec<A>;
 
@@ -76,7 +78,12 @@ class ForwardAcross<Cell, T, Weights, true> {
           saves ? passes<true, 0>() : passes<false, 0>();
         }
       }
-      for (int64_t b = 0; b < active; ++b) w.h[b] = w.out[b];
+      for (int64_t b = 0; b < active; ++b) {
+        w.h[b] = w.out[b];
+        if (Engine::kFed == 0) continue;
+        const int64_t n = e.s_.row(turn.t) + turn.rows.begin + b;
+        w.fed[b] = e.saved_.carried(turn.d, n, Engine::kFed);
+      }
     }
 
     // r = the recurrent product of rows b, .. of the step, in the order of the panels' columns.
@@ -84,7 +91,7 @@ class ForwardAcross<Cell, T, Weights, true> {
     void product(int64_t b, int64_t group, bool any) {
       const Range panels = turn.sweep.panels;
       const auto& weights = e.weights_[turn.d];
-      const auto h = weights.hidden_rows(w.h_in + b, any ? group : 0, w.weights);
+      const auto h = weights.hidden_rows(w.fed_in + b, any ? group : 0, w.weights);
       A* out = w.parts.products_;
       r = out, r_ld = ld;
       if (!any) {  // b_hh, for all rows
@@ -123,6 +130,7 @@ class ForwardAcross<Cell, T, Weights, true> {
     [[gnu::noinline]] void pass(int64_t i) {
       // Locals: what is stored below could alias the members that these come from.
       const Rest rest = between;
+      const ExtraSlots<Cell, T> slots(e.s_, turn.d, w.extra);
       const typename Weights::Units panels = e.panels_;
       const Range mine = turn.sweep.panels;
       const int64_t H = panels.H, b = turn.rows.begin + first + i;
@@ -141,7 +149,7 @@ class ForwardAcross<Cell, T, Weights, true> {
         const int nu = panels.registers(p);
         const int64_t column = panels.column(p) - panels.column(mine.begin);
         for (int v = 0; v < nu; ++v) {
-          const int64_t j = panels.unit(p) + v * W, left = H - j;
+          const int64_t j = panels.unit(p) + v * W, left = panels.end(p) - j;
           V xs[G], rs[G], prev[S], ps[params<Cell> + 1], temp[kTemps + 1];
           V total[kTotals + 1], next[S], keep[K + 1];
           for (int g = 0; g < G; ++g) {
@@ -156,7 +164,13 @@ class ForwardAcross<Cell, T, Weights, true> {
           for (int k = 0; k < kTemps; ++k) {
             if (Cell::kForwardTempIn[k] < kPass) temp[k] = V::load(rest.temp(k, i, j));
           }
-          Cell::template forward<kPass>(xs, rs, prev, ps, row, temp, total, next, keep);
+          if constexpr (E > 0) {
+            V es[E];
+            slots.load(first + i, j, left, es);
+            Cell::template forward<kPass>(xs, rs, prev, ps, es, row, temp, total, next, keep);
+          } else {
+            Cell::template forward<kPass>(xs, rs, prev, ps, row, temp, total, next, keep);
+          }
           for (int k = 0; k < kTotals; ++k) {
             if (Cell::kForwardTotalIn[k] == kPass) total[k].store(rest.summed(k, i) + j, left);
           }

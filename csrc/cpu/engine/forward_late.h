@@ -6,6 +6,7 @@
 
 #include "cell_params.h"
 #include "cpu/gemm/direct.h"
+#include "extra_slots.h"
 #include "heads.h"
 #include "turn.h"
 
@@ -185,6 +186,7 @@ class ForwardLate {
     template <bool kRest, bool kSave>
     [[gnu::noinline]] void cells(int64_t p) {
       // Locals: what is stored below could alias the members that these come from.
+      const ExtraSlots<Cell, T> slots(e.s_, turn.d, w.extra);
       const Panels<A> panels = e.panels_;
       const int64_t H = panels.H, b = turn.rows.begin + first, n = e.s_.row(turn.t) + b;
       const int64_t ld = panels.columns(turn.sweep.panels), temp_ld = mine.ld_;
@@ -208,7 +210,7 @@ class ForwardLate {
           V xs[G], rs[kEarly + L], prev[S], es[E + 1], temp[kTemps + 1], next[S], keep[K];
           for (int g = 0; g < G; ++g) xs[g] = V::load(x + i * ld + (g * nu + v) * W);
           for (int g = 0; g < kEarly; ++g) rs[g] = V::load(early + i * early_ld + (g * nu + v) * W);
-          if constexpr (E > 0) load_extra<Cell, T>(w.extra[first + i], H, j, es);
+          if constexpr (E > 0) slots.load(first + i, j, left, es);
           if (!Engine::kRounded) prev[0] = read(w.h_in[first + i] + j, left);
           for (int k = Engine::kFirstCarried; k < S; ++k) {
             prev[k] = V::load((resets && resets[i] ? zeros : state[k] + i * H) + j, left);

@@ -1,5 +1,6 @@
 // What one thread of the forward engine has.
 #pragma once
+#include "extra_slots.h"
 #include "forward_across.h"
 #include "forward_late.h"
 #include "projection.h"
@@ -23,7 +24,7 @@ struct ForwardScratch {
   typename Weights::Scratch weights;  // what the products need besides
   const T **input, **h, **h_in;  // rows by pointer: of the block; of the previous and this step
   const T **fed, **fed_in;       // of what the product multiplies: h and h_in, or another state's
-  const T** extra;               // of this step's extra slots
+  ExtraRow<Cell, T>* extra;      // of this step's extra slots
   T** out;                       // where this step's h goes, or what is to be projected
   Range rows;                    // of the batch
   typename Projection<Cell, T>::Scratch projection;
@@ -45,7 +46,7 @@ struct ForwardScratch {
     w.h = arena.take<const T*>(most), w.h_in = arena.take<const T*>(most);
     w.fed = fed > 0 ? arena.take<const T*>(fed) : w.h;
     w.fed_in = fed > 0 ? arena.take<const T*>(fed) : w.h_in;
-    w.extra = arena.take<const T*>(fastrnn::extra<Cell> > 0 ? most : 0);
+    w.extra = arena.take<ExtraRow<Cell, T>>(fastrnn::extra<Cell> > 0 ? most : 0);
     w.out = arena.take<T*>(most);
     w.parts = {arena, s, panels, most};
     return w;

@@ -45,7 +45,7 @@ Range unit_share(const P& panels, int64_t i, int64_t size) {
 // Do threads that share units so wait for each other at every step?
 template <class Cell>
 bool units_meet(const ScanParams& s, int size) {
-  if (heads<Cell> && s.heads >= size) return false;
+  if (heads<Cell> && !across<Cell> && s.heads >= size) return false;
   return recurrent<Cell> > 0 || across<Cell>;
 }
 

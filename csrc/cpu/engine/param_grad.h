@@ -26,8 +26,8 @@ class ParamGrad {
     for (int k = 0; k < P && wanted_; ++k) dp[k].store(rows_ + at * ld_ + k * H_ + j, left);
   }
   // Of parameter k alone.
-  FASTRNN_INLINE void store(int64_t at, int64_t j, int k, Vec<A> dp) {
-    if (wanted_) dp.store(rows_ + at * ld_ + k * H_ + j, H_ - j);
+  FASTRNN_INLINE void store(int64_t at, int64_t j, int64_t left, int k, Vec<A> dp) {
+    if (wanted_) dp.store(rows_ + at * ld_ + k * H_ + j, left);
   }
 
   // d_params [P, H] (+)= the sums of the block's rows, this rank's share of them. first, last: the

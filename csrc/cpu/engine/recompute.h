@@ -46,6 +46,7 @@ class Recompute {
     scratch_ = Weights::scratch(panels_, hidden_panels_, s);
     packed_ = arena.take<Lane<T>>(s.threads * 2 * scratch_);
     pointers_ = arena.take<const T*>(s.threads * kPointers * most);
+    extra_ = arena.take<ExtraRow<Cell, T>>(E > 0 ? s.threads * most : 0);
   }
 
   bool wanted() const { return s_.partial && !in_parts<Cell>; }
@@ -58,13 +59,16 @@ class Recompute {
   // All ranks together, for the rows of a block; they must meet before they read the values.
   void run(const BlockRows& block, const BlockValues<Cell, T>& values, const T* zeros, int rank,
            int size) {
-    const T** list[kPointers];  // of each row: x, the states before, the kept gate's value, extra
+    const T** list[kPointers];  // of each row: x, the states before, the kept gate's value
     for (int k = 0; k < kPointers; ++k) list[k] = pointers_ + (rank * kPointers + k) * most_;
+    ExtraRow<Cell, T>* given = extra_ + (E > 0 ? rank * most_ : 0);
     rows_.each(block, [&](int64_t at, int64_t t, int64_t b) {
       list[0][at] = rows_.input(t, b);
       for (int k = 0; k < S; ++k) list[1 + k][at] = saved_.before(block.d, t, b, k, zeros);
       list[1 + S][at] = saved_.row(block.d, s_.row(t) + b);
-      if (E > 0) list[2 + S][at] = rows_.extra(block.d, t, b);
+      const ExtraSlots<Cell, T> slots(s_, block.d, given + at);
+      slots.begin({b, b + 1});
+      slots.enter(t, {b, b + 1});
     });
     const Range mine = part(block.count, rank, size);
     A *x = tiles_ + rank * 2 * kTile, *r = x + kTile;
@@ -81,7 +85,7 @@ class Recompute {
           if (kProduct) {
             weights.hidden(p, w_hh, list[1 + kFed] + at, count, r, hidden_panels_.vectors(p) * W);
           }
-          cells(p, s_.dir[block.d].params, at, count, list, x, r, values);
+          cells(p, block.d, at, count, list, given, x, r, values);
         }
       }
     }
@@ -94,27 +98,28 @@ class Recompute {
   static constexpr int S = Cell::kStates, K = Cell::kSaved, W = Vec<Sum<T>>::W;
   static constexpr int R = recurrent<Cell>, E = extra<Cell>, kFed = feeds<Cell>;
   static constexpr bool kProduct = R > 0;
-  static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S + (E > 0);
+  static constexpr int kKept = kept_gate<Cell>, kPointers = 2 + S;
   static constexpr int kFirst = projects<Cell>;  // of the states that the cell looks at
   static constexpr int kSlots = Cell::kGates > R ? Cell::kGates : R;
   static constexpr int kWidest = kSlots > kMaxVectors ? kSlots : kMaxVectors;
   static constexpr int64_t kTile = kGroupRows * kWidest * W;
   static constexpr int64_t kPassRows = 4 * kGroupRows;  // rows that stay in L2 for all panels
 
-  [[gnu::noinline]] void cells(int64_t p, const void* learned, int64_t first, int64_t count,
-                               const T** const* list, const A* x, const A* r,
-                               const BlockValues<Cell, T>& values) {
+  [[gnu::noinline]] void cells(int64_t p, int d, int64_t first, int64_t count,
+                               const T** const* list, ExtraRow<Cell, T>* given, const A* x,
+                               const A* r, const BlockValues<Cell, T>& values) {
     using V = Vec<A>;
     constexpr int G = Cell::kGates;
     const int nu = panels_.registers(p);
+    const ExtraSlots<Cell, T> slots(s_, d, given + first);
     for (int64_t i = 0; i < count; ++i) {
       const A* x_row = x + i * panels_.vectors(p) * W;
       const A* r_row = r + i * hidden_panels_.vectors(p) * W;
       for (int v = 0; v < nu; ++v) {
         const int64_t j = panels_.unit(p) + v * W, left = panels_.end(p) - j;
         V xs[G], rs[R + 1], prev[S], next[S], keep[K + 1], ps[params<Cell> + 1], es[E + 1];
-        load_params<Cell, T>(learned, s_.H, j, ps);
-        if constexpr (E > 0) load_extra<Cell, T>(list[2 + S][first + i], s_.H, j, es);
+        load_params<Cell, T>(s_.dir[d].params, s_.H, j, ps);
+        if constexpr (E > 0) slots.load(i, j, left, es);
         load_slots<G>(x_row + v * W, nu, xs);
         load_slots<R>(r_row + v * W, nu, rs);
         for (int k = kFirst; k < S; ++k) prev[k] = read(list[1 + k][first + i] + j, left);
@@ -146,6 +151,7 @@ class Recompute {
   Lane<T>* packed_ = nullptr;
   A* tiles_ = nullptr;
   const T** pointers_ = nullptr;
+  ExtraRow<Cell, T>* extra_ = nullptr;
 };
 
 }  // namespace FASTRNN_ISA
