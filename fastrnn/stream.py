@@ -18,7 +18,8 @@ else:
 
 __all__ = ["Stream"]
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1}  # of weights, as csrc/stream/stack.h numbers them
+# Kinds of weights, as csrc/stream/stack.h numbers them.
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
 class Stream(StreamBase):
@@ -45,9 +46,13 @@ class Stream(StreamBase):
         layer: a recurrent layer or cell of fastrnn's or torch.nn's, with any number of layers
             inside and proj_size, an nn.Linear, or a list (nn.Sequential, nn.ModuleList) of such
             that follow each other. None may be bidirectional: its second half reads from the end.
+            A Recurrent of a cell that torch.nn has not is run by the layer's own kernels, in
+            float32, which pack what they want at each call
             batch_first does not matter: a chunk is `[T, B, I]`
         batch_size: B, the rows of every step
-        weights: torch.float32 or torch.bfloat16, what matrices are kept in; sums are float32. None:
+        weights: torch.float32, torch.bfloat16 or torch.int8, what matrices are kept in. Sums are
+            float32; int8 matrices have a scale for each row, each row of input and of h becomes
+            int8 with a scale of its own, and sums are exact, as in `fastrnn.quantize`. None:
             bfloat16 if all of the layers are, else float32
 
     state: of one layer hx as the layer has it, `[L, B, H]` or a tuple of those, of a cell
@@ -70,7 +75,7 @@ class Stream(StreamBase):
             raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}")
         if weights is not None and weights not in KINDS:
             raise ValueError(
-                f"weights must be None, {' or '.join(map(str, KINDS))}, got {weights!r}"
+                f"weights must be None or one of {', '.join(map(str, KINDS))}, got {weights!r}"
             )
         self.layer, self.batch_size, self.weights = layer, batch_size, weights
         self._pack_layers()
@@ -84,7 +89,8 @@ class Stream(StreamBase):
     def save(self, path: str | os.PathLike) -> None:
         """Writes the layers, with their weights as they are now, to a file for `load` and for C.
 
-        Neither states nor batch_size are in it. See docs/stream_file.md. Raises OSError.
+        Neither states nor batch_size are in it. See docs/stream_file.md. Raises OSError, ValueError
+        where a layer's cell is one's own: a file has no code.
         """
         stream_file.write(path, *file_layers.of_module(self.layer, self.weights))
 
@@ -183,6 +189,21 @@ class Stream(StreamBase):
             stream_layers.check_out(out, shape, input)
         self._run(input.data_ptr(), steps, out.data_ptr())
         return out
+
+    def _explain(self, input: Tensor) -> str:
+        """What fastrnn.explain says: which layers keep packed weights."""
+        stream_layers.read_input(input, self.batch_size, self._input_size)
+        weights = self.weights or stream_layers.common_dtype(self._parts)
+        lines = [
+            f"Stream of batch_size {self.batch_size} on cpu",
+            f"  instruction set: {ops.BUILD_INFO['isa']} (FASTRNN_ISA chooses), one thread, "
+            f"weights {weights}",
+        ]
+        modules = [*self.layer] if self._is_list else [self.layer]
+        for part, module in zip(self._parts, modules):
+            how = "packed once" if part.packed else "the layer's own kernels, which pack each call"
+            lines.append(f"  {module}: {how}")
+        return "\n".join(lines)
 
     def __reduce__(self):
         return type(self), (self.layer, self.batch_size, self.weights), self.state

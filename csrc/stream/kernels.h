@@ -5,8 +5,6 @@
 namespace fastrnn {
 namespace stream {
 
-constexpr int kLinear = -1;  // in the place of a cell's index in the list
-
 struct Shape {
   int64_t I, H, P;  // P: numbers of h
   bool projected;
@@ -33,7 +31,7 @@ struct LayerKernels {
 
 struct StreamKernels {
   const char* isa;
-  const LayerKernels *float32, *bfloat16;  // in the order of the cell list, then "linear"
+  const LayerKernels *float32, *bfloat16, *int8;  // in the order of the cell list, then "linear"
 };
 
 // Of the widest instruction set that was built and runs here, or the one that FASTRNN_ISA names.
