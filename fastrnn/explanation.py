@@ -7,19 +7,22 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import backends, ops
+from .stream import Stream
 
 
-def explain(module: nn.Module, input: Tensor | PackedSequence) -> str:
+def explain(module: nn.Module | Stream, input: Tensor | PackedSequence) -> str:
     """Says which backend would run module(input), why, and in which dtype.
 
     Args:
         module: one of fastrnn's layers or cells, or a model that holds some: each is listed, for
-            an input of that shape, dtype and device
+            an input of that shape, dtype and device; or a Stream
         input: as the layer's, `[T, B, I]` say; it is not run
 
     Raises TypeError where module holds no layer of fastrnn's, RuntimeError where a backend that a
     layer asks for by name cannot serve.
     """
+    if isinstance(module, Stream):
+        return module._explain(input)
     data = input.data if isinstance(input, PackedSequence) else input
     names = [
         (n, m) for n, m in module.named_modules() if hasattr(m, "cell") and hasattr(m, "backend")

@@ -45,6 +45,8 @@ class Stream(StreamBase):
         layer: a recurrent layer or cell of fastrnn's or torch.nn's, with any number of layers
             inside and proj_size, an nn.Linear, or a list (nn.Sequential, nn.ModuleList) of such
             that follow each other. None may be bidirectional: its second half reads from the end.
+            A Recurrent of a cell that torch.nn has not is run by the layer's own kernels, in
+            float32, which pack what they want at each call
             batch_first does not matter: a chunk is `[T, B, I]`
         batch_size: B, the rows of every step
         weights: torch.float32 or torch.bfloat16, what matrices are kept in; sums are float32. None:
@@ -183,6 +185,21 @@ class Stream(StreamBase):
             stream_layers.check_out(out, shape, input)
         self._run(input.data_ptr(), steps, out.data_ptr())
         return out
+
+    def _explain(self, input: Tensor) -> str:
+        """What fastrnn.explain says: which layers keep packed weights."""
+        stream_layers.read_input(input, self.batch_size, self._input_size)
+        weights = self.weights or stream_layers.common_dtype(self._parts)
+        lines = [
+            f"Stream of batch_size {self.batch_size} on cpu",
+            f"  instruction set: {ops.BUILD_INFO['isa']} (FASTRNN_ISA chooses), one thread, "
+            f"weights {weights}",
+        ]
+        modules = [*self.layer] if self._is_list else [self.layer]
+        for part, module in zip(self._parts, modules):
+            how = "packed once" if part.packed else "the layer's own kernels, which pack each call"
+            lines.append(f"  {module}: {how}")
+        return "\n".join(lines)
 
     def __reduce__(self):
         return type(self), (self.layer, self.batch_size, self.weights), self.state

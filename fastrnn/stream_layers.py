@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from . import cells
 from .layer import Layer
 
+KINDS = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
 TORCHS_CELLS = {nn.LSTMCell: "lstm", nn.GRUCell: "gru"}
 
 
@@ -26,10 +27,13 @@ class Spec(NamedTuple):
     b_ih: Tensor | None = None
     b_hh: Tensor | None = None
     w_hr: Tensor | None = None
+    params: Tensor | None = None
+    heads: int = 1
 
     def addresses(self) -> tuple:
         """As the native stack takes it: no tensor may go before it has."""
-        return (*self[:4], *(0 if tensor is None else tensor.data_ptr() for tensor in self[4:]))
+        tensors = (0 if tensor is None else tensor.data_ptr() for tensor in self[4:-1])
+        return (*self[:4], *tensors, self.heads)
 
 
 class Part(NamedTuple):
@@ -41,6 +45,7 @@ class Part(NamedTuple):
     states: int  # S; 0: it has none
     stacked: bool  # is its state [L, B, H], not [B, H]?
     dtype: torch.dtype
+    packed: bool  # has the cell steps of its own?
 
 
 def is_list(layer: object) -> bool:
@@ -90,7 +95,8 @@ def _read_module(module: nn.Module, first: int) -> Part:
     cell = cell or specs[0].cell
     states = 0 if cell == "linear" else cells.get(cell).states
     dtype = next(module.parameters()).dtype
-    return Part(tuple(specs), first, len(specs), states, stacked, dtype)
+    packed = cell == "linear" or bool(cells.get(cell).layer)
+    return Part(tuple(specs), first, len(specs), states, stacked, dtype, packed)
 
 
 def _cell_of_layer(layer: nn.RNNBase) -> str:
@@ -103,18 +109,19 @@ def _cell_of_layer(layer: nn.RNNBase) -> str:
         return layer.mode.lower()  # torch.nn's
     if any(layer.zoneout):
         raise ValueError(f"a layer with zoneout has no stream, got {layer}")
+    if layer.extra_slots:
+        raise ValueError(f"a cell with extra slots has no stream, which brings none, got {layer}")
     return layer.cell
 
 
 def _layers(layer: nn.RNNBase) -> Iterator[Spec]:
-    cell = _check_cell(_cell_of_layer(layer), layer)
+    cell = _cell_of_layer(layer)
     for k in range(layer.num_layers):
         weights = {
-            kind: _plain(layer, getattr(layer, f"{kind}_l{k}", None))
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+            kind: _plain(layer, getattr(layer, f"{kind}_l{k}", None)) for kind in (*KINDS, "params")
         }
-        features = weights["weight_ih"].shape[1]
-        yield Spec(cell, features, layer.hidden_size, layer.proj_size, *weights.values())
+        sizes = weights["weight_ih"].shape[1], layer.hidden_size, layer.proj_size
+        yield Spec(cell, *sizes, *weights.values(), getattr(layer, "heads", None) or 1)
 
 
 def _single_step(cell: nn.RNNCellBase) -> Spec:
@@ -122,16 +129,9 @@ def _single_step(cell: nn.RNNCellBase) -> Spec:
     if name is None:
         name = next((n for kind, n in TORCHS_CELLS.items() if isinstance(cell, kind)), None)
         name = name or f"rnn_{cell.nonlinearity}"
-    names = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
-    weights = [_plain(cell, getattr(cell, kind, None)) for kind in names]
+    weights = [_plain(cell, getattr(cell, kind, None)) for kind in KINDS]
     proj = getattr(cell, "proj_size", 0)
-    return Spec(_check_cell(name, cell), cell.input_size, cell.hidden_size, proj, *weights)
-
-
-def _check_cell(name: str, module: nn.Module) -> str:
-    if not cells.get(name).layer:
-        raise ValueError(f"a layer of a cell that torch.nn has not has no stream, got {module}")
-    return name
+    return Spec(name, cell.input_size, cell.hidden_size, proj, *weights)
 
 
 def _plain(module: nn.Module, weight: Tensor | None) -> Tensor | None:

@@ -7,6 +7,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "cells.h"
 #include "plain_tensors.h"
 #include "references.h"
 #include "stream/stack.h"
@@ -149,8 +150,10 @@ PyObject* run(PyObject* self, PyObject* args) {
 bool read_layer(PyObject* item, LayerSpec& spec) {
   const char* cell;
   long long I, H, P;
-  unsigned long long w_ih, w_hh, b_ih, b_hh, w_hr;
-  if (!PyArg_ParseTuple(item, "sLLLKKKKK", &cell, &I, &H, &P, &w_ih, &w_hh, &b_ih, &b_hh, &w_hr)) {
+  long long heads;
+  unsigned long long w_ih, w_hh, b_ih, b_hh, w_hr, params;
+  if (!PyArg_ParseTuple(item, "sLLLKKKKKKL", &cell, &I, &H, &P, &w_ih, &w_hh, &b_ih, &b_hh, &w_hr,
+                        &params, &heads)) {
     return false;
   }
   spec.cell = cell;
@@ -158,11 +161,16 @@ bool read_layer(PyObject* item, LayerSpec& spec) {
   spec.w_ih = pointer<const float*>(w_ih), spec.w_hh = pointer<const float*>(w_hh);
   spec.b_ih = pointer<const float*>(b_ih), spec.b_hh = pointer<const float*>(b_hh);
   spec.w_hr = pointer<const float*>(w_hr);
+  if (!stream::has_steps(spec.cell)) {
+    const KnownCell known = known_cell(spec.cell, ScalarType::Float);
+    spec.kernels = known.kernels, spec.info = known.info;
+    spec.params = pointer<const float*>(params), spec.heads = heads;
+  }
   return true;
 }
 
-// _pack(layers, weights, batch): layers of (cell, I, H, P, w_ih, w_hh, b_ih, b_hh, w_hr), matrices
-// by address; weights as stream::Weights numbers them
+// _pack(layers, weights, batch): layers of (cell, I, H, P, w_ih, w_hh, b_ih, b_hh, w_hr, params,
+// heads), tensors by address; weights as stream::Weights numbers them
 PyObject* pack(PyObject* self, PyObject* args) {
   PyObject* layers;
   int weights;

@@ -5,8 +5,6 @@
 namespace fastrnn {
 namespace stream {
 
-constexpr int kLinear = -1;  // in the place of a cell's index in the list
-
 struct Shape {
   int64_t I, H, P;  // P: numbers of h
   bool projected;

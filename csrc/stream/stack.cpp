@@ -8,6 +8,7 @@
 #include "cells/registry.h"
 #include "kernels.h"
 #include "memory.h"
+#include "other_cells.h"
 
 namespace fastrnn {
 namespace stream {
@@ -25,6 +26,11 @@ struct Layer {
   int gates, states;
   LayerKernels kernels;
   Memory packed;
+  std::unique_ptr<const OtherCell> other;  // in their place
+
+  int64_t scratch_bytes(int64_t T, int64_t B) const {
+    return other ? other->scratch_bytes(T, B) : kernels.scratch_bytes(shape, T, B);
+  }
 };
 using Layers = std::vector<Layer>;
 
@@ -39,18 +45,38 @@ void check_sizes(const LayerSpec& spec, const std::string& where) {
         where + "a projection must have fewer numbers than units, and weights");
 }
 
+// Its place in the list of cells, or after the last: "linear" has that in the tables of kernels.
+int find(std::string_view cell) {
+  int i = 0;
+  while (i < kCellCount && cell != kCells[i].name) ++i;
+  return i;
+}
+
+Layer make_other(const LayerSpec& spec, Weights weights, const std::string& where) {
+  check(weights == Weights::kFloat32 && !spec.projected,
+        where + "a cell of one's own has float32 weights in a stream, and no projection");
+  check_sizes(spec, where);
+  check(spec.heads >= 1 && spec.hidden % spec.heads == 0, where + "heads must divide the units");
+  check(spec.w_ih && (spec.info->recurrent == 0 || spec.w_hh), where + "weights must be given");
+  return {{spec.input, spec.hidden, spec.hidden, false},
+          spec.info->gates,
+          spec.info->states,
+          {},
+          nullptr,
+          std::make_unique<const OtherCell>(spec)};
+}
+
 Layer make_layer(const LayerSpec& spec, Weights weights, const std::string& where) {
+  if (spec.kernels) return make_other(spec, weights, where);
   check(weights == Weights::kFloat32 || weights == Weights::kBfloat16,
         "weights must be float32 or bfloat16");
-  int cell = 0;
-  while (cell < kCellCount && spec.cell != kCells[cell].name) ++cell;
-  const bool linear = spec.cell == "linear";
+  check(has_steps(spec.cell), where + "no stream has the cell " + std::string(spec.cell));
+  check_sizes(spec, where);
+  const int cell = find(spec.cell);
+  const bool linear = cell == kCellCount;
   const StreamKernels& table = stream_kernels();
   const LayerKernels& kernels =
       (weights == Weights::kFloat32 ? table.float32 : table.bfloat16)[cell];
-  check((linear || cell < kCellCount) && kernels.run,
-        where + "no stream has the cell " + std::string(spec.cell));
-  check_sizes(spec, where);
   const CellInfo* info = linear ? nullptr : &kCells[cell];
   check(!spec.projected || (info && info->projects),
         where + std::string(spec.cell) + " has no projection");
@@ -61,6 +87,7 @@ Layer make_layer(const LayerSpec& spec, Weights weights, const std::string& wher
               linear ? 1 : info->gates,
               linear ? 0 : info->states,
               kernels,
+              nullptr,
               nullptr};
   layer.packed = allocate(kernels.packed_bytes(layer.shape));
   kernels.pack(spec, layer.shape, layer.packed.get());
@@ -139,11 +166,17 @@ class PackedStack : public Stack {
     int64_t between = 0, scratch = 0;  // outputs of all layers but the last; a layer's own
     for (const Layer& layer : *layers_) {
       between = std::max(between, layer.shape.P);
-      scratch = std::max(scratch, layer.kernels.scratch_bytes(layer.shape, steps, batch_));
+      scratch = std::max(scratch, layer.scratch_bytes(steps, batch_));
     }
     for (Memory& memory : between_) memory = allocate(between * steps * batch_ * sizeof(float));
-    scratch_ = allocate(scratch);
+    make_scratch(scratch);
     room_ = steps;
+  }
+
+  void make_scratch(int64_t bytes) {
+    if (bytes <= scratch_bytes_) return;
+    scratch_ = allocate(bytes);
+    scratch_bytes_ = bytes;
   }
 
   void block(const float* x, int64_t T, float* out) {
@@ -151,21 +184,32 @@ class PackedStack : public Stack {
     for (size_t i = 0; i <= last; ++i) {
       const Layer& layer = (*layers_)[i];
       float* to = i == last ? out : static_cast<float*>(between_[i % 2].get());
-      layer.kernels.run({layer.shape, layer.packed.get(), T, batch_, x, to,
-                         states_.data() + first_state_[i], scratch_.get()});
+      float* const* states = states_.data() + first_state_[i];
+      if (layer.other) {
+        make_scratch(layer.scratch_bytes(T, batch_));  // fewer steps may want more
+        layer.other->run(T, batch_, x, to, states, scratch_.get());
+      } else {
+        layer.kernels.run(
+            {layer.shape, layer.packed.get(), T, batch_, x, to, states, scratch_.get()});
+      }
       x = to;
     }
   }
 
   const std::shared_ptr<const Layers> layers_;
   const int64_t batch_;
-  int64_t most_steps_, states_size_, room_ = 0;
+  int64_t most_steps_, states_size_, room_ = 0, scratch_bytes_ = 0;
   Memory states_memory_, between_[2], scratch_;
   std::vector<float*> states_;
   std::vector<int> first_state_;
 };
 
 }  // namespace
+
+bool has_steps(std::string_view cell) {
+  const int i = find(cell);
+  return (i < kCellCount || cell == "linear") && stream_kernels().float32[i].run;
+}
 
 std::unique_ptr<Stack> Stack::make(const std::vector<LayerSpec>& specs, Weights weights,
                                    int64_t batch) {

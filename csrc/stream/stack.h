@@ -7,6 +7,10 @@
 #include <vector>
 
 namespace fastrnn {
+
+struct CellInfo;
+struct CellKernels;
+
 namespace stream {
 
 // How matrices are kept and read. Inputs, sums, biases, cells and states are float32 always.
@@ -23,7 +27,18 @@ struct LayerSpec {
   const float* b_hh = nullptr;  // [G*H] or null
   int64_t projected = 0;        // P where there is w_hr (LSTM's proj_size), else 0: P is H
   const float* w_hr = nullptr;  // [P, H] or null
+
+  // Of a cell without steps of its own: the engine that runs it, in float32 alone. Its numbers of
+  // gates, states and so on are what `info` says, w_ih [G*H, I], w_hh [R*H, H], in heads [heads,
+  // G*H/heads, H/heads].
+  const CellKernels* kernels = nullptr;
+  const CellInfo* info = nullptr;
+  const float* params = nullptr;  // [.., H] or null
+  int64_t heads = 1;
 };
+
+// Has the cell steps of its own, so that a spec of it needs no kernels?
+bool has_steps(std::string_view cell);
 
 // Threads may run separate stacks at the same time, and never one.
 class Stack {
