@@ -18,7 +18,8 @@ else:
 
 __all__ = ["Stream"]
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1}  # of weights, as csrc/stream/stack.h numbers them
+# Kinds of weights, as csrc/stream/stack.h numbers them.
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 
 class Stream(StreamBase):
@@ -49,7 +50,9 @@ class Stream(StreamBase):
             float32, which pack what they want at each call
             batch_first does not matter: a chunk is `[T, B, I]`
         batch_size: B, the rows of every step
-        weights: torch.float32 or torch.bfloat16, what matrices are kept in; sums are float32. None:
+        weights: torch.float32, torch.bfloat16 or torch.int8, what matrices are kept in. Sums are
+            float32; int8 matrices have a scale for each row, each row of input and of h becomes
+            int8 with a scale of its own, and sums are exact, as in `fastrnn.quantize`. None:
             bfloat16 if all of the layers are, else float32
 
     state: of one layer hx as the layer has it, `[L, B, H]` or a tuple of those, of a cell
@@ -72,7 +75,7 @@ class Stream(StreamBase):
             raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}")
         if weights is not None and weights not in KINDS:
             raise ValueError(
-                f"weights must be None, {' or '.join(map(str, KINDS))}, got {weights!r}"
+                f"weights must be None or one of {', '.join(map(str, KINDS))}, got {weights!r}"
             )
         self.layer, self.batch_size, self.weights = layer, batch_size, weights
         self._pack_layers()

@@ -138,6 +138,11 @@ def _plain(module: nn.Module, weight: Tensor | None) -> Tensor | None:
     """A weight as plain float32, for as long as it is packed."""
     if weight is None:
         return None
+    if weight.dtype == torch.int8:
+        raise ValueError(
+            "a quantised layer has no stream: make the stream before fastrnn.quantize, with "
+            f"weights=torch.int8, got {module}"
+        )
     if weight.dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(
             f"a stream has float32 or bfloat16 weights, got {weight.dtype} in {module}: "

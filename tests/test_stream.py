@@ -77,8 +77,8 @@ def test_every_instruction_set_is_right(isa):
     if "must be one of" in run.stderr:
         pytest.skip(f"this CPU has no {isa}")
     assert run.returncode == 0, run.stderr
-    float32, bfloat16, changed_rows = map(float, run.stdout.split())
-    assert float32 < 3e-6 and bfloat16 < 3e-6 and changed_rows == 0
+    float32, bfloat16, int8, changed_rows = map(float, run.stdout.split())
+    assert float32 < 3e-6 and bfloat16 < 3e-6 and int8 < 1e-5 and changed_rows == 0
 
 
 def test_products_longer_than_a_block():

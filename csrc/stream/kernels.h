@@ -31,7 +31,7 @@ struct LayerKernels {
 
 struct StreamKernels {
   const char* isa;
-  const LayerKernels *float32, *bfloat16;  // in the order of the cell list, then "linear"
+  const LayerKernels *float32, *bfloat16, *int8;  // in the order of the cell list, then "linear"
 };
 
 // Of the widest instruction set that was built and runs here, or the one that FASTRNN_ISA names.

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cells/registry.h"
+#include "cpu/int8_layout.h"
 #include "kernels.h"
 #include "memory.h"
 #include "other_cells.h"
@@ -52,6 +53,19 @@ int find(std::string_view cell) {
   return i;
 }
 
+const LayerKernels* kernels_of(Weights weights) {
+  const StreamKernels& table = stream_kernels();
+  switch (weights) {
+    case Weights::kFloat32:
+      return table.float32;
+    case Weights::kBfloat16:
+      return table.bfloat16;
+    case Weights::kInt8:
+      return table.int8;
+  }
+  throw std::invalid_argument("weights must be float32, bfloat16 or int8");
+}
+
 Layer make_other(const LayerSpec& spec, Weights weights, const std::string& where) {
   check(weights == Weights::kFloat32 && !spec.projected,
         where + "a cell of one's own has float32 weights in a stream, and no projection");
@@ -68,15 +82,13 @@ Layer make_other(const LayerSpec& spec, Weights weights, const std::string& wher
 
 Layer make_layer(const LayerSpec& spec, Weights weights, const std::string& where) {
   if (spec.kernels) return make_other(spec, weights, where);
-  check(weights == Weights::kFloat32 || weights == Weights::kBfloat16,
-        "weights must be float32 or bfloat16");
   check(has_steps(spec.cell), where + "no stream has the cell " + std::string(spec.cell));
   check_sizes(spec, where);
   const int cell = find(spec.cell);
   const bool linear = cell == kCellCount;
-  const StreamKernels& table = stream_kernels();
-  const LayerKernels& kernels =
-      (weights == Weights::kFloat32 ? table.float32 : table.bfloat16)[cell];
+  check(weights != Weights::kInt8 || std::max(spec.input, spec.hidden) < kInt8Depth,
+        where + "int8 sums take fewer than " + std::to_string(kInt8Depth) + " products");
+  const LayerKernels& kernels = kernels_of(weights)[cell];
   const CellInfo* info = linear ? nullptr : &kCells[cell];
   check(!spec.projected || (info && info->projects),
         where + std::string(spec.cell) + " has no projection");

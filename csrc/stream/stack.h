@@ -13,7 +13,9 @@ struct CellKernels;
 
 namespace stream {
 
-// How matrices are kept and read. Inputs, sums, biases, cells and states are float32 always.
+// How matrices are kept and read. Inputs, biases, cells and states are float32 always, and so are
+// sums, but for int8: there a matrix has a scale for each row, inputs become int8 row by row, and
+// sums are exact.
 enum class Weights { kFloat32, kBfloat16, kInt8 };
 
 // One layer as torch.nn keeps it; all of it is copied.

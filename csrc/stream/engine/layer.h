@@ -3,6 +3,7 @@
 #pragma once
 #include "cells/math.h"
 #include "cells/traits.h"
+#include "int8_product.h"
 #include "product.h"
 #include "stream/kernels.h"
 
@@ -30,6 +31,16 @@ template <class Cell>
 constexpr bool streams =
     !in_parts<Cell> && !heads<Cell> && extra<Cell> == 0 && params<Cell> == 0 && feeds<Cell> == 0 &&
     Cell::kGates <= kMaxVectors && (recurrent<Cell> == 0 || recurrent<Cell> == Cell::kGates);
+
+// How a matrix is kept: in T, float, Bf16 or int8_t. kVectors: how wide its panels are.
+template <class T, int kVectors>
+struct Kept {
+  using Matrix = stream::Matrix<T, kVectors>;
+};
+template <int kVectors>
+struct Kept<int8_t, kVectors> {
+  using Matrix = Int8Matrix;
+};
 
 template <class Cell, class T>
 class Layer {
@@ -59,14 +70,19 @@ class Layer {
  private:
   static constexpr int G = Cell::kGates, S = Cell::kStates;
   static constexpr bool kProduct = recurrent<Cell> > 0;
-  // Does the cell look at the two products apart, and not at their sum alone?
-  static constexpr bool kApart = kProduct && Cell::kSplit;
   static constexpr int kVectors = G * Panels<float>::together(G);
+  using Gates = typename Kept<T, kVectors>::Matrix;
+  using Outs = typename Kept<T, kMaxVectors>::Matrix;
+  using Units = typename Gates::Units;
+  using Rows = typename Gates::Rows;
+  // Are the two products kept apart, as the cell looks at more than their sum?
+  static constexpr bool kApart = kProduct && (Cell::kSplit || !Gates::kAdds);
   static constexpr int64_t kGroup = kGroupRows;
   using V = Vec<float>;
 
   struct Scratch {
     float *gates, *sums, *unprojected, *padded;
+    Rows rows, outs;  // what is multiplied, where it is to become something else first
     int64_t bytes;
   };
 
@@ -87,10 +103,13 @@ class Layer {
     Arena arena(memory);
     Scratch s;
     s.gates = arena.take<float>(steps * B * panels_.width());
-    const int64_t panel = kGroup * kVectors * W;
+    const int64_t panel = kGroup * panels_.most_vectors() * W;
     s.sums = arena.take<float>(panels_.width() > panel ? panels_.width() : panel);
     s.unprojected = arena.take<float>(shape_.projected ? B * shape_.H : 0);
     s.padded = arena.take<float>(shape_.projected ? B * outs_.width() : 0);
+    const int64_t widest = shape_.I > shape_.P ? shape_.I : shape_.P;
+    s.rows = Gates::take_rows(arena, steps * B, widest);
+    s.outs = Outs::take_rows(arena, shape_.projected ? B : 0, shape_.H);
     s.bytes = arena.used();
     return s;
   }
@@ -101,7 +120,8 @@ class Layer {
       for (int c = 0; c < panels_.vectors(p); ++c) {
         const int64_t unit = panels_.unit(p) + c % nu * W;
         float* at = to + panels_.column(p) + c * W;
-        V sum = bias ? V::load(bias + c / nu * shape_.H + unit, shape_.H - unit) : V(0.f);
+        const int64_t left = shape_.H - unit;
+        V sum = bias && left > 0 ? V::load(bias + c / nu * shape_.H + unit, left) : V(0.f);
         if (add) sum = sum + V::load(at);
         sum.store(at);
       }
@@ -110,16 +130,18 @@ class Layer {
 
   void walk(const Steps& s, const Scratch& w) const {
     const int64_t B = s.B, width = panels_.width(), P = shape_.P;
-    w_ih_.multiply(s.input, shape_.I, s.T * B, b_ih_, w.gates, false);
+    const Rows x = w_ih_.rows(s.input, shape_.I, s.T * B, w.rows);
+    w_ih_.multiply(x, s.T * B, b_ih_, w.gates, false);
     const float* h = S > 0 ? s.states[0] : nullptr;
     for (int64_t t = 0; t < s.T; ++t) {
       float* gates = w.gates + t * B * width;
       float* output = s.output + t * B * P;
       float* cells_to = shape_.projected ? w.unprojected : output;
+      const Rows fed = kProduct ? w_hh_.rows(h, P, B, w.rows) : Rows{};
       if (B == 1) {
-        row_step(gates, h, cells_to, s.states, w.sums);
+        row_step(gates, fed, h, cells_to, s.states, w.sums);
       } else {
-        rows_step(gates, B, h, cells_to, s.states, w.sums);
+        rows_step(gates, B, fed, h, cells_to, s.states, w.sums);
       }
       if (shape_.projected) project(w, B, output);
       h = output;
@@ -127,11 +149,13 @@ class Layer {
     if constexpr (S > 0) memcpy(s.states[0], h, B * P * sizeof(float));
   }
 
-  void row_step(float* gates, const float* h, float* out, float* const* states, float* sums) const {
+  // fed: what W_hh multiplies, which is h.
+  void row_step(float* gates, const Rows& fed, const float* h, float* out, float* const* states,
+                float* sums) const {
     if constexpr (kApart) {
-      w_hh_.multiply(h, 0, 1, b_hh_, sums, false);
+      w_hh_.multiply(fed, 1, b_hh_, sums, false);
     } else if constexpr (kProduct) {
-      w_hh_.multiply(h, 0, 1, nullptr, gates, true);
+      w_hh_.multiply(fed, 1, nullptr, gates, true);
     }
     for (int64_t p = 0; p < panels_.count(); ++p) {
       const int64_t column = panels_.column(p);
@@ -139,18 +163,18 @@ class Layer {
     }
   }
 
-  void rows_step(float* gates, int64_t B, const float* h, float* out, float* const* states,
-                 float* sums) const {
-    const int64_t width = panels_.width(), P = shape_.P;
+  void rows_step(float* gates, int64_t B, const Rows& fed, const float* h, float* out,
+                 float* const* states, float* sums) const {
+    const int64_t width = panels_.width();
     for (int64_t p = 0; p < panels_.count(); ++p) {
       const int64_t column = panels_.column(p), sums_ld = panels_.vectors(p) * W;
       for (int64_t b = 0; b < B; b += kGroup) {
         const int64_t count = B - b < kGroup ? B - b : kGroup;
         float* x = gates + b * width + column;
         if constexpr (kApart) {
-          w_hh_.multiply(p, h + b * P, P, count, b_hh_ + column, sums, sums_ld, false);
+          w_hh_.multiply(p, fed + b, count, b_hh_ + column, sums, sums_ld, false);
         } else if constexpr (kProduct) {
-          w_hh_.multiply(p, h + b * P, P, count, nullptr, x, width, true);
+          w_hh_.multiply(p, fed + b, count, nullptr, x, width, true);
         }
         cells(p, b, count, x, width, sums, sums_ld, h, out, states);
       }
@@ -168,6 +192,7 @@ class Layer {
     h += b * H, out += b * H;  // of a cell that projects, h is not looked at
     for (int v = 0; v < nu; ++v) {
       const int64_t j = panels_.unit(p) + v * W, left = H - j;
+      if (left <= 0) break;  // registers may come some at a time
       for (int64_t i = 0; i < count; ++i) {
         V xs[G], rs[G], prev[S + 1], next[S + 1], keep[Cell::kSaved + 1];
         for (int g = 0; g < G; ++g) {
@@ -185,17 +210,18 @@ class Layer {
 
   // output [B, P] = W_hr m
   void project(const Scratch& w, int64_t B, float* output) const {
-    w_hr_.multiply(w.unprojected, shape_.H, B, nullptr, w.padded, false);
+    const auto m = w_hr_.rows(w.unprojected, shape_.H, B, w.outs);
+    w_hr_.multiply(m, B, nullptr, w.padded, false);
     for (int64_t b = 0; b < B; ++b) {
       memcpy(output + b * shape_.P, w.padded + b * outs_.width(), shape_.P * sizeof(float));
     }
   }
 
   const Shape shape_;
-  const Panels<float> panels_, outs_;  // of the gates, and of W_hr's rows
+  const Units panels_, outs_;  // of the gates, and of W_hr's rows
   Arena arena_;
-  Matrix<T, kVectors> w_ih_, w_hh_;
-  Matrix<T, kMaxVectors> w_hr_;
+  Gates w_ih_, w_hh_;
+  Outs w_hr_;
   float *b_ih_, *b_hh_;  // where the cell looks at sums alone, those of the biases
 };
 

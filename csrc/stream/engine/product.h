@@ -123,11 +123,22 @@ void panel_rows(int nv, const Tile& t, int64_t count) {
   }
 }
 
+// Rows that lie ld apart.
+struct FloatRows {
+  const float* first;
+  int64_t ld;
+  FASTRNN_INLINE FloatRows operator+(int64_t rows) const { return {first + rows * ld, ld}; }
+};
+
 // A matrix [G*H, K] in the panels of its units, each with all gates: at most kMaxVectors registers.
 // kVectors: how wide all panels are but the last.
 template <class T, int kVectors>
 class Matrix {
  public:
+  using Units = Panels<float>;
+  using Rows = FloatRows;
+  static constexpr bool kAdds = true;  // sums to others
+
   Matrix(Arena& arena, const Panels<float>& panels, int64_t K)
       : panels_(panels), K_(K), packed_(arena.take<float>(lanes<T>(K) * panels.width())) {}
 
@@ -147,23 +158,29 @@ class Matrix {
     }
   }
 
-  // out[r] [width] (+)= init + rows[r] . matrix^T for `count` rows; rows lie ld apart, out's are
-  // width() apart. init [width] or null.
-  void multiply(const float* rows, int64_t ld, int64_t count, const float* init, float* out,
-                bool add) const {
-    if (count == 1) return multiply_row(rows, init, out, add);
+  static Rows take_rows(Arena&, int64_t, int64_t) { return {}; }
+  // Rows as multiply() takes them; room is for those that become something else.
+  FASTRNN_INLINE Rows rows(const float* from, int64_t ld, int64_t, Rows) const {
+    return {from, ld};
+  }
+
+  // out[r] [width] (+)= init + rows[r] . matrix^T for `count` rows; out's rows are the panels'
+  // width apart. init [width] or null.
+  void multiply(const Rows& rows, int64_t count, const float* init, float* out, bool add) const {
+    if (count == 1) return multiply_row(rows.first, init, out, add);
     for (int64_t p = 0; p < panels_.count(); ++p) {
       const int64_t column = panels_.column(p);
       const float* from = init ? init + column : nullptr;
-      multiply(p, rows, ld, count, from, out + column, panels_.width(), add);
+      multiply(p, rows, count, from, out + column, panels_.width(), add);
     }
   }
 
   // The same for the columns of panel p; out's rows lie out_ld apart.
-  FASTRNN_INLINE void multiply(int64_t p, const float* rows, int64_t ld, int64_t count,
-                               const float* init, float* out, int64_t out_ld, bool add) const {
+  FASTRNN_INLINE void multiply(int64_t p, const Rows& rows, int64_t count, const float* init,
+                               float* out, int64_t out_ld, bool add) const {
     const int nv = panels_.vectors(p);
-    panel_rows<T>(nv, {rows, ld, K_, panel(p), nv * W, 0, init, out, out_ld, add}, count);
+    panel_rows<T>(nv, {rows.first, rows.ld, K_, panel(p), nv * W, 0, init, out, out_ld, add},
+                  count);
   }
 
  private:
@@ -183,7 +200,7 @@ class Matrix {
       if (init) t.init += 2 * C;
     }
     for (; p < panels; ++p) {
-      multiply(p, row, 0, 1, init ? init + p * C : nullptr, out + p * C, 0, add);
+      multiply(p, {row, 0}, 1, init ? init + p * C : nullptr, out + p * C, 0, add);
     }
   }
 
