@@ -89,7 +89,8 @@ class Stream(StreamBase):
     def save(self, path: str | os.PathLike) -> None:
         """Writes the layers, with their weights as they are now, to a file for `load` and for C.
 
-        Neither states nor batch_size are in it. See docs/stream_file.md. Raises OSError.
+        Neither states nor batch_size are in it. See docs/stream_file.md. Raises OSError, ValueError
+        where a layer's cell is one's own: a file has no code.
         """
         stream_file.write(path, *file_layers.of_module(self.layer, self.weights))
 

@@ -54,12 +54,14 @@ def test_steps_and_chunks_are_the_layers_sequence(cell):
         assert_same(in_calls(stream, x), result, 0)
 
 
-def test_what_a_cell_of_ones_own_has_not():
+def test_what_a_cell_of_ones_own_has_not(tmp_path):
     with pytest.raises(ValueError, match="a cell with extra slots has no stream"):
         fastrnn.Stream(fastrnn.Recurrent(more_in, 3, 4))
     layer = fastrnn.Recurrent(peephole_lstm, 3, 4)
     with pytest.raises(ValueError, match="layer 0: a cell of one's own has float32 weights"):
         fastrnn.Stream(layer, weights=torch.bfloat16)
+    with pytest.raises(ValueError, match="a file has no code"):
+        fastrnn.Stream(layer).save(tmp_path / "layer.frnn")
 
 
 def test_explain_says_what_runs():

@@ -53,7 +53,7 @@ def build(out: Path, isas: Sequence[str] | None = None, more: Sequence[str] = ()
 def _commands(root: Path, compiler: Sequence[str], isas: Sequence[str] | None, more) -> list[list]:
     """A compiler's command for each object file."""
     names = {"base", *(flags.isas() if isas is None else isas)}
-    names |= {flags.isa_for(name, "float32") for name in names}
+    names |= {flags.isa_for(name, dtype) for name in names for dtype in ("float32", "int8")}
     wanted = {name: words for name, words in flags.isas().items() if name in names}
     have = [f"-DFASTRNN_HAVE_{name.upper()}" for name in wanted if name != "base"]
     version = f'-DFASTRNN_VERSION="{__version__}"'
@@ -64,7 +64,8 @@ def _commands(root: Path, compiler: Sequence[str], isas: Sequence[str] | None, m
             found.append([*base, *have, version, str(source)])
         for source in sorted((root / room / "isa").glob("*.cpp")):
             for name, words in wanted.items():
-                if name not in flags.ISA_DTYPES:  # another's kernels serve there
+                # what adds something for one dtype is for the source of its name
+                if source.stem in flags.ISA_DTYPES.get(name, (source.stem,)):
                     found.append([*base, *words, f"-DFASTRNN_ISA={name}", str(source)])
     return found
 

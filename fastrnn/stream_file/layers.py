@@ -17,6 +17,8 @@ def of_module(layer: nn.Module, weights: torch.dtype | None) -> tuple[list[FileL
     In the file they are float32, or bfloat16 where that loses nothing that the stream would not.
     """
     parts = stream_layers.read(layer)
+    if not all(part.packed for part in parts):
+        raise ValueError(f"a file has no code, so no cell of one's own, got {layer}")
     kept = weights or stream_layers.common_dtype(parts)
     written = torch.bfloat16 if kept == torch.bfloat16 else torch.float32
     found = []
