@@ -74,7 +74,10 @@ def flat(state):
     return torch.cat([flat(part) for part in state])
 
 
-@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+WEIGHTS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("name", stacks())
 def test_the_same_bits_as_in_python(library, tmp_path, name, weights):
     stream = fastrnn.Stream(stacks()[name], batch_size=3, weights=weights)
