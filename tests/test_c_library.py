@@ -1,6 +1,7 @@
 """fastrnn.h: a stream's file runs without Python to the same bits, and nothing brings it down."""
 
 import ctypes
+import random
 import re
 import runpy
 import shutil
@@ -113,6 +114,46 @@ def test_loading(tmp_path):
         fastrnn.Stream.load(tmp_path / "model.frnn")
     with pytest.raises(FileNotFoundError):
         stream.save(tmp_path / "nowhere" / "model.frnn")
+
+
+def test_int8_keeps_a_scale_where_it_can():
+    """Its numbers and scales come out of what they stand for; those of the tiniest do not."""
+    matrix = torch.cat(
+        [torch.randn(50, 9) * 10.0 ** torch.randint(-30, 30, (50, 1)), torch.zeros(1, 9)]
+    )
+    layer = nn.Linear(9, 51)
+    tiny = torch.tensor(445, dtype=torch.int32).view(torch.float32)  # times the least there is
+    for number, dtype in ((1.0, torch.int8), (tiny, torch.float32), (torch.nan, torch.float32)):
+        layer.weight.data = matrix.clone()
+        layer.weight.data[0] = 0
+        layer.weight.data[0, 0] = number
+        (found,), _ = stream_file.layers.of_module(layer, torch.int8)
+        assert found.tensors["weight_ih"].dtype == dtype
+    (found,), kept = stream_file.layers.of_module(layer, torch.bfloat16)
+    assert kept == found.tensors["weight_ih"].dtype == torch.bfloat16
+
+
+def test_both_readers_agree(library):
+    """On files that were changed at random, with checksums that are right."""
+    draw = random.Random(0)
+    good = [bytes(stream_file.packed(*stack)) for stack in stream_files.stacks().values()]
+    whole = 0
+    for _ in range(2000):
+        bad = bytearray(draw.choice(good))
+        for _ in range(draw.randint(1, 2)):
+            at = draw.randrange(32, min(len(bad), 400), 4)
+            number = draw.choice([*range(9), 64, 255, 1025, 0x7FFFFFFF, 0xFFFFFFFF])
+            bad[at : at + 4] = number.to_bytes(4, "little")
+        bad = stream_files.mended(bad)
+        try:
+            stream_file.unpacked(bytearray(bad))
+        except ValueError:
+            with pytest.raises(ValueError, match="^(bad file|unsupported): "):
+                Stream.open(library, bad)
+        else:
+            whole += 1
+            Stream.open(library, bad)
+    assert 50 < whole < 400
 
 
 def test_state_is_got_and_set(library, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .. import cells, stream_layers
+from ..quantization.panels import quantize_rows
 from .form import FileLayer
 
 MATRICES = ("weight_ih", "weight_hh", "weight_hr")
@@ -14,13 +15,12 @@ MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 def of_module(layer: nn.Module, weights: torch.dtype | None) -> tuple[list[FileLayer], torch.dtype]:
     """The layers as they are now, and what their matrices are kept in when they run.
 
-    In the file they are float32, or bfloat16 where that loses nothing that the stream would not.
+    Raises ValueError for a cell of one's own: a file is of those that every library has.
     """
     parts = stream_layers.read(layer)
     if not all(part.packed for part in parts):
         raise ValueError(f"a file has no code, so no cell of one's own, got {layer}")
     kept = weights or stream_layers.common_dtype(parts)
-    written = torch.bfloat16 if kept == torch.bfloat16 else torch.float32
     found = []
     for spec in (spec for part in parts for spec in part.specs):
         tensors = {
@@ -31,9 +31,21 @@ def of_module(layer: nn.Module, weights: torch.dtype | None) -> tuple[list[FileL
         layer = FileLayer(spec.cell, spec.input_size, spec.hidden_size, outputs)
         for role, tensor in tensors.items():
             if tensor is not None:
-                layer.tensors[role] = tensor.to(written) if role in MATRICES else tensor
+                _add(layer, role, tensor, kept if role in MATRICES else torch.float32)
         found.append(layer)
     return found, kept
+
+
+def _add(layer: FileLayer, role: str, tensor: torch.Tensor, kept: torch.dtype) -> None:
+    """In as few bytes as lose nothing that a stream with weights in `kept` would not."""
+    layer.tensors[role] = tensor
+    if kept == torch.bfloat16:
+        layer.tensors[role] = tensor.to(kept)
+    elif kept == torch.int8 and bool(tensor.isfinite().all()):
+        q, scales = quantize_rows(tensor)
+        again = quantize_rows(q * scales[:, None])
+        if torch.equal(again[0], q) and torch.equal(again[1], scales):  # else: tiniest numbers
+            layer.tensors[role], layer.scales[role] = q, scales
 
 
 def modules(layers: list[FileLayer]) -> list[nn.Module]:
