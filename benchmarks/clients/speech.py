@@ -30,8 +30,8 @@ def tacotron2() -> Model:
     from torchaudio.models import Tacotron2
 
     net = Tacotron2()
-    tokens, lengths = torch.randint(0, 148, (4, 60)), torch.tensor([60, 55, 48, 40])
-    mel, mel_lengths = torch.randn(4, 80, 100), torch.tensor([100, 90, 80, 70])
+    tokens, lengths = torch.randint(0, 148, (2, 40)), torch.tensor([40, 30])
+    mel, mel_lengths = torch.randn(2, 80, 40), torch.tensor([40, 32])
     return plain(net, tokens, lengths, mel, mel_lengths, of=lambda made: made[0])
 
 
@@ -137,7 +137,7 @@ CLIENTS = [
     for package, title, shapes, make in (
         ("torchaudio", "DeepSpeech", "B 8, T 200, RNN of relu, H 512, two directions", deep_speech),
         ("torchaudio", "WaveRNN", "B 2, T 1200, GRU, H 512, 2 layers", wave_rnn),
-        ("torchaudio", "Tacotron2, teacher forced", "B 4, 60 tokens, 100 frames", tacotron2),
+        ("torchaudio", "Tacotron2, teacher forced", "B 2, 40 tokens, 40 frames", tacotron2),
         ("torchaudio", "RNN-T, predictor", "B 8, 40 tokens, _CustomLSTM, H 512, 3 layers",
          lambda: rnnt(8, 40)),
         ("torchaudio", "RNN-T, predictor", "B 10, 1 token, as a beam search asks for",
@@ -145,7 +145,7 @@ CLIENTS = [
         ("demucs", "Demucs", "1 s of 44.1 kHz, H 256, 2 layers, two directions", demucs),
         ("demucs", "HDemucs", "1 s of 44.1 kHz", hdemucs),
         ("denoiser", "Demucs", "1 s of 16 kHz, H 768, 2 layers", denoiser),
-        ("deepfilternet", "DeepFilterNet3", "1 s of 48 kHz, GRU, H 256, in all 3 + 2 layers",
+        ("deepfilternet", "DeepFilterNet3", "1 s of 48 kHz, GRU, H 256",
          deep_filter_net),
         ("openunmix", "OpenUnmix", "B 1, T 100, H 256, 3 layers, two directions", open_unmix),
         ("asteroid", "DPRNN-TasNet", "1 s of 8 kHz, H 128, 2 repeats", dprnn_tasnet),
