@@ -3,7 +3,6 @@
 // the cell has a recurrent product, in which units meet. Two directions share the threads. Time
 // goes in blocks: the input projection first, then the steps, so that it never leaves the cache.
 #pragma once
-#include "cell_params.h"
 #include "cpu/threads/interruption.h"
 #include "cpu/threads/team.h"
 #include "forward_worker.h"
