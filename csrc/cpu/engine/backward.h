@@ -73,7 +73,7 @@ class Backward {
         rows_{s},
         saved_{s},
         arena_(memory),
-        block_rows_(block_rows<T>(s, G + params<Cell>)),
+        block_rows_(block_rows<T>(s, G)),
         ld_(WeightGrad<T>::row_length(G * s.H)),
         ld_r_(WeightGrad<T>::row_length(hidden_slots<Cell> * s.H)),
         several_(s.T * s.B > block_rows_),
@@ -132,6 +132,7 @@ class Backward {
       int64_t at = 0;  // block row of the step's first batch row
       for (int64_t i = first; i < step; ++i) {
         const int64_t t = rows_.time_backward(w.d, i);
+        param_grad_.begin(w, i - first, rows_.active(t, w.rows), panels_.units(w.units));
         if constexpr (in_parts<Cell>) {
           BackwardParts<Cell, T>::step(*this, w, t, at, {w.units, i});
         } else {
@@ -147,7 +148,7 @@ class Backward {
       const Block<T> all{block, d_x_, d_r_, start, end};
       block_grad_.run(all, zeros_, w.scratch.tile, w.rank, w.size, w.barrier);
       projection_.add(all, w.rank, w.size, w.barrier);
-      param_grad_.add(block.count, w.dir.d_params, start, end, w.rank, w.size);
+      param_grad_.finish(w.slots, w.dir.d_params, start, end, w.rank, w.size);
       if (kProduct) w.keep_last(zeros_, last_, int64_t(R) * s_.H);
       if (interruption_.agreed(w.rank, w.size, w.barrier)) return false;
     } while (step < s_.T);
@@ -243,7 +244,7 @@ class Backward {
       load_params<Cell, T>(w.dir.params, s_.H, j, learned);
       if constexpr (E > 0) slots.load(b - w.mine.begin, j, left, es);
       cell_backward<Cell>(kept, prev, next, learned, es, d, dx, dr, dp, de);
-      param_grad_.store(at, j, left, dp);
+      param_grad_.add(w.slots.begin + b - w.rows.begin, j, left, dp);
       for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry(w, k, b) + j, left);
       for (int g = 0; g < G; ++g) write(dx[g], d_x + g * s_.H + j, left);
       for (int g = 0; (Cell::kSplit || kHeads) && g < R; ++g) {

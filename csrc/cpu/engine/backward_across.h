@@ -64,6 +64,7 @@ class BackwardAcross<Cell, T, true> {
     Rest between;
     int64_t first = 0, count = 0, group = 0;  // of the step's rows: those under way; of a product
     int64_t of_group = 0;                     // the first of the product's rows
+    int64_t last = 0;                         // behind the batch rows of the step
     bool any = false;  // is there a row that gets a gradient through the product?
 
     void run() {
@@ -71,6 +72,7 @@ class BackwardAcross<Cell, T, true> {
       const T** next = w.scratch.next + (w.mine.begin - w.rows.begin);
       ExtraSlots<Cell, T>(e.s_, w.d, w.scratch.extra)
           .enter(t, {w.mine.begin, w.mine.begin + active});
+      last = w.mine.begin + active;
       for (int64_t b = 0; kProduct && b < active; ++b) any |= next[b] != e.zeros_;
       for (of_group = 0; of_group < active; of_group += kGroupRows) {
         group = active - of_group < kGroupRows ? active - of_group : kGroupRows;
@@ -125,7 +127,7 @@ class BackwardAcross<Cell, T, true> {
       const ExtraSlots<Cell, T> slots(e.s_, w.d, w.scratch.extra);
       const UnitPanels<Cell, A> panels = e.panels_;
       const int64_t H = panels.H, b = w.mine.begin + first + i, n = e.s_.row(t) + b;
-      const int64_t row_at = at + first + i;
+      const int64_t row_at = at + first + i, slot = w.slots.begin + b - w.rows.begin;
       const bool reset = e.s_.resets && e.s_.resets[n];
       const T *saved = e.saved_.row(w.d, n), *before[S], *after[S];
       A* carry[S];
@@ -134,7 +136,12 @@ class BackwardAcross<Cell, T, true> {
         after[k] = k == 0 ? e.rows_.output(w.d, t, b) : e.saved_.carried(w.d, n, k);
         carry[k] = e.carry(w, k, b);
       }
-      const T* d_out = e.rows_.d_output(w.d, t, b, e.zeros_);
+      const T *d_out = e.rows_.d_output(w.d, t, b, e.zeros_), *ahead[S];
+      const bool more = kPass == 0 && b + 1 < last;
+      if (more) {
+        ahead[0] = e.saved_.row(w.d, n + 1);
+        for (int k = 1; k < S; ++k) ahead[k] = e.saved_.before(w.d, t, b + 1, k, e.zeros_);
+      }
       T *d_x = e.d_x_ + row_at * e.ld_, *d_r = e.d_r_ + row_at * e.ld_r_;
       T* d_extra = E > 0 && w.dir.d_extra ? e.rows_.d_extra(w.d, t, b, E * H) : nullptr;
       const int64_t next_gate = dr_next_gate(panels);
@@ -144,6 +151,12 @@ class BackwardAcross<Cell, T, true> {
         const A* through = any ? product(p, first - of_group + i) : nullptr;
         for (int v = 0; v < panels.registers(p); ++v) {
           const int64_t j = panels.unit(p) + v * W, left = panels.end(p) - j;
+          if (more) {
+            for (int k = 0; k < kUnits + S - 1; ++k) {
+              __builtin_prefetch(ahead[0] + (k < kUnits ? k : K + k - kUnits) * H + j);
+            }
+            for (int k = 1; k < S; ++k) __builtin_prefetch(ahead[k] + j);
+          }
           V kept[K + 1], prev[S], next[S], d[S], ps[P + 1], temp[kTemps + 1];
           V total[kTotals + 1], dx[G], dr[G], dp[P + 1], de[E + 1];
           for (int k = 0; k < kUnits; ++k) kept[k] = read(saved + k * H + j, left);
@@ -173,7 +186,7 @@ class BackwardAcross<Cell, T, true> {
             if (Cell::kBackwardTempIn[k] == kPass) temp[k].store(rest.temp(k, i, j));
           }
           for (int k = 0; k < P; ++k) {
-            if (Cell::kBackwardDpIn[k] == kPass) e.param_grad_.store(row_at, j, left, k, dp[k]);
+            if (Cell::kBackwardDpIn[k] == kPass) e.param_grad_.add(slot, j, left, k, dp[k]);
           }
           if (kPass + 1 < kPasses) continue;
           for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry[k] + j, left);

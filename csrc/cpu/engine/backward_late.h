@@ -119,7 +119,7 @@ class BackwardLate {
           Cell::backward(kept, prev, next, ps, es, d, dx, dr, dp, de);
           for (int k = 0; k < S; ++k) (reset ? V(A(0)) : d[k]).store(carry[k] + j, left);
           store(row_at, j, left, dx, dr);
-          e.param_grad_.store(row_at, j, left, dp);
+          e.param_grad_.add(w.slots.begin + b - w.rows.begin, j, left, dp);
           for (int k = 0; k < E && d_extra; ++k) write(de[k], d_extra + k * H + j, left);
         }
       }

@@ -3,6 +3,7 @@
 #include "backward_across.h"
 #include "backward_late.h"
 #include "extra_slots.h"
+#include "param_grad.h"
 
 namespace fastrnn {
 namespace FASTRNN_ISA {
@@ -32,6 +33,7 @@ struct BackwardWorker {
   Range hidden;      // and those of the columns of W_hh
   BackwardScratch<Cell, T>& scratch;
   bool by_units;
+  ParamSlots slots = {};  // of the step under way
 
   // The block's memory is about to be written again: save in `last` [rows, gates] what the next
   // step still needs of it. zeros: what stands for a row that has nothing.
