@@ -45,7 +45,7 @@ Layer::Layer(std::string_view name, const Tensor& input, const Quantized& q,
                 "input must be a float32 CPU tensor of " + std::to_string(dims) +
                     " dimensions, got " + shape(input) + " of " +
                     torch::headeronly::toString(input.scalar_type()));
-  FASTRNN_CHECK(!info().heads && info().extra == 0 && info().feeds == 0,
+  FASTRNN_CHECK(cell.kernels->forward && !info().heads && info().extra == 0 && info().feeds == 0,
                 "cell " + std::string(name) + " has no kernels for such weights");
   FASTRNN_CHECK(!packed || !q.state.empty(), "state must be given with packed rows");
   if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {

@@ -7,6 +7,21 @@
 #include "forward.h"
 #include "int8_weights.h"
 
-#define FASTRNN_INFERENCE_KERNELS(name, ...)                   \
-  {Forward<__VA_ARGS__, float, FASTRNN_WEIGHTS>::run, nullptr, \
-   Forward<__VA_ARGS__, float, FASTRNN_WEIGHTS>::workspace, nullptr},
+namespace fastrnn {
+namespace FASTRNN_ISA {
+
+// None for a cell whose products or slots such weights have no form for.
+template <class Cell, class Weights>
+constexpr CellKernels inference_kernels() {
+  if constexpr (heads<Cell> || late<Cell> > 0 || extra<Cell> > 0 || feeds<Cell> > 0) {
+    return {};
+  } else {
+    using Engine = Forward<Cell, float, Weights>;
+    return {Engine::run, nullptr, Engine::workspace, nullptr};
+  }
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
+
+#define FASTRNN_INFERENCE_KERNELS(name, ...) inference_kernels<__VA_ARGS__, FASTRNN_WEIGHTS>(),
