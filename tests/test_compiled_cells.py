@@ -143,7 +143,7 @@ def test_a_name_is_a_string_in_cpp_whatever_it_is():
 @pytest.mark.parametrize("dtype", program.DTYPES)
 def test_the_sources_of_a_cell(leaky, dtype):
     made = program.of_cell(leaky(), dtype, "avx512bf16" if "avx2" in ops_isas() else "base")
-    backward = set() if dtype == "int8" else {"backward.cpp"}
+    backward = set() if dtype in program.WEIGHTS else {"backward.cpp"}
     assert set(made.sources) == {"cell.h", "forward.cpp"} | backward
     assert "struct Leaky" in made.sources["cell.h"]
     if "avx2" in ops_isas():  # its instructions are of use to bfloat16 alone

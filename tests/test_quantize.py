@@ -154,14 +154,15 @@ def test_a_row_with_nan_or_infinity_gives_nan_and_spoils_no_other(kind):
 ZOO = ("PeepholeLSTM", "LightGRU", "MinGRU", "LayerNormLSTM")
 
 
+@pytest.mark.parametrize("weights", slow_but([torch.int8], [torch.int8, torch.bfloat16]), ids=str)
 @pytest.mark.parametrize("name", slow_but(ZOO[:1], ZOO))
-def test_a_cell_of_ones_own(name):
+def test_a_cell_of_ones_own(name, weights):
     """With parameters, one gate less, no recurrent product, means over a row's units."""
     with torch.enable_grad():  # which deriving a cell needs
         layer = getattr(fastrnn.zoo, name)(9, 21, 2, bidirectional=True)
     lengths, x = [6, 2, 5], torch.randn(6, 3, 9)
     exact, _ = copy.deepcopy(layer)(x, lengths=lengths)
-    fastrnn.quantize(layer)
+    fastrnn.quantize(layer, weights)
     assert str(layer).startswith(f"QuantizedRecurrent({layer.definition.title}, 9, 21")
     output, final = layer(x, lengths=lengths)
     assert 0 < (output - exact).abs().max() < 0.06 * exact.abs().max().clamp(min=1)
@@ -171,6 +172,38 @@ def test_a_cell_of_ones_own(name):
         assert all(torch.equal(a[:, b], s) for a, s in zip(states(final), states(states_n)))
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert same(twin(x, lengths=lengths), (output, final))
+
+
+@each_kind
+def test_bfloat16_weights_round_nothing_but_the_weights(kind, tmp_path):
+    """To float32's rounding; to the bit alike for single rows, pieces, threads and copies."""
+    exact = kind(21, 37, 2, bidirectional=True)
+    layer = fastrnn.quantize(copy.deepcopy(exact), torch.bfloat16)
+    assert "weights=torch.bfloat16" in str(layer)
+    for weight in exact.parameters():
+        if weight.dim() == 2:
+            weight.copy_(weight.bfloat16())
+    lengths, x = [9, 4, 7, 9, 9, 1, 8], torch.randn(9, 7, 21)
+    result = output, _ = layer(x, lengths=lengths)
+    wide = fastrnn.accelerate(exact.double())(x.double(), lengths=lengths)[0]
+    torch.testing.assert_close(output.double(), wide, rtol=0, atol=2e-6)
+    for b, n in enumerate(lengths):
+        assert torch.equal(layer(x[:n, b])[0], output[:n, b])
+    torch.save(layer.state_dict(), tmp_path / "weights.pt")
+    twin = fastrnn.quantize(kind(21, 37, 2, bidirectional=True), torch.bfloat16)
+    twin.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert same(twin(x, lengths=lengths), result)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert same(compiled(x, lengths=lengths), result)
+    assert "bfloat16, widened" in fastrnn.explain(layer, x)
+
+
+def test_bfloat16_weights_take_half():
+    layer = nn.LSTM(128, 256)
+    numbers = sum(w.numel() for w in layer.parameters() if w.dim() == 2)
+    held = [*fastrnn.quantize(layer, torch.bfloat16).state_dict().values()]
+    assert sum(t.numel() for t in held if t.dtype == torch.bfloat16) == numbers
+    assert sum(t.numel() for t in held if t.dtype == torch.float32) == 2 * 4 * 256
 
 
 def test_rows_of_zeros_and_of_tiny_numbers():
@@ -309,7 +342,9 @@ def test_wrong_arguments_are_named():
         layer(torch.randn(4, 3, 5), torch.zeros(1, 2, 7))
     with pytest.raises(RuntimeError, match="scales must be a contiguous CPU tensor"):
         layer.half()(torch.randn(4, 3, 5, dtype=torch.half))
-    with pytest.raises(ValueError, match="weights must be torch.int8, got torch.int4"):
+    with pytest.raises(
+        ValueError, match="weights must be torch.int8 or torch.bfloat16, got torch.int4"
+    ):
         fastrnn.quantize(nn.GRU(5, 7), torch.int4)
     with pytest.raises(TypeError, match="model must be a torch.nn.Module, got int"):
         fastrnn.quantize(3)

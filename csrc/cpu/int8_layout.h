@@ -8,6 +8,7 @@
 namespace fastrnn {
 
 constexpr int kInt8Units = 16, kInt8Quad = 4;
+constexpr int kBf16Pair = 2;  // bfloat16 weights lie likewise, two neighbours of K in 32 bits
 
 constexpr int64_t int8_quads(int64_t K) { return (K + kInt8Quad - 1) / kInt8Quad; }
 // Columns that H units of some slots take: a scale and a bias each, in the panels' order.
@@ -16,6 +17,9 @@ constexpr int64_t int8_columns(int64_t slots, int64_t H) {
 }
 constexpr int64_t int8_bytes(int64_t slots, int64_t H, int64_t K) {
   return int8_columns(slots, H) * int8_quads(K) * kInt8Quad;
+}
+constexpr int64_t bf16_numbers(int64_t slots, int64_t H, int64_t K) {
+  return int8_columns(slots, H) * ((K + kBf16Pair - 1) / kBf16Pair) * kBf16Pair;
 }
 // From K numbers on an exact sum would not fit into an int32.
 constexpr int64_t kInt8Depth = 130000;

@@ -17,7 +17,7 @@ struct CellKernels {
 struct CpuKernels {
   const char* isa;
   const CellKernels *float32, *float64, *bfloat16;  // in the order of the cell list
-  const CellKernels* int8;  // of weights, with float32 for all else; forward alone
+  const CellKernels *int8, *bf16_weights;           // with float32 for all else; forward alone
 };
 
 const CpuKernels& cpu_kernels();

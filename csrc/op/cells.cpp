@@ -11,8 +11,9 @@
 namespace fastrnn {
 namespace {
 
-constexpr const char* kDtypes[] = {"float32", "float64", "bfloat16", "int8"};
-constexpr int kInt8 = 3;  // of weights alone: no tensor's dtype chooses it
+constexpr const char* kDtypes[] = {"float32", "float64", "bfloat16", "int8", "bf16_weights"};
+// Of weights alone: an input's dtype does not choose these.
+constexpr int kInt8 = 3, kBf16Weights = 4;
 constexpr int kDtypeCount = sizeof(kDtypes) / sizeof(kDtypes[0]);
 
 // Its place in kDtypes, or -1.
@@ -62,7 +63,7 @@ KnownCell look_up(std::string_view name, int dtype) {
   const int i = find_listed(name);
   if (i < kCellCount) {
     const CpuKernels& k = cpu_kernels();
-    const CellKernels* tables[] = {k.float32, k.float64, k.bfloat16, k.int8};
+    const CellKernels* tables[] = {k.float32, k.float64, k.bfloat16, k.int8, k.bf16_weights};
     return {&kCells[i], dtype < 0 ? nullptr : tables[dtype] + i};
   }
   Loaded* cell = find_loaded(name);
@@ -123,7 +124,13 @@ KnownCell known(std::string_view name, int i, const char* dtype) {
 KnownCell known_cell(std::string_view name, ScalarType dtype) {
   return known(name, place(dtype), torch::headeronly::toString(dtype));
 }
-KnownCell known_int8_cell(std::string_view name) { return known(name, kInt8, "int8 weights"); }
+KnownCell known_inference_cell(std::string_view name, ScalarType weights) {
+  if (weights == ScalarType::Char) return known(name, kInt8, "int8 weights");
+  FASTRNN_CHECK(
+      weights == ScalarType::BFloat16,
+      std::string("weights must be int8 or bfloat16, got ") + torch::headeronly::toString(weights));
+  return known(name, kBf16Weights, "bfloat16 weights");
+}
 
 void load_cell(const std::string& path) {
   const std::string where = "the cell library " + path;

@@ -18,8 +18,8 @@ struct KnownCell {
 // A cell that has not come yet, or not for that dtype, is asked of Python, which may compile it.
 // Throws std::runtime_error where it does not come then.
 KnownCell known_cell(std::string_view name, ScalarType dtype);
-// Of int8 weights, whose rows, states and cells are float32.
-KnownCell known_int8_cell(std::string_view name);
+// Of weights of that dtype, int8 or bfloat16, where rows, states and cells are float32.
+KnownCell known_inference_cell(std::string_view name, ScalarType weights);
 
 // From now on a library's cell is known, for its dtype. Throws std::runtime_error for one that this
 // process cannot use.

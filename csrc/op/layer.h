@@ -18,7 +18,8 @@ constexpr int kWeightKinds = 7;
 // Weights that a layer reads in the form in which its kernels multiply by them.
 struct Quantized {
   const Tensors& weights;  // of all layers, for each direction: scales (of each column of W_ih,
-                           // then its bias; of W_hh, likewise), W_ih and W_hh in int8 panels
+                           // then its bias; of W_hh, likewise; of bfloat16 biases alone), W_ih and
+                           // W_hh in panels of int8 or bfloat16
   const Tensors& state;    // S tensors [L*D, B, H], or none: zeros
   int64_t layer, hidden;   // which of the layers this is; H
 };

@@ -1,5 +1,5 @@
-// fastrnn::quantized: all layers of an inference module whose weights are int8 panels
-// (cpu/int8_layout.h), in one call.
+// fastrnn::quantized: all layers of an inference module whose weights are panels of int8 or
+// bfloat16 (cpu/int8_layout.h), in one call.
 #include <tuple>
 
 #include "calls.h"
@@ -9,7 +9,7 @@
 namespace fastrnn {
 namespace {
 
-// Scales, W_ih and W_hh, then the parameters of a cell that has some.
+// Scales (of bfloat16 biases alone), W_ih and W_hh, then the parameters of a cell that has some.
 int per_direction_of(const CellInfo& cell) { return 3 + (cell.params > 0); }
 
 const Tensor& checked(const char* name, const Tensor& t, ScalarType dtype, int64_t numbers) {
@@ -21,11 +21,18 @@ const Tensor& checked(const char* name, const Tensor& t, ScalarType dtype, int64
   return t;
 }
 
+// The cell with kernels for weights of the dtype that the first W_ih has.
+KnownCell cell_of(std::string_view name, const Tensors& weights) {
+  FASTRNN_CHECK(weights.size() >= 3, "weights must be 3 tensors for each direction, got " +
+                                         std::to_string(weights.size()));
+  return known_inference_cell(name, weights[1].scalar_type());
+}
+
 }  // namespace
 
 Layer::Layer(std::string_view name, const Tensor& input, const Quantized& q,
              const MaybeTensor& batch_sizes, const MaybeTensor& resets, int64_t directions)
-    : cell(known_int8_cell(name)),
+    : cell(cell_of(name, q.weights)),
       packed(batch_sizes.has_value() && input.dim() != 3),
       single(false),
       project(true),
@@ -38,8 +45,8 @@ Layer::Layer(std::string_view name, const Tensor& input, const Quantized& q,
                 "input must be a float32 CPU tensor of " + std::to_string(dims) +
                     " dimensions, got " + shape(input) + " of " +
                     torch::headeronly::toString(input.scalar_type()));
-  FASTRNN_CHECK(!info().heads && info().extra == 0 && info().feeds == 0,
-                "cell " + std::string(name) + " cannot have int8 weights");
+  FASTRNN_CHECK(cell.kernels->forward && !info().heads && info().extra == 0 && info().feeds == 0,
+                "cell " + std::string(name) + " has no kernels for such weights");
   FASTRNN_CHECK(!packed || !q.state.empty(), "state must be given with packed rows");
   if (input.stride(dims - 1) != 1 && input.size(dims - 1) != 1) {
     input_ = torch::stable::contiguous(input);
@@ -62,17 +69,20 @@ Layer::Layer(std::string_view name, const Tensor& input, const Quantized& q,
 void Layer::read_quantized(int d, bool reverse, const Quantized& q) {
   const int64_t place = q.layer * params.directions + d, H = params.H;
   const Tensor* w = q.weights.data() + place * per_direction;
-  const int64_t columns = int8_columns(info().gates, H), back = int8_columns(info().recurrent, H);
+  const ScalarType dtype = q.weights[1].scalar_type();
+  const bool int8 = dtype == ScalarType::Char;
+  const auto size = int8 ? int8_bytes : bf16_numbers;
+  const int64_t each = int8 ? 2 : 1;  // a scale and a bias for each column, or a bias alone
+  const int64_t columns = each * int8_columns(info().gates, H),
+                back = each * int8_columns(info().recurrent, H);
   Direction& dir = params.dir[d];
   dir.reverse = reverse;
-  dir.w_ih = checked("weight_ih", w[1], ScalarType::Char, int8_bytes(info().gates, H, params.I))
-                 .data_ptr();
-  dir.w_hh =
-      checked("weight_hh", w[2], ScalarType::Char, int8_bytes(info().recurrent, H, H)).data_ptr();
+  dir.w_ih = checked("weight_ih", w[1], dtype, size(info().gates, H, params.I)).data_ptr();
+  dir.w_hh = checked("weight_hh", w[2], dtype, size(info().recurrent, H, H)).data_ptr();
   const float* scales = static_cast<const float*>(
-      checked("scales", w[0], ScalarType::Float, 2 * (columns + back)).data_ptr());
+      checked("scales", w[0], ScalarType::Float, columns + back).data_ptr());
   dir.b_ih = scales;
-  dir.b_hh = scales + 2 * columns;
+  dir.b_hh = scales + columns;
   if (info().params > 0) {
     check_shape("params", w[3], {info().params, H});
     FASTRNN_CHECK(w[3].is_cpu() && w[3].scalar_type() == ScalarType::Float,
@@ -106,7 +116,7 @@ Tensor run_layers(std::string_view cell, const Tensor& input, const Tensors& wei
       directions >= kForward && directions <= (kForward | kReverse),
       "directions must be 1 (forward), 2 (reverse) or 3 (both), got " + std::to_string(directions));
   const int64_t D = directions == (kForward | kReverse) ? 2 : 1;
-  const int64_t each = D * per_direction_of(*known_int8_cell(cell).info);
+  const int64_t each = D * per_direction_of(*cell_of(cell, weights).info);
   const int64_t layers = int64_t(weights.size()) / each;
   FASTRNN_CHECK(layers > 0 && layers * each == int64_t(weights.size()),
                 "weights must be " + std::to_string(each) + " tensors for each layer, got " +
@@ -123,7 +133,7 @@ Tensor run_layers(std::string_view cell, const Tensor& input, const Tensors& wei
         s.dir[d].state_n[k] = final[k] + (i * D + d) * s.B * s.H;
       }
     }
-    run(layer, input, 1, false);
+    run(layer, input, int64_t(weights[1].element_size()), false);
     rows = output;
   }
   return rows;
@@ -144,7 +154,7 @@ std::tuple<Tensor, Tensors> quantized_cpu(StringHandle cell, const Tensor& input
   const Text name(cell);
   Tensors final;
   std::vector<float*> places;
-  const CellInfo& info = *known_int8_cell(name.view()).info;
+  const CellInfo& info = *cell_of(name.view(), weights).info;
   for (int k = 0; k < info.states; ++k) {
     final.push_back(allocate(input, {state_rows(info, weights), batch(input, state), hidden}));
     places.push_back(static_cast<float*>(final.back().data_ptr()));
@@ -162,7 +172,7 @@ std::tuple<Tensor, Tensor> quantized_flat_cpu(StringHandle cell, const Tensor& i
                                               int64_t hidden) {
   const Text name(cell);
   const Tensors states = unstacked(state);
-  const CellInfo& info = *known_int8_cell(name.view()).info;
+  const CellInfo& info = *cell_of(name.view(), weights).info;
   const int64_t count = info.states, rows = state_rows(info, weights), B = batch(input, states);
   Tensor final = allocate(input, {count, rows, B, hidden});
   std::vector<float*> places;

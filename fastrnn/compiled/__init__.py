@@ -39,7 +39,7 @@ _known: dict[tuple[str, str], str | None] = {}
 _told: set[tuple[str, str]] = set()
 
 
-def refusal(name: str, dtype: torch.dtype) -> str | None:
+def refusal(name: str, dtype: torch.dtype | str) -> str | None:
     """Why the native library cannot have kernels of that cell, or None: it has them now.
 
     Compiles them if need be. An answer holds for the rest of the process; where compiling was tried

@@ -11,7 +11,9 @@ from ..cells import Cell
 from . import flags, headers
 from .compile import Program
 
-DTYPES = {"float32": "float", "float64": "double", "bfloat16": "Bf16", "int8": "Int8"}
+DTYPES = {"float32": "float", "float64": "double", "bfloat16": "Bf16"}
+WEIGHTS = {"int8": "Int8", "bf16_weights": "WeightsInBf16"}  # of inference, all else float32
+DTYPES |= WEIGHTS
 LIBRARY_H = Path("cpu", "library.h")
 VERSION = re.compile(r"kCellLibraryVersion\s*=\s*(\d+)")
 
@@ -39,7 +41,7 @@ def of_cell(cell: Cell, dtype: str, isa: str) -> Program:
     isa = flags.isa_for(isa, dtype)
     title = re.sub(r"[^ -~]|\\", "?", cell.title)  # a line of a comment
     sources = {"cell.h": cpp.policy(cell)}
-    for way in ("forward", "backward")[: 1 if dtype == "int8" else 2]:  # weights of inference
+    for way in ("forward", "backward")[: 1 if dtype in WEIGHTS else 2]:
         sources[f"{way}.cpp"] = UNIT.format(
             way=way, WAY=way.upper(), title=title, name=_literal(cell.name),
             struct=cpp.struct_name(cell), isa=isa, dtype=dtype, type=DTYPES[dtype],

@@ -1,4 +1,4 @@
-"""What a recurrent layer becomes by `fastrnn.quantize`: inference alone, weights in int8."""
+"""What a recurrent layer becomes by `fastrnn.quantize`: inference alone, weights in few bits."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ _KERNELS = {
 
 
 class QuantizedLayer(Layer):
-    """A layer with weights in int8, made by `fastrnn.quantize` of one in float32, on a CPU.
+    """A layer with weights in int8 or bfloat16, made by `fastrnn.quantize` of one in float32.
 
     Arguments and results of a call are those of the layer that it was: hx, `lengths`, `resets`,
-    PackedSequence, unbatched input. Each row of W_ih and W_hh has one scale, each row of x and of h
-    gets its own at each step (the largest magnitude is 127); sums are exact int32, everything else
-    is float32. Weights are buffers, in an order that all machines share: weight_ih_l0, weight_hh_l0
-    (int8) and scales_l0 (float32: a scale and a bias for each row). A row of input that has an
-    infinity or NaN gives NaN.
+    PackedSequence, unbatched input; it runs on a CPU. In int8 each row of W_ih and W_hh has one
+    scale, each row of x and of h gets its own at each step (the largest magnitude is 127); sums are
+    exact int32, everything else is float32; a row of input that has an infinity or NaN gives NaN.
+    Weights in bfloat16 are widened when they are read, and all else is float32. Weights are
+    buffers, in an order that all machines share: weight_ih_l0, weight_hh_l0 and scales_l0 (float32:
+    a scale, in int8, and a bias for each row).
 
     Raises RuntimeError in training mode, and where a derivative is asked for.
     """
 
     stands_for = nn.RNNBase
+    weights: torch.dtype
 
     def _layers(self) -> list[list[Tensor]]:
         """Those of all layers as one, scales first: the inputs' dtype is theirs."""
@@ -73,6 +75,14 @@ class QuantizedLayer(Layer):
     def explain(self) -> Sequence[str]:
         """Lines for `fastrnn.explain`."""
         isa = ops.BUILD_INFO["isa"]
+        if self.weights == torch.bfloat16:
+            isa = flags.isa_for(isa, "bf16_weights")
+            return (
+                "  weights: bfloat16, widened when they are read; products and sums in float32",
+                f"  instruction set: {isa} (FASTRNN_ISA chooses), "
+                f"{torch.get_num_threads()} threads",
+                "  cells and states: torch.float32; no derivatives",
+            )
         return (
             "  weights: int8, a scale for each row; x and h become int8 row by row, step by step",
             f"  products: {_KERNELS[flags.isa_for(isa, 'int8')]} (FASTRNN_ISA chooses), "
@@ -81,7 +91,9 @@ class QuantizedLayer(Layer):
         )
 
     def extra_repr(self) -> str:
-        return f"{self.cell.partition('@')[0]}, {nn.RNNBase.extra_repr(self)}, weights=torch.int8"
+        return (
+            f"{self.cell.partition('@')[0]}, {nn.RNNBase.extra_repr(self)}, weights={self.weights}"
+        )
 
 
 class QuantizedRecurrent(QuantizedLayer, Recurrent):

@@ -1,8 +1,9 @@
-"""Weights in int8, in the order in which all machines' kernels read them.
+"""Weights in int8 or bfloat16, in the order in which all machines' kernels read them.
 
 A weight `[slots*H, K]` is w = scale q with one scale a row, |q| <= 127. The int8 numbers lie as
 `csrc/cpu/int8_layout.h` says: panels of some units of all slots, `[K/4, slots, units/16, 16, 4]`,
-zeros past H and K. Scales and biases have the panels' order of columns.
+zeros past H and K; bfloat16 numbers likewise, two neighbours in the place of four. Scales and
+biases have the panels' order of columns.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-UNITS, QUAD = 16, 4  # kInt8Units, kInt8Quad
+UNITS, BYTES = 16, 4  # kInt8Units, and of neighbours along K
 _MOST = 4  # columns of 16 units in a panel, unless a cell has more slots (kMaxVectors)
 LARGEST = 127
 
@@ -36,8 +37,9 @@ def _split(columns: Tensor, slots: int, each: int) -> list[Tensor]:
 
 
 def pack_matrix(q: Tensor, slots: int, each: int) -> Tensor:
-    """int8 `[slots*H, K]` as the panels' bytes, one after the other."""
-    quads = F.pad(q, (0, -q.shape[1] % QUAD)).unflatten(1, (-1, QUAD))
+    """`[slots*H, K]` in int8 or bfloat16 as the panels' numbers, one after the other."""
+    neighbours = BYTES // q.element_size()
+    quads = F.pad(q, (0, -q.shape[1] % neighbours)).unflatten(1, (-1, neighbours))
     panels = _split(quads, slots, each)
     return torch.cat([p.permute(3, 0, 1, 2, 4).reshape(-1) for p in panels])
 

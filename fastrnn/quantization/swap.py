@@ -1,4 +1,4 @@
-"""quantize: recurrent layers of a model, in place, with weights in int8."""
+"""quantize: recurrent layers of a model, in place, with weights in int8 or bfloat16."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from .layer import QuantizedLayer, QuantizedRecurrent
 __all__ = ["quantize"]
 
 Model = TypeVar("Model", bound=nn.Module)
+# By what name kernels for such weights are asked for, as a dtype.
+_KERNELS = {torch.int8: "int8", torch.bfloat16: "bf16_weights"}
 _CELLS = (FastRNNCell, FastLSTMCell, FastGRUCell, nn.RNNCellBase)
 
 
 def quantize(
     model: Model, weights: torch.dtype = torch.int8, *, report: bool = False
 ) -> Model | tuple[Model, dict[str, str]]:
-    """Gives the recurrent layers of model weights in int8, in place, for inference on a CPU.
+    """Gives the recurrent layers of model weights in few bits, in place, for inference on a CPU.
 
     FastRNN, FastLSTM, FastGRU, torch.nn's RNN, LSTM and GRU, `Recurrent` and the zoo's layers,
     anywhere in model or model itself, become `QuantizedLayer`s and stay the same objects; their
@@ -37,7 +39,7 @@ def quantize(
 
     Args:
         model: any module; its layers in float32, on a CPU
-        weights: torch.int8
+        weights: torch.int8; or torch.bfloat16, which rounds weights alone: half the memory
         report: return (model, left): the names of recurrent layers that were left, each with the
             reason. Without it a layer that is left is warned of
 
@@ -45,17 +47,17 @@ def quantize(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if weights != torch.int8:
-        raise ValueError(f"weights must be torch.int8, got {weights!r}")
+    if weights not in _KERNELS:
+        raise ValueError(f"weights must be torch.int8 or torch.bfloat16, got {weights!r}")
     left: dict[str, str] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if issubclass(type(module), QuantizedLayer) or not _recurs(module):
             continue
-        reason = why_not(module)
+        reason = why_not(module, weights)
         if reason:
             left[name] = reason
         else:
-            _swap(module)
+            _swap(module, weights)
     if report:
         return model, left
     for name, reason in left.items():
@@ -69,7 +71,7 @@ def _recurs(module: nn.Module) -> bool:
     return bool(kind_of(module)) or convert.is_torchs(module) or convert.is_fastrnns(module)
 
 
-def why_not(module: nn.Module) -> str | None:
+def why_not(module: nn.Module, weights: torch.dtype) -> str | None:
     """Why a recurrent module has to stay in float."""
     cls = type(module)
     if kind_of(module):
@@ -83,10 +85,10 @@ def why_not(module: nn.Module) -> str | None:
     own = cls in (*convert.TORCH_OF, Recurrent) or issubclass(cls, ZooLayer)
     if not own or cls.forward is not Layer.forward:
         return f"{cls.__name__} is a subclass of a fastrnn layer"
-    return _weights_refusal(module) or _cell_refusal(cells.get(module.cell))
+    return _weights_refusal(module) or _cell_refusal(cells.get(module.cell), weights)
 
 
-def _cell_refusal(spec: cells.Cell) -> str | None:
+def _cell_refusal(spec: cells.Cell, weights: torch.dtype) -> str | None:
     odd = {
         "a product in heads": spec.in_heads,
         "extra slots": spec.extra,
@@ -96,7 +98,7 @@ def _cell_refusal(spec: cells.Cell) -> str | None:
     for what, has in odd.items():
         if has:
             return f"there are no int8 kernels for {what}, as the cell {spec.title!r} has"
-    return compiled.refusal(spec.name, torch.int8)
+    return compiled.refusal(spec.name, _KERNELS[weights])
 
 
 def _weights_refusal(module: nn.Module) -> str | None:
@@ -117,38 +119,44 @@ def _weights_refusal(module: nn.Module) -> str | None:
     return None
 
 
-def _swap(module: nn.Module) -> None:
+def _swap(module: nn.Module, dtype: torch.dtype) -> None:
     if convert.is_torchs(module):
         convert.to_fast(module)
     spec, names = cells.get(module.cell), []
     for own in module._all_weights:
         suffix = own[0].removeprefix("weight_ih")
         weights = {name.removesuffix(suffix): module._parameters.pop(name).detach() for name in own}
-        buffers = _buffers(spec, weights, module.hidden_size)
+        buffers = _buffers(spec, weights, module.hidden_size, dtype)
         for kind, buffer in buffers.items():
             module.register_buffer(kind + suffix, buffer)
         names.append([kind + suffix for kind in buffers])
     module._all_weights = names
     module._flat_weights_names = sum(names, [])
     # what their class says of the others
-    module.cell, module.states = module.cell, spec.states
+    module.cell, module.states, module.weights = module.cell, spec.states, dtype
     module.hx_names = getattr(module, "hx_names", None)
     module.recurrent_dropout = 0.0  # which acts in training alone
     change_class(module, QuantizedRecurrent if isinstance(module, Recurrent) else QuantizedLayer)
     module.eval()
 
 
-def _buffers(spec: cells.Cell, weights: dict[str, Tensor], h: int) -> dict[str, Tensor]:
+def _buffers(
+    spec: cells.Cell, weights: dict[str, Tensor], h: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
     """The buffers of one direction, of its weights by their kinds, in the op's order."""
     each = panels.together(max(spec.gates, spec.recurrent))
     scales, packed = [], {}
     for side, slots in (("ih", spec.gates), ("hh", spec.recurrent)):
         if slots == 0:
-            packed["weight_hh"] = torch.empty(0, dtype=torch.int8)
+            packed["weight_hh"] = torch.empty(0, dtype=dtype)
             continue
-        q, scale = panels.quantize_rows(weights[f"weight_{side}"])
+        vectors = [weights.get(f"bias_{side}", torch.zeros(slots * h))]
+        if dtype == torch.int8:
+            q, scale = panels.quantize_rows(weights[f"weight_{side}"])
+            vectors.insert(0, scale)
+        else:
+            q = weights[f"weight_{side}"].to(dtype)
         packed[f"weight_{side}"] = panels.pack_matrix(q, slots, each)
-        bias = weights.get(f"bias_{side}", torch.zeros(slots * h))
-        scales += [panels.pack_columns(values, slots, each) for values in (scale, bias)]
+        scales += [panels.pack_columns(vector, slots, each) for vector in vectors]
     params = {"params": weights["params"].clone()} if spec.params else {}
     return {"scales": torch.cat(scales), **packed, **params}

@@ -17,6 +17,7 @@
 #include "cells/counts.h"
 #include "cpu/library.h"
 #ifdef FASTRNN_CELL_FORWARD
+#include "bf16_weights.h"
 #include "forward.h"
 #include "int8_weights.h"
 #endif
@@ -47,6 +48,10 @@ template <>
 struct ForwardOf<Int8> {
   using Type = Forward<FASTRNN_CELL, float, Int8Weights>;
 };
+template <>
+struct ForwardOf<WeightsInBf16> {
+  using Type = Forward<FASTRNN_CELL, float, Bf16Weights>;
+};
 using CompiledForward = typename ForwardOf<FASTRNN_DTYPE>::Type;
 bool compiled_forward(const ScanParams& s) { return CompiledForward::run(s); }
 int64_t compiled_forward_workspace(const ScanParams& s) { return CompiledForward::workspace(s); }
@@ -58,7 +63,9 @@ constexpr const char* dtype_name(float) { return "float32"; }
 constexpr const char* dtype_name(double) { return "float64"; }
 constexpr const char* dtype_name(Bf16) { return "bfloat16"; }
 constexpr const char* dtype_name(Int8) { return "int8"; }
-constexpr bool kForwardAlone = std::is_same_v<FASTRNN_DTYPE, Int8>;
+constexpr const char* dtype_name(WeightsInBf16) { return "bf16_weights"; }
+constexpr bool kForwardAlone =
+    std::is_same_v<FASTRNN_DTYPE, Int8> || std::is_same_v<FASTRNN_DTYPE, WeightsInBf16>;
 
 #define FASTRNN_TEXT_OF(word) #word
 #define FASTRNN_TEXT(macro) FASTRNN_TEXT_OF(macro)
