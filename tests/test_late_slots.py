@@ -96,8 +96,8 @@ def test_kernels(cell, backend, poisoned):
 @pytest.mark.parametrize("cell", slow_but([everything], LATE), ids=lambda cell: cell.title)
 def test_steps_rows_and_threads(cell, backend, poisoned):
     """Few steps, whose weights are not packed; more rows than go together; shared units."""
-    few = (1, 2, 20), (3, 1, 20), (4, 50, 20), (2, 3, 140)
-    for t, b, h in (*few, (9, 3, 140), (5, 200, 9), (200, 1, 33)):
+    few, long = ((1, 2, 20), (3, 1, 20), (4, 40, 140)), ((75, 1, 140), (75, 2, 140))
+    for t, b, h in (*few, *long, (10, 100, 60)):
         layer = fastrnn.Recurrent(cell, 4, h, dtype=F64, device=DEVICE, backend=backend)
         for threads in (1, 2):
             torch.set_num_threads(threads)

@@ -361,6 +361,7 @@ def test_what_is_left_is_named_with_its_reason():
             "listed": fastrnn.Recurrent("gru", 3, 4),
             "proj": nn.LSTM(3, 4, proj_size=2),
             "heads": fastrnn.zoo.SLSTM(3, 4, heads=2),
+            "late": fastrnn.zoo.ResetBeforeGRU(3, 4),
             "derived": Derived(3, 4),
             "cell": nn.GRUCell(3, 4),
             "wide": nn.GRU(3, 4).double(),
@@ -371,7 +372,8 @@ def test_what_is_left_is_named_with_its_reason():
     same_model, left = fastrnn.quantize(model, report=True)
     assert same_model is model
     for name, words in {
-        "proj": "proj_size", "heads": "in heads", "derived": "Derived is a subclass",
+        "proj": "proj_size", "heads": "in heads", "late": "a second product",
+        "derived": "Derived is a subclass",
         "cell": "single step", "wide": "torch.float64",
         "zoneout": "zoneout", "scripted": "TorchScript",
     }.items():  # fmt: skip

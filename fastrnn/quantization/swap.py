@@ -93,7 +93,7 @@ def _cell_refusal(spec: cells.Cell, weights: torch.dtype) -> str | None:
         "a product in heads": spec.in_heads,
         "extra slots": spec.extra,
         "a product with another state than h": spec.feeds,
-        "a second product in its step": getattr(spec, "late", 0),
+        "a second product in its step": spec.late,
     }
     for what, has in odd.items():
         if has:
