@@ -12,7 +12,11 @@ from . import cells
 from .layer import Layer
 
 KINDS = "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"
-TORCHS_CELLS = {nn.LSTMCell: "lstm", nn.GRUCell: "gru"}
+TORCHS_CELLS = {
+    getattr(nn, f"{cell.torch_layer}Cell"): name
+    for name, cell in cells.CELLS.items()
+    if cell.torch_layer and not cell.arguments
+}
 
 
 class Spec(NamedTuple):

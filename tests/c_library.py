@@ -1,10 +1,17 @@
 """The C library for tests: compiled once, and called by ctypes."""
 
 import ctypes
+import shutil
+import subprocess
+import wave
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
+import pytest
 import torch
+from torch import nn
+
+import fastrnn
 
 STATUSES = ("ok", "bad argument", "cannot read", "bad file", "unsupported", "no memory")
 
@@ -91,3 +98,44 @@ class Stream:
 def _raise(library, status):
     if status:
         raise ValueError(f"{STATUSES[status]}: {library.fastrnn_error().decode()}")
+
+
+def stacks():
+    return {
+        "gru": fastrnn.FastGRU(3, 17, num_layers=2),
+        "lstm": [fastrnn.FastLSTM(5, 9, proj_size=4), nn.Linear(4, 3)],
+        "rnn": [
+            fastrnn.FastRNN(4, 5, bias=False),
+            fastrnn.FastRNN(5, 33, nonlinearity="relu"),
+            fastrnn.FastRNN(33, 2, nonlinearity="identity"),
+            nn.Linear(2, 1, bias=False),
+        ],
+        "torch": [nn.GRU(2, 3), nn.LSTMCell(3, 8)],
+    }
+
+
+def flat(state):
+    """All states one after another, as in C; a module's own order is by state, then by layer."""
+    if isinstance(state, torch.Tensor):
+        return state.reshape(-1)
+    return torch.cat([flat(part) for part in state])
+
+
+def compile_c(source, path, out, *flags):
+    """With the library beside it."""
+    compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
+    where = path.parent
+    words = [*flags, "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{where}", str(source)]
+    link = [f"-L{where}", "-lfastrnn", f"-Wl,-rpath,{where}", "-o", str(out)]
+    subprocess.run([compiler, *words, *link], check=True, timeout=120)
+
+
+def write_wav(path, seconds=0.5):
+    """A mono sound of 16 bits, and an odd chunk before its samples."""
+    samples = (torch.randn(int(8000 * seconds) + 3) * 8000).clamp(-32768, 32767).to(torch.int16)
+    with wave.open(str(path), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(ctypes.string_at(samples.data_ptr(), 2 * len(samples)))
+    plain = path.read_bytes()
+    chunks = b"WAVELIST\x03\0\0\0abc\0" + plain[12:]
+    path.write_bytes(b"RIFF" + len(chunks).to_bytes(4, "little") + chunks)

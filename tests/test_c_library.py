@@ -1,12 +1,10 @@
 """fastrnn.h: a stream's file runs without Python to the same bits, and nothing brings it down."""
 
-import ctypes
 import random
 import re
 import runpy
 import shutil
 import subprocess
-import wave
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import c_library
 import pytest
 import stream_files
 import torch
-from c_library import Stream
+from c_library import Stream, compile_c, flat, write_wav
 from torch import nn
 
 import fastrnn
@@ -54,34 +52,13 @@ def library(path):
     return c_library.load(path)
 
 
-def stacks():
-    return {
-        "gru": fastrnn.FastGRU(3, 17, num_layers=2),
-        "lstm": [fastrnn.FastLSTM(5, 9, proj_size=4), nn.Linear(4, 3)],
-        "rnn": [
-            fastrnn.FastRNN(4, 5, bias=False),
-            fastrnn.FastRNN(5, 33, nonlinearity="relu"),
-            fastrnn.FastRNN(33, 2, nonlinearity="identity"),
-            nn.Linear(2, 1, bias=False),
-        ],
-        "torch": [nn.GRU(2, 3), nn.LSTMCell(3, 8)],
-    }
-
-
-def flat(state):
-    """All states one after another, as in C; a module's own order is by state, then by layer."""
-    if isinstance(state, torch.Tensor):
-        return state.reshape(-1)
-    return torch.cat([flat(part) for part in state])
-
-
 WEIGHTS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
-@pytest.mark.parametrize("name", stacks())
+@pytest.mark.parametrize("name", c_library.stacks())
 def test_the_same_bits_as_in_python(library, tmp_path, name, weights):
-    stream = fastrnn.Stream(stacks()[name], batch_size=3, weights=weights)
+    stream = fastrnn.Stream(c_library.stacks()[name], batch_size=3, weights=weights)
     stream.save(tmp_path / "model.frnn")
     here = Stream.open(library, tmp_path / "model.frnn", 3)
     assert library.fastrnn_batch_size(here.handle) == 3
@@ -96,41 +73,6 @@ def test_the_same_bits_as_in_python(library, tmp_path, name, weights):
     assert torch.equal(here(x[0]), stream(x[0]))
     here.call("reset", -1)
     assert torch.equal(here(x), wanted)
-
-
-def test_loading(tmp_path):
-    stream = fastrnn.Stream(stacks()["lstm"], weights=torch.bfloat16)
-    stream.save(tmp_path / "model.frnn")
-    drawn = torch.get_rng_state()
-    again = fastrnn.Stream.load(tmp_path / "model.frnn")
-    assert torch.equal(torch.get_rng_state(), drawn)
-    assert again.batch_size == 1 and again.weights == torch.bfloat16
-    assert [str(layer) for layer in again.layer] == [str(layer) for layer in stream.layer]
-    again.save(tmp_path / "again.frnn")
-    content = (tmp_path / "model.frnn").read_bytes()
-    assert (tmp_path / "again.frnn").read_bytes() == content
-    (tmp_path / "model.frnn").write_bytes(content[:-1])
-    with pytest.raises(ValueError, match="the stream file is damaged: it has"):
-        fastrnn.Stream.load(tmp_path / "model.frnn")
-    with pytest.raises(FileNotFoundError):
-        stream.save(tmp_path / "nowhere" / "model.frnn")
-
-
-def test_int8_keeps_a_scale_where_it_can():
-    """Its numbers and scales come out of what they stand for; those of the tiniest do not."""
-    matrix = torch.cat(
-        [torch.randn(50, 9) * 10.0 ** torch.randint(-30, 30, (50, 1)), torch.zeros(1, 9)]
-    )
-    layer = nn.Linear(9, 51)
-    tiny = torch.tensor(445, dtype=torch.int32).view(torch.float32)  # times the least there is
-    for number, dtype in ((1.0, torch.int8), (tiny, torch.float32), (torch.nan, torch.float32)):
-        layer.weight.data = matrix.clone()
-        layer.weight.data[0] = 0
-        layer.weight.data[0, 0] = number
-        (found,), _ = stream_file.layers.of_module(layer, torch.int8)
-        assert found.tensors["weight_ih"].dtype == dtype
-    (found,), kept = stream_file.layers.of_module(layer, torch.bfloat16)
-    assert kept == found.tensors["weight_ih"].dtype == torch.bfloat16
 
 
 def test_both_readers_agree(library):
@@ -157,7 +99,7 @@ def test_both_readers_agree(library):
 
 
 def test_state_is_got_and_set(library, tmp_path):
-    stream = fastrnn.Stream(stacks()["lstm"])
+    stream = fastrnn.Stream(c_library.stacks()["lstm"])
     stream.save(tmp_path / "model.frnn")
     here = Stream.open(library, tmp_path / "model.frnn")
     x = torch.randn(4, 1, 5)
@@ -272,26 +214,6 @@ def test_what_the_library_is(path, library):
         assert names == set(re.findall(r"^FASTRNN_API .*?(fastrnn_\w+)\(", header, re.M))
     needed = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
     assert "torch" not in needed and "python" not in needed
-
-
-def compile_c(source, path, out, *flags):
-    """With the library beside it."""
-    compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
-    where = path.parent
-    words = [*flags, "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{where}", str(source)]
-    link = [f"-L{where}", "-lfastrnn", f"-Wl,-rpath,{where}", "-o", str(out)]
-    subprocess.run([compiler, *words, *link], check=True, timeout=120)
-
-
-def write_wav(path, seconds=0.5):
-    """A mono sound of 16 bits, and an odd chunk before its samples."""
-    samples = (torch.randn(int(8000 * seconds) + 3) * 8000).clamp(-32768, 32767).to(torch.int16)
-    with wave.open(str(path), "wb") as sound:
-        sound.setparams((1, 2, 8000, 0, "NONE", ""))
-        sound.writeframes(ctypes.string_at(samples.data_ptr(), 2 * len(samples)))
-    plain = path.read_bytes()
-    chunks = b"WAVELIST\x03\0\0\0abc\0" + plain[12:]
-    path.write_bytes(b"RIFF" + len(chunks).to_bytes(4, "little") + chunks)
 
 
 def test_the_example_prints_what_python_prints(path, tmp_path, capsys):

@@ -14,8 +14,10 @@ from fastrnn import cells, ops
 ROOT = Path(__file__).resolve().parents[1]
 HOMES = {"cells/builtin.py", "modules.py", "cell_modules.py", "triton/cells.py"}
 HOMES |= {"adapters/torchrl.py"}  # its attributes' names
+HOMES |= {"stream_file/reading.py"}  # which cell has a projection in a file
 # What other libraries have.
-TRANSLATORS = {"peers/forms.py", "peers/cuda_layers.py"}
+TRANSLATORS = {f"peers/{name}.py" for name in ("forms", "cuda_layers", "int8")}
+TRANSLATORS |= {"cases/zoo_cells.py"}
 NO_KERNEL = "no kernel for the cell 'toy'" if ops.NATIVE_BUILT else "not built"
 
 TOY = """

@@ -65,7 +65,7 @@ def test_complaints(module, capsys, arguments, complaint):
     ("arguments", "complaint"),
     [
         (["build", "my_cells:leaky"], "required: --out"),
-        (["build", "my_cells:leaky", "--out", "x", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["build", "my_cells:leaky", "--out", "x", "--dtype", "int4"], "invalid choice: 'int4'"),
         (["build", "my_cells:leaky", "--out", "x", "--isa", "sse9"], "invalid choice: 'sse9'"),
         (["cache", "--clear", "--older-than", "-1"], "must be a number of days, got -1"),
         (["cache", "--clear", "--older-than", "week"], "invalid days value: 'week'"),

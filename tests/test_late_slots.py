@@ -167,7 +167,7 @@ REFUSED = {
     "a number": (lambda x, r, s, m: (m(1.0)[0],), "product takes a tensor .*, got float"),
     "a mask": (lambda x, r, s, m: (m(x[0] > 0)[0],), "gives product a comparison"),
     "r": (lambda x, r, s, m: (m(x[0])[0] + r[1],), r"r has 1 tensors \(gates=2, late=1\)"),
-    "mean": (lambda x, r, s, m: (m(x[0])[0] + x[1].mean(-1, True),), "looks across .* no late slots"),
+    "mean": (lambda x, r, s, m: (m(x[0])[0] + x[1].mean(-1, True),), "across .* no late slots"),
 }
 
 

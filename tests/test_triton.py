@@ -143,7 +143,7 @@ def test_lines_beyond_2_31():
         pair = backend.cells.TRITON_CELLS["rnn_identity"]
         engine._launch(
             engine.forward_kernel, layer, WAYS[way], tensors, (),
-            CELL=pair.forward, BIAS=False, SAVE=False,
+            CELL=pair.forward, FIRST=pair.ask, BIAS=False, SAVE=False,
         )  # fmt: skip
         assert (carry == 0.75).all() and (out[far] == 0.75).all() and (out[0] == 0.5).all()
 

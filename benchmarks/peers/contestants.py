@@ -15,7 +15,7 @@ from torch import nn
 from ..cases import layers, lookup
 from ..cases.case import Case
 from ..cases.problem import Problem
-from . import forms, int8
+from . import forms
 from .loops import EAGER, Loop
 from .registry import CONTESTANTS, Contestant, Runner, contestant, named, rows, torch_runner
 
@@ -270,3 +270,6 @@ def exact(problem: Problem) -> dict[str, torch.Tensor]:
     runner = torch_runner(layer, wide)
     with torch.set_grad_enabled(problem.training):
         return runner.read(runner.call())
+
+
+from . import int8  # noqa: E402  its contestants come after those above

@@ -15,6 +15,8 @@ from .graph import Graph, Node, order, rebuild
 from .trace import CellError, Traced, title, trace
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def derive(
     step: Callable, gates: int, states: int, params: int, product: str = "dense",
     slots: int | None = None, extra: int = 0, feeds: int = 0, late: int = 0,

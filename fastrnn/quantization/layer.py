@@ -45,7 +45,7 @@ class QuantizedLayer(Layer):
         buffers = self._buffers
         return [[buffers[name] for names in self._all_weights for name in names]]
 
-    def _run(self, layers, input, state, batch_sizes, resets, lengths, slots):
+    def _run(self, layers, input, state, batch_sizes, resets, lengths, slots, order=None):
         if self.training:
             raise RuntimeError(f"{op.NO_GRADIENT}: call eval()")
         if torch.is_grad_enabled() and (

@@ -115,8 +115,7 @@ class Backward {
     begin(w);
     int64_t step = 0;
     do {
-      const int64_t first = step;
-      int64_t count = 0;
+      int64_t first = step, count = 0;
       for (; step < s_.T; ++step) {
         const int64_t active = rows_.active(rows_.time_backward(w.d, step), w.rows);
         if (count > 0 && count + active > block_rows_) break;
@@ -129,8 +128,7 @@ class Backward {
           w.barrier.wait(w.size);
         }
       }
-      int64_t at = 0;  // block row of the step's first batch row
-      for (int64_t i = first; i < step; ++i) {
+      for (int64_t i = first, at = 0; i < step; ++i) {  // at: row of the block, the step's first
         const int64_t t = rows_.time_backward(w.d, i);
         param_grad_.begin(w, i - first, rows_.active(t, w.rows), panels_.units(w.units));
         if constexpr (in_parts<Cell>) {

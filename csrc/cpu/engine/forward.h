@@ -213,8 +213,7 @@ class Forward {
       const int64_t p = sweep.at(i);
       const int64_t column = panels_.column(p), width = any ? hidden_panels_.vectors(p) * W : 0;
       const typename Weights::Panel panel = any ? weights_[d].hidden_panel(p, w.weights) : nullptr;
-      const A* sums = nullptr;
-      if (kProduct) sums = any ? w.recurrent : weights_[d].hidden_bias(p);  // of zeros: all rows'
+      const A* sums = any || !kProduct ? w.recurrent : weights_[d].hidden_bias(p);  // all rows'
       for (int64_t r = 0; r < active; r += kGroupRows) {
         const int64_t count = active - r < kGroupRows ? active - r : kGroupRows;
         if (any) weights_[d].hidden(p, panel, fed + r, count, w.recurrent, width);
