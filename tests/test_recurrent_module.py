@@ -78,6 +78,18 @@ def test_copies(cell):
     assert double(x.double())[0].dtype == torch.float64
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_cell_made_where_there_are_no_gradients(mode):
+    """As by a program that serves, which imports its cells inside of it."""
+    with mode():
+
+        @fastrnn.cell(gates=1, states=1)
+        def served(x, r, state):
+            return (torch.tanh(x[0] - 0.5 * r[0]) * state[0],)
+
+    assert served.derived is not None and served.saved > 0
+
+
 def test_a_cell_that_was_redefined():
     """A pickled layer takes the cell that its module has when it is loaded."""
     module = types.ModuleType("mine")
