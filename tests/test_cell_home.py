@@ -116,7 +116,8 @@ def test_benchmarks_take_up_a_new_cell(toy, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     with (tmp_path / "out" / "results.csv").open() as file:
         rows = {r["contestant"]: r for r in csv.DictReader(file) if r["cell"] in ("toy", "")}
-    assert rows["reference"]["status"] == "ok" and float(rows["reference"]["p50"]) > 0
+    assert rows["reference"]["status"] in ("ok", "unsteady")  # of a busy machine
+    assert float(rows["reference"]["p50"]) > 0
     others = {name: row for name, row in rows.items() if name != "reference"}
     assert set(others) == set(peers.split(",")) - {"reference"}
     for name, row in others.items():

@@ -99,8 +99,9 @@ def test_cell_loops_are_vectorised(cell, compiled):
         ["objdump", "-d", "-C", "--no-show-raw-insn", compiled],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    name = re.escape(f"fastrnn::avx2::Forward<fastrnn::{cell}, float, ") + r".*?>::cells<2>"
-    bodies = re.findall(rf"^[0-9a-f]+ <void {name}.*?>:\n(.*?)(?:\n\n|\Z)", listing, re.M | re.S)
+    name = re.escape(f"fastrnn::avx2::Forward<fastrnn::{cell}, float, ") + r"[^\n]*?>::cells<2>"
+    head = rf"^[0-9a-f]+ <void {name}\([^\n]*>:\n"
+    bodies = re.findall(rf"{head}(.*?)(?:\n\n|\Z)", listing, re.M | re.S)
     assert len(bodies) == 1
     kinds = ("mulps", "addps", "subps", "divps", r"fn?m(?:add|sub)\d+ps")
     count = {kind: len(re.findall(rf"\bv{kind}\b.*ymm", bodies[0])) for kind in kinds}
