@@ -263,10 +263,12 @@ def main(argv=None) -> None:
         torch.manual_seed(args.seed)
         write(model, saved["vocabulary"], args)
         return
-    members = team(args)
+    members, trainer = team(args), None
     try:
         trainer = train(args, members)
     finally:
+        if trainer:
+            trainer.averaged = None  # before the processes part
         members.end()
     if members.rank:
         return

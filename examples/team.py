@@ -6,6 +6,7 @@ same numbers from the same rows, but for the order of sums.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -82,6 +83,9 @@ class Processes(Team):
         return nn.parallel.DistributedDataParallel(model)
 
     def end(self) -> None:
+        # A DistributedDataParallel that is freed later than its group waits for a thread of that,
+        # which waits for the interpreter's lock: whoever has one lets it go before.
+        gc.collect()
         self._dist.destroy_process_group()
 
 
