@@ -24,6 +24,7 @@ __all__ = ["quantize"]
 Model = TypeVar("Model", bound=nn.Module)
 # By what name kernels for such weights are asked for, as a dtype.
 _KERNELS = {torch.int8: "int8", torch.bfloat16: "bf16_weights"}
+_NO_KERNELS = "there are no kernels with weights in few bits"
 _CELLS = (FastRNNCell, FastLSTMCell, FastGRUCell, nn.RNNCellBase)
 
 
@@ -77,7 +78,7 @@ def why_not(module: nn.Module, weights: torch.dtype) -> str | None:
     if kind_of(module):
         return "it is a TorchScript module: quantise the model that was scripted"
     if issubclass(cls, _CELLS):
-        return "a module of a single step has no int8 form: a layer called with T = 1 has"
+        return "a module of a single step has no form in few bits: a layer called with T = 1 has"
     if convert.is_torchs(module):
         if cls not in convert.PAIRS:
             return f"{cls.__name__} is a subclass of torch.nn's"
@@ -97,7 +98,7 @@ def _cell_refusal(spec: cells.Cell, weights: torch.dtype) -> str | None:
     }
     for what, has in odd.items():
         if has:
-            return f"there are no int8 kernels for {what}, as the cell {spec.title!r} has"
+            return f"{_NO_KERNELS} for {what}, as the cell {spec.title!r} has"
     return compiled.refusal(spec.name, _KERNELS[weights])
 
 
@@ -113,9 +114,9 @@ def _weights_refusal(module: nn.Module) -> str | None:
     if not ops.NATIVE_BUILT:
         return "fastrnn was installed without its native library"
     if getattr(module, "proj_size", 0):
-        return "there are no int8 kernels for proj_size"
+        return f"{_NO_KERNELS} for proj_size"
     if any(getattr(module, "zoneout", ())):
-        return "there are no int8 kernels for zoneout"
+        return f"{_NO_KERNELS} for zoneout"
     return None
 
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import triton.language as tl
 
+from .streamed import products, products_back
 from .tiles import (
     add,
-    dot_back,
-    dot_gates,
     entering_rows,
     load_extra,
     load_step,
     load_sums,
     load_tiles,
     load_vectors,
-    load_weights,
     locate,
     part,
     step_backward,
@@ -31,36 +29,6 @@ from .tiles import (
     widen,
     zero_unless,
 )
-
-
-@part
-def _products(
-    lines, rows, w, start, units, H: tl.constexpr, COUNT: tl.constexpr, INNER: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
-):  # fmt: skip
-    """start + what the lines give with COUNT gates of R, for some units."""
-    r = start
-    for k in range(0, H, INNER):
-        inner = k + tl.arange(0, INNER)
-        operand = load_tiles(lines, rows, inner, H, H, 1)
-        weights = load_weights(w, inner, units, H, COUNT, False)
-        r = dot_gates(operand[0], weights, r, COUNT, PRECISION, UPCAST)
-    return r
-
-
-@part
-def _products_back(
-    lines, rows, w, start, units, H: tl.constexpr, COUNT: tl.constexpr, INNER: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
-):  # fmt: skip
-    """start + the sum over COUNT gates of the lines' gradients times R, for some units."""
-    d = start
-    for k in range(0, H, INNER):
-        inner = k + tl.arange(0, INNER)
-        operands = load_tiles(lines, rows, inner, H, H, COUNT)
-        weights = load_weights(w, inner, units, H, COUNT, True)
-        d = dot_back(operands, weights, d, COUNT, PRECISION, UPCAST)
-    return d
 
 
 @part
@@ -86,7 +54,7 @@ def forward_late(
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             r = load_vectors(b_hh, units, ROWS, H, R - L, BIAS)
-            r = _products(h_lines, entering, w_hh, r, units, H, R - L, INNER, PRECISION, UPCAST)
+            r = products(h_lines, entering, w_hh, r, units, H, R - L, INNER, PRECISION, UPCAST)
             store_tiles(early + owned * (R - L), valid, units, H, r, H, R - L)
             x = load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
             prev = load_tiles(carry + owned, entering, units, stride, H, S)
@@ -98,7 +66,7 @@ def forward_late(
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             late = load_vectors(b_hh + (R - L) * H, units, ROWS, H, L, BIAS)
-            late = _products(
+            late = products(
                 asked_lines, valid, w_hh + (R - L) * H * H, late, units, H, L, INNER, PRECISION,
                 UPCAST,
             )  # fmt: skip
@@ -163,7 +131,7 @@ def backward_late(
         tl.debug_barrier()
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
-            d_asked = _products_back(
+            d_asked = products_back(
                 dr_lines + (R - L) * H, valid, w_hh + (R - L) * H * H,
                 tl.full((ROWS, UNITS), 0.0, tl.float32), units, H, L, INNER, PRECISION, UPCAST,
             )  # fmt: skip
@@ -196,7 +164,7 @@ def backward_late(
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             d_h = load_tiles(carry + owned + F * stride, entering, units, stride, H, 1)[0]
-            d_h = _products_back(
+            d_h = products_back(
                 dr_lines, entering, w_hh, d_h, units, H, R - L, INNER, PRECISION, UPCAST
             )
             store_tiles(carry + owned + F * stride, entering, units, stride, (d_h,), H, 1)

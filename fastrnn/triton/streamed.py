@@ -33,6 +33,36 @@ from .tiles import (
 
 
 @part
+def products(
+    lines, rows, w, start, units, H: tl.constexpr, COUNT: tl.constexpr, INNER: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """start + what the lines give with COUNT gates of R, for some units."""
+    r = start
+    for k in range(0, H, INNER):
+        inner = k + tl.arange(0, INNER)
+        operand = load_tiles(lines, rows, inner, H, H, 1)
+        weights = load_weights(w, inner, units, H, COUNT, False)
+        r = dot_gates(operand[0], weights, r, COUNT, PRECISION, UPCAST)
+    return r
+
+
+@part
+def products_back(
+    lines, rows, w, start, units, H: tl.constexpr, COUNT: tl.constexpr, INNER: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """start + the sum over COUNT gates of the lines' gradients times R, for some units."""
+    d = start
+    for k in range(0, H, INNER):
+        inner = k + tl.arange(0, INNER)
+        operands = load_tiles(lines, rows, inner, H, H, COUNT)
+        weights = load_weights(w, inner, units, H, COUNT, True)
+        d = dot_back(operands, weights, d, COUNT, PRECISION, UPCAST)
+    return d
+
+
+@part
 def forward_streamed(
     tile, owned, stride, gx, w_hh, b_hh, resets, state, carry, parameters, extra, out, saved,
     CELL: tl.constexpr, H: tl.constexpr, G: tl.constexpr, R: tl.constexpr, S: tl.constexpr,
@@ -55,11 +85,7 @@ def forward_streamed(
             units = first + tl.arange(0, UNITS)
             x = load_tiles(gx + lines * (D * G * H), valid, units, H, H, G)
             r = load_vectors(b_hh, units, ROWS, H, R, BIAS)
-            for k in range(0, H, INNER):
-                inner = k + tl.arange(0, INNER)
-                h = load_tiles(h_lines, entering, inner, H, H, 1)
-                weights = load_weights(w_hh, inner, units, H, R, False)
-                r = dot_gates(h[0], weights, r, R, PRECISION, UPCAST)
+            r = products(h_lines, entering, w_hh, r, units, H, R, INNER, PRECISION, UPCAST)
             prev = load_tiles(carry + owned, entering, units, stride, H, S)
             p = load_vectors(parameters, units, ROWS, H, P, True) if P else ()
             e = load_extra(j, tile, extra, units, H, E, RAGGED)
@@ -115,10 +141,8 @@ def backward_streamed(
         for first in range(0, H, UNITS):
             units = first + tl.arange(0, UNITS)
             d_h = load_tiles(carry + owned + F * stride, entering, units, stride, H, 1)[0]
-            for k in range(0, H, INNER):
-                inner = k + tl.arange(0, INNER)
-                d_r = load_tiles(dr + lines * (D * R * H), entering, inner, H, H, R)
-                weights = load_weights(w_hh, inner, units, H, R, True)
-                d_h = dot_back(d_r, weights, d_h, R, PRECISION, UPCAST)
+            d_h = products_back(
+                dr + lines * (D * R * H), entering, w_hh, d_h, units, H, R, INNER, PRECISION, UPCAST
+            )
             store_tiles(carry + owned + F * stride, entering, units, stride, (d_h,), H, 1)
         tl.debug_barrier()
